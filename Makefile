@@ -1,0 +1,50 @@
+# make env    set up .venv from requirements.lock         make demo   make results/digits_table.csv from nothing
+# make test   run the tests                               make lint   check style, without changing anything
+PYTHON ?= python3
+CORES ?= $(shell getconf _NPROCESSORS_ONLN)
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint format lock
+
+help:
+	@sed -n 's/^# \(make.*\)/\1/p' Makefile
+
+env: $(BIN)/.installed
+
+# uv lives inside .venv, since many systems' Python refuses packages outside one.
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "dacsm needs Python 3.11 or newer; $(PYTHON) is older. Try: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(BIN)/.installed: requirements.lock pyproject.toml | $(BIN)/uv
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps -e .
+	@touch $@
+
+demo: env
+	@snakemake --cores $(CORES)
+	@cat results/digits_table.md
+
+test: env lint
+	@pytest -n $(CORES)
+
+lint: env
+	@ruff check --quiet .
+	@ruff format --check --quiet .
+	@snakefmt --check --quiet Snakefile workflow/rules
+	@snakemake --lint
+
+format: env
+	ruff check --quiet --fix .
+	ruff format --quiet .
+	snakefmt --quiet Snakefile workflow/rules
+
+# Renew the lock after a change to the dependencies in pyproject.toml, then the Conda environment that is made from it.
+lock: $(BIN)/uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra dev \
+	    pyproject.toml --output-file requirements.lock
+	$(BIN)/python workflow/envs/make_conda_env.py

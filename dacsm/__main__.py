@@ -1,0 +1,6 @@
+"""`python -m dacsm` is the same as `dacsm`; the workflow uses it, so that a job needs no installed package."""
+
+from dacsm.cli import main
+
+if __name__ == "__main__":
+    main()

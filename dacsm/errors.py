@@ -1,0 +1,9 @@
+"""The one exception that a user is meant to read."""
+
+
+class InputError(Exception):
+    """Something that the user gave cannot be used.
+
+    Its text is one sentence: the file or key, what was found, what was expected, and what to do. The command line
+    prints it and ends with exit code 2, without a traceback.
+    """

@@ -1,0 +1,46 @@
+"""Where every file of the pipeline lies. Snakemake's wildcards pass through: `adapted("{dataset}", ...)` is a pattern."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths under one root (`root:` in params.yaml). One folder a phase, since DVC refuses outputs that overlap."""
+
+    root: Path = Path()
+
+    def raw(self, dataset: str) -> Path:
+        return self.root / "data" / "raw" / dataset
+
+    def receipt(self, dataset: str, archive: str) -> Path:
+        return self.raw(dataset) / f"{archive}.json"
+
+    def shards(self, dataset: str, domain: str) -> Path:
+        return self.root / "data" / "shards" / dataset / domain
+
+    def phase(self, dataset: str, phase: str) -> Path:
+        return self.root / "results" / dataset / phase
+
+    def pretrained(self, dataset: str, source: str, seed: int | str) -> Path:
+        return self.phase(dataset, "pretrained") / source / f"seed{seed}"
+
+    def adapted(self, dataset: str, method: str, task: str, seed: int | str) -> Path:
+        return self.phase(dataset, "adapted") / method / task / f"seed{seed}"
+
+    def evaluated(self, dataset: str, method: str, task: str, seed: int | str) -> Path:
+        return self.phase(dataset, "evaluated") / method / task / f"seed{seed}"
+
+    def card(self, output: Path) -> Path:
+        """The card of a run that wrote into the folder `output`: results/<dataset>/cards/<phase>/….json."""
+        dataset, *inside = output.relative_to(self.root / "results").parts
+        return self.phase(dataset, "cards").joinpath(*inside[:-1]) / f"{inside[-1]}.json"
+
+    def table(self, dataset: str, suffix: str = "csv") -> Path:
+        return self.root / "results" / f"{dataset}_table.{suffix}"
+
+    def metrics(self, dataset: str) -> Path:
+        return self.root / "results" / f"{dataset}_metrics.json"
+
+    def plots(self, dataset: str) -> Path:
+        return self.phase(dataset, "plots")

@@ -1,0 +1,238 @@
+"""The only reader of params.yaml: typed, checked, and without hidden defaults for anything that changes a number."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from dacsm.catalog import Name
+from dacsm.errors import InputError
+from dacsm.validation import Frozen, read_yaml, validate
+
+SOURCE_ONLY = "source_only"
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Weight = Annotated[float, Field(ge=0)]
+Precision = Literal["float32", "bfloat16"]
+
+
+class Experiment(Frozen):
+    """What a dataset's table holds: every method on every task with every seed."""
+
+    tasks: tuple[str, ...] = Field(min_length=1, description="source-target pairs")
+    methods: tuple[Name, ...] = Field(min_length=1, description="source_only, or an entry of adapt.methods")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1, description="one run each; none is picked")
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> "Experiment":
+        for key, values in (("tasks", self.tasks), ("methods", self.methods), ("seeds", self.seeds)):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{key} has an entry twice")
+        return self
+
+
+class Shard(Frozen):
+    """How a dataset's images are stored."""
+
+    image_size: PositiveInt = Field(description="pixels; images are resized once to this square")
+    encoding: Literal["png", "jpeg"] = Field(description="png loses nothing; jpeg is quality 95, without subsampling")
+    images_per_shard: PositiveInt
+
+
+class Model(Frozen):
+    """A timm Vision Transformer by name, with overrides (null: as named), and the head of CDTrans."""
+
+    name: str = Field(description="a timm VisionTransformer")
+    weights: str = Field(description="none, timm:<model name>, or the path of a local weights file")
+    image_size: PositiveInt = Field(description="pixels; what the model sees")
+    resize: PositiveInt = Field(description="pixels; images are squashed to this square before the crop to image_size")
+    channels: Literal[1, 3]
+    mean: tuple[float, ...] = Field(description="per channel, subtracted from pixels in 0..1")
+    std: tuple[PositiveFloat, ...] = Field(description="per channel, divides after the mean is subtracted")
+    patch_size: PositiveInt | None
+    dim: PositiveInt | None
+    depth: PositiveInt | None
+    heads: PositiveInt | None
+    drop_path: Share = Field(description="rate at the last block, rising linearly from 0")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Model":
+        if self.resize < self.image_size:
+            raise ValueError(f"resize is {self.resize}, smaller than image_size {self.image_size}")
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(f"mean and std must have one number for each of the {self.channels} channels")
+        if self.patch_size and self.image_size % self.patch_size:
+            raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
+        if self.dim and self.heads and self.dim % self.heads:
+            raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
+        return self
+
+
+class Augment(Frozen):
+    """The random view of a training image; evaluation takes the centre crop."""
+
+    flip: bool = Field(description="mirror half of the images")
+    rotate: float = Field(ge=0, le=180, description="degrees, uniform in ±rotate")
+    zoom: float = Field(ge=0, lt=1, description="scale, uniform in 1 ± zoom")
+
+
+class Optimiser(Frozen):
+    """An optimiser and its learning rate over the epochs."""
+
+    name: Literal["sgd", "adamw"] = Field(description="sgd: momentum 0.9; both: double rate for biases, as CDTrans")
+    learning_rate: PositiveFloat
+    weight_decay: Weight
+    schedule: Literal["cdtrans", "cosine"] = Field(description="cdtrans: per epoch; cosine: per step, down to zero")
+    warmup_epochs: Annotated[float, Field(ge=0)]
+    clip_norm: PositiveFloat = Field(description="gradients are scaled down to this norm")
+
+
+class Training(Frozen):
+    """What pretraining and adaptation share."""
+
+    epochs: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]
+    optimiser: Optimiser
+    augment: Augment
+    precision: Precision = Field(description="of the matrix products; losses and BN neck are float32 always")
+    threads: PositiveInt = Field(description="CPU threads; they change the order of sums, so they are a setting")
+
+
+class Pretrain(Training):
+    """Source pretraining of one dataset."""
+
+    model: Model
+    label_smoothing: Share
+    held_out: Share = Field(description="share of the source kept out of training, for source accuracy")
+
+
+class AdaptRecipe(Training):
+    """Adaptation of one dataset, the same for every method."""
+
+    refresh_epochs: PositiveInt = Field(description="pseudo labels and pairs are renewed every so many epochs")
+    max_pairs: PositiveInt | None = Field(description="pairs an epoch, drawn anew each epoch; null takes all")
+    averaging: Share = Field(description="decay of the weight average that is evaluated; 0 takes the weights as they are")
+    validator: Literal["infomax", "entropy", "source_accuracy", "last"] = Field(
+        description="how the epoch is selected, without target labels"
+    )
+
+
+class Style(Frozen):
+    """DAT: what the mix stream reads comes in a style between the target's and the source's."""
+
+    weight: Weight = Field(0.0, description="how far the style travels to the source's by the last layer and epoch")
+    spread: Weight = Field(0.5, description="initial gate on the random part, in units of the batch's deviation")
+
+
+class Noise(Frozen):
+    """DAT: learned Gaussian noise on the logits of the cross-attention."""
+
+    weight: Weight = Field(0.0, description="factor on the noise; 0 leaves it out")
+    prior: PositiveFloat = Field(0.5, description="standard deviation that the noise is held to")
+    divergence: Weight = Field(0.01, description="weight of the KL divergence to the prior")
+
+
+class Pyramid(Frozen):
+    """CSM: patch tokens of a pair, pooled to several resolutions, meet at the resolutions that match."""
+
+    weight: Weight = 0.0
+    temperature: PositiveFloat = Field(0.1, description="of the soft choice among pairs of resolutions")
+    entropy: Weight = Field(0.01, description="reward for keeping several pairs of resolutions in play")
+
+
+class Resolution(Frozen):
+    """CSM: the target's prediction stays the same at another image size."""
+
+    weight: Weight = 0.0
+    scales: tuple[PositiveFloat, ...] = Field((0.75, 1.25), min_length=1, description="of image_size; one drawn a step")
+
+
+class Matching(Frozen):
+    """CSM: pseudo labels and neighbours from several sizes of the image."""
+
+    scales: tuple[PositiveFloat, ...] = Field((1.0,), min_length=1, description="of the image inside its frame")
+
+
+class Method(Frozen):
+    """The parts that a method adds to CDTrans. A part whose weight is 0 is not built: `{}` is CDTrans itself."""
+
+    style: Style = Style()
+    noise: Noise = Noise()
+    pyramid: Pyramid = Pyramid()
+    resolution: Resolution = Resolution()
+    matching: Matching = Matching()
+    mix_cross_entropy: Weight = Field(0.0, description="weight of the mix stream's own cross-entropy")
+
+
+class Adapt(Frozen):
+    recipes: dict[Name, AdaptRecipe] = Field(description="settings of each dataset, the same for every method")
+    methods: dict[Name, Method] = Field(description="what each method adds to CDTrans")
+
+    @model_validator(mode="after")
+    def _reserved(self) -> "Adapt":
+        if SOURCE_ONLY in self.methods:
+            raise ValueError(f"methods has {SOURCE_ONLY!r}, which is the pretrained model itself and takes no settings")
+        return self
+
+
+class Params(Frozen):
+    """All settings. See params.yaml for what each is for."""
+
+    root: str = Field(description="put before data/ and results/")
+    datasets: tuple[Name, ...] = Field(min_length=1, description="what plain snakemake and dvc repro make")
+    experiments: dict[Name, Experiment] = Field(description="what each dataset's table holds")
+    shard: dict[Name, Shard]
+    pretrain: dict[Name, Pretrain]
+    adapt: Adapt
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Params":
+        for name in self.datasets:
+            if name not in self.experiments:
+                raise ValueError(f"datasets names {name!r}, but experiments has only {', '.join(self.experiments)}")
+        for name, experiment in self.experiments.items():
+            for method in experiment.methods:
+                if method != SOURCE_ONLY and method not in self.adapt.methods:
+                    known = ", ".join((SOURCE_ONLY, *self.adapt.methods))
+                    raise ValueError(f"experiments.{name}.methods has {method!r}, expected one of {known}")
+            for room, recipes in (("shard", self.shard), ("pretrain", self.pretrain), ("adapt.recipes", self.adapt.recipes)):
+                if name not in recipes:
+                    raise ValueError(f"experiments has {name!r}, but {room} has no settings for it")
+        return self
+
+    def recipe(self, room: Literal["shard", "pretrain", "adapt"], dataset: str) -> Any:
+        """A room's settings for a dataset.
+
+        Raises:
+            InputError: where params.yaml has none.
+        """
+        recipes = {"shard": self.shard, "pretrain": self.pretrain, "adapt": self.adapt.recipes}[room]
+        if dataset not in recipes:
+            key = "adapt.recipes" if room == "adapt" else room
+            raise InputError(f"params.yaml: {key} has no settings for {dataset!r}; add {key}.{dataset}.")
+        return recipes[dataset]
+
+    def method(self, name: str) -> Method:
+        """The settings of a method.
+
+        Raises:
+            InputError: where adapt.methods has no such entry.
+        """
+        if name not in self.adapt.methods:
+            known = ", ".join(self.adapt.methods)
+            raise InputError(f"params.yaml: adapt.methods has no {name!r}; it has {known}; add it, or name one of these.")
+        return self.adapt.methods[name]
+
+
+def load_params(path: Path) -> Params:
+    """Read and check a params file.
+
+    Raises:
+        InputError: for the first thing that cannot be used, naming its key.
+    """
+    return parse_params(read_yaml(path), path)
+
+
+def parse_params(content: Any, name: str | Path = "params.yaml") -> Params:
+    """Check params that were already read, as Snakemake does with its merged configuration."""
+    return validate(Params, content, name)

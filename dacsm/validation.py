@@ -1,0 +1,72 @@
+"""From a YAML file to a typed object, or to one sentence that names the file and the key."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dacsm.errors import InputError
+
+
+class Frozen(BaseModel):
+    """A value object: unknown keys are refused, and nothing changes after loading."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file.
+
+    Raises:
+        InputError: where the file is missing or is not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} was not found; run from the project's folder, or name the file.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); it should be a YAML file.") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}; mend it there.") from error
+
+
+def validate(model: type[Model], content: Any, name: str | Path) -> Model:
+    """Check `content` (as read from the file `name`) against `model`.
+
+    Raises:
+        InputError: for the first key that is unknown, missing or impossible.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{name}: {_sentence(model, first)}") from error
+
+
+def _sentence(model: type[BaseModel], error: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "the file"
+    if error["type"] == "extra_forbidden":
+        known = ", ".join(_keys_at(model, error["loc"][:-1]))
+        return f"{key} is not a known key; expected one of {known}; remove it or correct its name."
+    if error["type"] == "missing":
+        return f"{key} is missing; add it."
+    reason = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{reason}; change it there." if key == "the file" else f"{key}: {reason}; change it there."
+    reason = reason[0].lower() + reason[1:]
+    return f"{key} is {error['input']!r}, but {reason.replace('input should', 'it should')}; change it there."
+
+
+def _keys_at(model: Any, location: tuple[Any, ...]) -> list[str]:
+    """The keys that the model at `location` inside `model` knows."""
+    for part in location:
+        field = model.model_fields.get(part) if isinstance(model, type) else None
+        if field is not None:
+            model = field.annotation
+        elif getattr(model, "__args__", None):
+            model = model.__args__[-1]  # dict[Name, X] -> X
+    return sorted(getattr(model, "model_fields", {}))
