@@ -1,6 +1,8 @@
 """`python -m dacsm` is the same as `dacsm`; the workflow uses it, so that a job needs no installed package."""
 
+import sys
+
 from dacsm.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

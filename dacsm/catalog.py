@@ -20,7 +20,7 @@ class Domain(Frozen):
     title: str
     images: int = Field(gt=0)
     archives: tuple[Name, ...] = Field(min_length=1)
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field({}, description="for the maker")
 
 
 class DatasetSpec(Frozen):
@@ -35,7 +35,7 @@ class DatasetSpec(Frozen):
     development_task: str | None = Field(description="its target labels may be used to choose settings")
     protocol: str = Field(description="which target images are adapted on, and which are evaluated on")
     headline: Literal["mean_per_class", "overall"]
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field({}, description="for the maker")
     licence: str
     citation: str
 

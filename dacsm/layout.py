@@ -1,4 +1,4 @@
-"""Where every file of the pipeline lies. Snakemake's wildcards pass through: `adapted("{dataset}", ...)` is a pattern."""
+"""Where every file of the pipeline lies. Snakemake's wildcards pass through: `raw("{dataset}")` is a pattern."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -74,6 +74,13 @@ class Augment(Frozen):
     flip: bool = Field(description="mirror half of the images")
     rotate: float = Field(ge=0, le=180, description="degrees, uniform in ±rotate")
     zoom: float = Field(ge=0, lt=1, description="scale, uniform in 1 ± zoom")
+    shear: float = Field(ge=0, lt=1, description="horizontal shear, uniform in ±shear")
+    shift: float = Field(ge=0, lt=1, description="both ways, uniform in ±shift of the side")
+
+    @property
+    def warps(self) -> bool:
+        """Whether there is anything to interpolate."""
+        return bool(self.rotate or self.zoom or self.shear or self.shift)
 
 
 class Optimiser(Frozen):
@@ -111,7 +118,9 @@ class AdaptRecipe(Training):
 
     refresh_epochs: PositiveInt = Field(description="pseudo labels and pairs are renewed every so many epochs")
     max_pairs: PositiveInt | None = Field(description="pairs an epoch, drawn anew each epoch; null takes all")
-    averaging: Share = Field(description="decay of the weight average that is evaluated; 0 takes the weights as they are")
+    averaging: Share = Field(
+        description="decay of the weight average that is evaluated; 0 takes the weights as they are"
+    )
     validator: Literal["infomax", "entropy", "source_accuracy", "last"] = Field(
         description="how the epoch is selected, without target labels"
     )
@@ -121,7 +130,8 @@ class Style(Frozen):
     """DAT: what the mix stream reads comes in a style between the target's and the source's."""
 
     weight: Weight = Field(0.0, description="how far the style travels to the source's by the last layer and epoch")
-    spread: Weight = Field(0.5, description="initial gate on the random part, in units of the batch's deviation")
+    spread: Weight = Field(0.5, description="prior of the gate on the random part, in units of the batch's deviation")
+    divergence: Weight = Field(0.01, description="weight of the KL divergence of the gate from its prior")
 
 
 class Noise(Frozen):
@@ -129,7 +139,7 @@ class Noise(Frozen):
 
     weight: Weight = Field(0.0, description="factor on the noise; 0 leaves it out")
     prior: PositiveFloat = Field(0.5, description="standard deviation that the noise is held to")
-    divergence: Weight = Field(0.01, description="weight of the KL divergence to the prior")
+    divergence: Weight = Field(0.01, description="weight of the KL divergence from the prior")
 
 
 class Pyramid(Frozen):
@@ -195,7 +205,11 @@ class Params(Frozen):
                 if method != SOURCE_ONLY and method not in self.adapt.methods:
                     known = ", ".join((SOURCE_ONLY, *self.adapt.methods))
                     raise ValueError(f"experiments.{name}.methods has {method!r}, expected one of {known}")
-            for room, recipes in (("shard", self.shard), ("pretrain", self.pretrain), ("adapt.recipes", self.adapt.recipes)):
+            for room, recipes in (
+                ("shard", self.shard),
+                ("pretrain", self.pretrain),
+                ("adapt.recipes", self.adapt.recipes),
+            ):
                 if name not in recipes:
                     raise ValueError(f"experiments has {name!r}, but {room} has no settings for it")
         return self
@@ -220,7 +234,9 @@ class Params(Frozen):
         """
         if name not in self.adapt.methods:
             known = ", ".join(self.adapt.methods)
-            raise InputError(f"params.yaml: adapt.methods has no {name!r}; it has {known}; add it, or name one of these.")
+            raise InputError(
+                f"params.yaml: adapt.methods has no {name!r}; it has {known}; add it, or name one of these."
+            )
         return self.adapt.methods[name]
 
 

@@ -1,0 +1,223 @@
+"""Room: adaptation from a source to a target domain, by CDTrans and what a method adds to it.
+
+The target's labels are never read: not for training, and not for choosing an epoch.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from dacsm.catalog import DatasetSpec
+from dacsm.compute import Compute, autocast, set_threads
+from dacsm.errors import InputError
+from dacsm.inference import Predictions, predict
+from dacsm.layout import Layout
+from dacsm.models.classifier import Classifier, load_checkpoint
+from dacsm.models.cross_scale import drawn_size, pyramid_loss, resolution_loss
+from dacsm.models.noise import BeneficialNoise
+from dacsm.models.three_stream import three_stream
+from dacsm.pairing import Pairs, agreeing_pairs, centre_labels, fuse_sizes, nearest_over_sizes
+from dacsm.params import AdaptRecipe, Method, Params
+from dacsm.reading import ShardedImages, read_labels, require_size
+from dacsm.seeding import numpy_generator, seed_torch, torch_generator
+from dacsm.selection import held_out, scores
+from dacsm.training.losses import LossLog, cdtrans_losses
+from dacsm.training.optim import build_optimiser, set_learning_rate
+from dacsm.training.pair_loader import pair_batches
+from dacsm.training.progress import TrainingProgress, training_progress
+from dacsm.training.record import AdaptationRecord
+from dacsm.views import normalise
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Domains:
+    """Both domains' images, the source's labels, and which source images are for training."""
+
+    source: ShardedImages
+    target: ShardedImages
+    source_labels: Tensor  # (S,)
+    training: Tensor  # numbers of the source images that are trained on
+    held_out: Tensor  # numbers of those kept out
+
+
+@dataclass
+class Run:
+    """The parts of a running adaptation."""
+
+    recipe: AdaptRecipe
+    method: Method
+    seed: int
+    compute: Compute
+    classifier: Classifier
+    noise: BeneficialNoise | None
+    optimiser: torch.optim.Optimizer
+    average: AveragedModel | None
+
+    @property
+    def evaluated(self) -> Classifier:
+        """The model that predicts: the weight average, where there is one."""
+        return self.classifier if self.average is None else self.average.module
+
+
+def adapt(
+    params: Params, dataset: DatasetSpec, method: str, task: str, seed: int, layout: Layout, compute: Compute
+) -> dict[str, float]:
+    """Adapt a source model to the target; writes model.safetensors, last.safetensors, log.csv and epochs.npz.
+
+    Returns what was measured, for the run's card.
+
+    Raises:
+        InputError: for shards, checkpoints or settings that cannot be used, or a loss that is not a number.
+    """
+    source, target = dataset.split_task(task)
+    recipe: AdaptRecipe = params.recipe("adapt", dataset.name)
+    settings = params.method(method)
+    set_threads(recipe.threads)
+    checkpoint = layout.pretrained(dataset.name, source, seed) / "model.safetensors"
+    classifier = load_checkpoint(checkpoint, compute.device)
+    domains = _open(dataset, source, target, params.recipe("pretrain", dataset.name).held_out, layout, classifier)
+    if recipe.validator == "source_accuracy" and not len(domains.held_out):
+        raise InputError(
+            f"params.yaml: adapt.recipes.{dataset.name}.validator is source_accuracy, but pretrain.{dataset.name}."
+            "held_out is 0; keep a share of the source out, or name another validator."
+        )
+    seed_torch(seed, "adapt", dataset.name, task)
+    run = _start(recipe, settings, seed, compute, classifier)
+    record = AdaptationRecord(recipe.validator)
+    with training_progress(f"adapt {dataset.name} {method} {task} seed {seed}", recipe.epochs) as progress:
+        pairs, pseudo_labels, predictions = None, None, None
+        for epoch in range(1, recipe.epochs + 1):
+            if (epoch - 1) % recipe.refresh_epochs == 0:
+                pairs, pseudo_labels = _refresh(run, domains, predictions, pairs)
+            losses = _train_epoch(run, domains, pairs, epoch, progress)
+            predictions = predict(run.evaluated, domains.target, compute, recipe.precision)
+            judged = _judge(run, domains, epoch, predictions)
+            row = {**losses, "pairs": len(pairs)}
+            record.add(predictions.predicted, pseudo_labels.numpy(), judged, row, run.evaluated.state_dict())
+            progress.end_epoch(epoch, losses, f"{len(pairs)} pairs")
+    record.write(layout.adapted(dataset.name, method, task, seed), classifier.description, run.evaluated.state_dict())
+    return progress.measured
+
+
+def _open(
+    dataset: DatasetSpec, source: str, target: str, share: float, layout: Layout, classifier: Classifier
+) -> Domains:
+    folders = [layout.shards(dataset.name, domain) for domain in (source, target)]
+    source_images, target_images = (ShardedImages(folder) for folder in folders)
+    for images in (source_images, target_images):
+        require_size(images, classifier.description.model.resize)
+    kept_out = torch.from_numpy(held_out(len(source_images), share))
+    labels = torch.from_numpy(read_labels(folders[0]))
+    return Domains(source_images, target_images, labels, (~kept_out).nonzero()[:, 0], kept_out.nonzero()[:, 0])
+
+
+def _start(recipe: AdaptRecipe, method: Method, seed: int, compute: Compute, classifier: Classifier) -> Run:
+    noise = None
+    if method.style.weight or method.noise.weight:
+        noise = BeneficialNoise(classifier, method, torch_generator(compute.device, seed, "noise")).to(compute.device)
+    modules: list[nn.Module] = [classifier] if noise is None else [classifier, noise]
+    average = None
+    if recipe.averaging:
+        average = AveragedModel(classifier, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging), use_buffers=True)
+    optimiser = build_optimiser(recipe.optimiser, modules)
+    return Run(recipe, method, seed, compute, classifier, noise, optimiser, average)
+
+
+def _refresh(
+    run: Run, domains: Domains, at_full_size: Predictions | None, before: Pairs | None
+) -> tuple[Pairs, Tensor]:
+    """New pairs, and the target's pseudo labels (T,); `at_full_size` are the target's predictions, where known."""
+
+    def see(images: ShardedImages, **options) -> Predictions:
+        return predict(run.evaluated, images, run.compute, run.recipe.precision, **options)
+
+    sizes = [
+        at_full_size if scale == 1 and at_full_size is not None else see(domains.target, scale=scale)
+        for scale in run.method.matching.scales
+    ]
+    source = see(domains.source, numbers=domains.training.numpy())
+    features, logits = fuse_sizes([size.features for size in sizes], [size.logits for size in sizes])
+    pseudo_labels = centre_labels(features, logits)
+    device = run.compute.device
+    neighbours = nearest_over_sizes(source.features.to(device), [size.features.to(device) for size in sizes])
+    target_of_source, source_of_target = (index.cpu() for index in neighbours)
+    labels = domains.source_labels[domains.training]
+    found = agreeing_pairs(target_of_source, source_of_target, labels, pseudo_labels)
+    if not len(found) and before is None:
+        raise InputError(
+            "no source image and its nearest target image agree in label, so that there is no pair to adapt on; "
+            "pretrain longer, or look whether source and target have the same classes."
+        )
+    pairs = before if not len(found) else found.with_source(domains.training.numpy())
+    return pairs, pseudo_labels
+
+
+def _judge(run: Run, domains: Domains, epoch: int, predictions: Predictions) -> list[float]:
+    if not len(domains.held_out):
+        return scores(epoch, predictions.logits, None, None)
+    held = predict(run.evaluated, domains.source, run.compute, run.recipe.precision, numbers=domains.held_out.numpy())
+    return scores(epoch, predictions.logits, held.logits, domains.source_labels[domains.held_out])
+
+
+def _train_epoch(run: Run, domains: Domains, pairs: Pairs, epoch: int, progress: TrainingProgress) -> dict[str, float]:
+    """One pass over the epoch's pairs; the mean of each loss."""
+    recipe, model = run.recipe, run.classifier.description.model
+    run.classifier.train()
+    log = LossLog(epoch)
+    sizes = numpy_generator(run.seed, "sizes", epoch)
+    images = (domains.source, domains.target)
+    batches = pair_batches(images, pairs, model, recipe, run.seed, epoch, run.compute.workers)
+    progress.start_epoch(epoch, len(batches))
+    for step, batch in enumerate(batches):
+        source, target, labels, pseudo_labels = (part.to(run.compute.device, non_blocking=True) for part in batch)
+        set_learning_rate(run.optimiser, recipe.optimiser, recipe.epochs, epoch, step / len(batches))
+        if run.noise is not None:
+            run.noise.progress = (epoch - 1 + step / len(batches)) / recipe.epochs
+        losses, total = _losses(run, normalise(source, model), normalise(target, model), labels, pseudo_labels, sizes)
+        run.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        parameters = [p for group in run.optimiser.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, recipe.optimiser.clip_norm)
+        run.optimiser.step()
+        if run.average is not None:
+            run.average.update_parameters(run.classifier)
+        log.append(losses)
+        progress.step(2 * len(labels))
+    return log.means()
+
+
+def _losses(
+    run: Run, source: Tensor, target: Tensor, labels: Tensor, pseudo_labels: Tensor, sizes
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Every loss of a step by name, and their weighted sum; a part whose weight is 0 is not computed."""
+    method, classifier = run.method, run.classifier
+    with autocast(run.compute.device, run.recipe.precision):
+        streams = three_stream(classifier, source, target, run.noise)
+    losses = cdtrans_losses(streams, labels, pseudo_labels)
+    total = losses["source"] + losses["target"] + losses["distillation"]
+    added: dict[str, tuple[float, Tensor]] = {}
+    if method.mix_cross_entropy:
+        added["mix"] = method.mix_cross_entropy, nn.functional.cross_entropy(streams.mix_logits, labels)
+    if run.noise is not None:
+        weights = {"style": method.style.divergence, "noise": method.noise.divergence}
+        for part, divergence in run.noise.divergences().items():
+            added[f"{part}_divergence"] = weights[part], divergence
+    if method.pyramid.weight:
+        added["pyramid"] = (
+            method.pyramid.weight,
+            pyramid_loss(streams.source_tokens, streams.target_tokens, method.pyramid),
+        )
+    if method.resolution.weight:
+        patch = classifier.backbone.patch_embed.patch_size[0]
+        size = drawn_size(classifier.description.model.image_size, patch, method.resolution.scales, sizes)
+        with autocast(run.compute.device, run.recipe.precision):
+            loss = resolution_loss(classifier, target, streams.target_logits, size)
+        added["resolution"] = method.resolution.weight, loss
+    for name, (weight, loss) in added.items():
+        losses[name] = loss
+        total = total + weight * loss
+    return losses, total

@@ -1,0 +1,153 @@
+"""A plain Vision Transformer from timm, taken apart into the pieces that the three streams need."""
+
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor
+from torch.nn import functional as F
+
+from dacsm.errors import InputError
+from dacsm.params import Model
+
+
+def build_backbone(config: Model) -> VisionTransformer:
+    """A timm Vision Transformer without head; overrides in `config` replace what its name says.
+
+    Raises:
+        InputError: for a name that timm does not know, or a model that is not a plain Vision Transformer.
+    """
+    overrides = {
+        "patch_size": config.patch_size,
+        "embed_dim": config.dim,
+        "depth": config.depth,
+        "num_heads": config.heads,
+    }
+    if not timm.is_model(config.name):
+        close = timm.list_models(f"*{config.name.split('_')[0]}*patch*")[:3]
+        hint = f"such as {', '.join(close)}" if close else "such as deit_small_patch16_224"
+        raise InputError(f"params.yaml: model.name is {config.name!r}, which timm does not know; name one {hint}.")
+    try:
+        backbone = timm.create_model(
+            config.name,
+            img_size=config.image_size,
+            in_chans=config.channels,
+            num_classes=0,
+            drop_path_rate=config.drop_path,
+            **{key: value for key, value in overrides.items() if value is not None},
+        )
+        plain = _is_plain(backbone)
+    except (TypeError, AssertionError):  # a network of another kind does not take these arguments
+        plain = False
+    if not plain:
+        raise InputError(
+            f"params.yaml: model.name is {config.name!r}, which is not a plain Vision Transformer with a class token "
+            "alone; name one such as deit_small_patch16_224 or vit_base_patch16_224."
+        )
+    return backbone
+
+
+def _is_plain(backbone: torch.nn.Module) -> bool:
+    """The three streams know a class token, blocks of norm, attention and MLP, and nothing else."""
+    return (
+        type(backbone) is VisionTransformer
+        and backbone.num_prefix_tokens == 1
+        and not backbone.no_embed_class
+        and backbone.patch_embed.flatten
+        and all(type(block) is Block for block in backbone.blocks)
+    )
+
+
+def embed(backbone: VisionTransformer, images: Tensor) -> Tensor:
+    """Patches, class token and position embedding: (B, C, H, W) to (B, 1 + h w, D), at any size H, W in patches."""
+    patches = backbone.patch_embed.proj(images)  # (B, D, h, w)
+    grid = (patches.shape[2], patches.shape[3])
+    tokens = backbone.patch_embed.norm(patches.flatten(2).transpose(1, 2))
+    tokens = torch.cat([backbone.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+    position = resize_position(backbone.pos_embed, backbone.patch_embed.grid_size, grid)
+    return backbone.norm_pre(backbone.pos_drop(tokens + position))
+
+
+def resize_position(position: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:
+    """Resize a position embedding (1, 1 + h w, D) to another grid, bilinearly, leaving the class token's as it is.
+
+    The way of CDTrans (bilinear, corners not aligned); the same grid gives the same tensor.
+    """
+    if tuple(old_grid) == tuple(new_grid):
+        return position
+    token, patches = position[:, :1], position[:, 1:]
+    patches = patches.reshape(1, *old_grid, -1).permute(0, 3, 1, 2)
+    patches = F.interpolate(patches, size=new_grid, mode="bilinear", align_corners=False)
+    return torch.cat([token, patches.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+
+
+def load_weights(backbone: VisionTransformer, weights: str, name: str) -> None:
+    """Fill the backbone with pretrained weights: `none`, `timm:<model name>`, or a local file.
+
+    A classification head and the distillation token of distilled DeiT are left out; a position embedding of another
+    grid is resized. Anything else must fit exactly.
+
+    Raises:
+        InputError: where the weights cannot be had, or do not fit the backbone `name`.
+    """
+    if weights == "none":
+        return
+    state = (
+        _timm_weights(weights.removeprefix("timm:")) if weights.startswith("timm:") else _local_weights(Path(weights))
+    )
+    wanted = backbone.state_dict()
+    distilled = any(key.startswith("dist_token") for key in state)
+    state = {key: value for key, value in state.items() if "head" not in key and "dist" not in key}
+    if "pos_embed" in state:
+        state["pos_embed"] = _fit_position(state["pos_embed"], backbone, distilled)
+    problems = [f"{key} is missing" for key in wanted if key not in state]
+    problems += [f"{key} is unexpected" for key in state if key not in wanted]
+    problems += [
+        f"{key} is {tuple(state[key].shape)}, expected {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in state and state[key].shape != wanted[key].shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise InputError(f"weights {weights!r} do not fit {name}: {'; '.join(problems[:3])}{more}; name fitting ones.")
+    backbone.load_state_dict(state)
+
+
+def _fit_position(position: Tensor, backbone: VisionTransformer, distilled: bool) -> Tensor:
+    if distilled:
+        position = torch.cat([position[:, :1], position[:, 2:]], dim=1)  # without the distillation token's
+    side = int((position.shape[1] - 1) ** 0.5)
+    if side * side != position.shape[1] - 1:
+        return position  # not a square grid: reported as a shape that does not fit
+    return resize_position(position, (side, side), backbone.patch_embed.grid_size)
+
+
+def _timm_weights(name: str) -> dict[str, Tensor]:
+    if not timm.is_model(name):
+        raise InputError(f"params.yaml: model.weights is 'timm:{name}', which timm does not know; name another.")
+    try:
+        return timm.create_model(name, pretrained=True).state_dict()
+    except Exception as error:  # timm and its hub raise whatever their network library raises
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"the weights of timm's {name} could not be fetched ({reason}); "
+            "give model.weights in params.yaml the path of a local file."
+        ) from error
+
+
+def _local_weights(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(
+            f"params.yaml: model.weights names {path}, which is not a file; give none, timm:<name>, or a file."
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)  # never runs pickled code
+    except Exception as error:
+        raise InputError(
+            f"{path} cannot be read as weights ({' '.join(str(error).split())[:200]}); give another."
+        ) from error
+    return state.get("model", state)

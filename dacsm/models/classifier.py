@@ -1,0 +1,91 @@
+"""The classifier of CDTrans: a Vision Transformer, a BN neck and a linear head, and its checkpoint file."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dacsm.errors import InputError
+from dacsm.files import whole_file
+from dacsm.models.backbone import build_backbone, embed
+from dacsm.params import Model
+from dacsm.validation import validate
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a checkpoint says of itself: how to build it, and what its outputs mean."""
+
+    model: Model
+    classes: tuple[str, ...]
+
+
+class Classifier(nn.Module):
+    """Class token of the last layer, through a BatchNorm neck without bias, to a linear head without bias.
+
+    Images are (B, C, H, W), normalised; features are (B, D), after the neck; logits are (B, K).
+    """
+
+    def __init__(self, description: Description):
+        super().__init__()
+        self.description = description
+        self.backbone = build_backbone(description.model)
+        self.neck = nn.BatchNorm1d(self.backbone.embed_dim)
+        self.neck.bias.requires_grad_(False)  # frozen at 0, as in CDTrans
+        self.head = nn.Linear(self.backbone.embed_dim, len(description.classes), bias=False)
+        nn.init.normal_(self.head.weight, std=0.001)
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """All tokens after the final norm: (B, C, H, W) to (B, 1 + h w, D)."""
+        tokens = embed(self.backbone, images)
+        for block in self.backbone.blocks:
+            tokens = block(tokens)
+        return self.backbone.norm(tokens)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What pseudo labels and pairs are made from: (B, C, H, W) to (B, D)."""
+        return self.neck(self.tokens(images)[:, 0].float())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, in float32: (B, C, H, W) to (B, K)."""
+        return self.classify(self.features(images))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Head on features (B, D), in float32 whatever the precision of the rest."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head(features.float())
+
+
+def save_checkpoint(path: Path, description: Description, state: dict[str, Tensor]) -> None:
+    """Write a classifier's state as safetensors, its description beside it in the file's header."""
+    header = {"model": description.model.model_dump_json(), "classes": json.dumps(description.classes)}
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    with whole_file(path) as partial:
+        save_file(tensors, partial, metadata={"dacsm": json.dumps(header)})
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Classifier:
+    """Read a checkpoint of `save_checkpoint` into a classifier in evaluation mode.
+
+    Raises:
+        InputError: where the file is missing, damaged, or not one of ours.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} was not found; make it with `snakemake {path}`.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} cannot be read as a checkpoint ({error}); remove it and make it again.") from error
+    if "dacsm" not in metadata:
+        raise InputError(f"{path} is not a checkpoint of dacsm, as its header says nothing of a model; name another.")
+    header = json.loads(metadata["dacsm"])
+    description = Description(validate(Model, json.loads(header["model"]), path), tuple(json.loads(header["classes"])))
+    classifier = Classifier(description)
+    classifier.load_state_dict(state)
+    return classifier.eval().to(device)

@@ -1,0 +1,72 @@
+"""What a person sees while a run trains: a live bar on a terminal, a line an epoch elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+
+class TrainingProgress:
+    """Counts images, and shows losses, images per second and the time left."""
+
+    def __init__(self, name: str, epochs: int, bar: Progress | None, task: TaskID | None):
+        self.name, self.epochs, self.bar, self.task = name, epochs, bar, task
+        self.images, self.epoch_images = 0, 0
+        self.started = self.epoch_started = time.perf_counter()
+
+    def start_epoch(self, epoch: int, steps: int) -> None:
+        self.epoch_images, self.epoch_started = 0, time.perf_counter()
+        if self.bar is not None:
+            self.bar.reset(self.task, total=steps, description=f"{self.name}  epoch {epoch}/{self.epochs}")
+
+    def step(self, images: int, losses: Mapping[str, float] | None = None) -> None:
+        """Count one step; `losses` are shown where there is a terminal."""
+        self.epoch_images += images
+        self.images += images
+        if self.bar is not None:
+            shown = {} if losses is None else {"status": _losses(losses)}
+            self.bar.update(self.task, advance=1, rate=f"{self.images_per_second:,.0f} images/s", **shown)
+
+    def end_epoch(self, epoch: int, losses: Mapping[str, float], remark: str) -> None:
+        elapsed = time.perf_counter() - self.started
+        left = elapsed / epoch * (self.epochs - epoch)
+        line = f"{self.name}  epoch {epoch}/{self.epochs}  {_losses(losses)}  {remark}"
+        line += f"  {self.images_per_second:,.0f} images/s  {left:.0f} s left"
+        if self.bar is not None:
+            self.bar.console.print(line, highlight=False, soft_wrap=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    @property
+    def images_per_second(self) -> float:
+        return self.epoch_images / max(time.perf_counter() - self.epoch_started, 1e-9)
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """For the run's card: over the whole run, pauses between epochs included."""
+        seconds = time.perf_counter() - self.started
+        return {"training_seconds": round(seconds, 1), "images_per_second": round(self.images / max(seconds, 1e-9), 1)}
+
+
+@contextmanager
+def training_progress(name: str, epochs: int) -> Iterator[TrainingProgress]:
+    """Progress of a training run of that name; the bar is taken away at the end."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield TrainingProgress(name, epochs, None, None)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[status]}  {task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        yield TrainingProgress(name, epochs, bar, bar.add_task(name, status="", rate=""))
+
+
+def _losses(losses: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.3f}" for name, value in losses.items())

@@ -1,0 +1,100 @@
+"""From stored images to what the model sees: random views for training, the centre view for everything else."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from dacsm.params import Augment, Model
+from dacsm.seeding import numpy_generator
+
+DRAWS = 8  # numbers a view takes: crop top, crop left, flip; then the five of a warp
+
+
+@dataclass(frozen=True)
+class TrainViews:
+    """The random views of one stream in one epoch.
+
+    The draws are a table, a row a position, so that a view depends on (seed, epoch, stream, position) alone and on no
+    worker's state.
+    """
+
+    model: Model
+    augment: Augment
+    draws: np.ndarray  # (positions, DRAWS) in [0, 1)
+
+    def __call__(self, image: Image.Image, position: int) -> Tensor:
+        """A training view, uint8 (C, size, size): squash, warp, random crop, flip."""
+        image = _squash(image, self.model)
+        top, left, flip, *warp = self.draws[position]
+        if self.augment.warps:
+            image = _warp(image, self.augment, 2 * np.array(warp, dtype=np.float64) - 1)
+        room = self.model.resize - self.model.image_size + 1
+        image = _crop(image, int(top * room), int(left * room), self.model.image_size)
+        if self.augment.flip and flip < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return to_tensor(image)
+
+
+def train_views(model: Model, augment: Augment, positions: int, *names: int | str) -> TrainViews:
+    """The views named by `names`, such as (seed, epoch, "source"), for an epoch of that many positions."""
+    draws = numpy_generator("views", *names).random((positions, DRAWS), dtype=np.float32)
+    return TrainViews(model, augment, draws)
+
+
+def centre_view(image: Image.Image, model: Model) -> Tensor:
+    """The view for features and evaluation, uint8 (C, size, size): squash, centre crop."""
+    margin = (model.resize - model.image_size) // 2
+    return to_tensor(_crop(_squash(image, model), margin, margin, model.image_size))
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """A PIL image as uint8 (C, H, W)."""
+    array = np.array(image)  # a writable copy: (H, W) or (H, W, C)
+    return torch.from_numpy(array).unsqueeze(0) if array.ndim == 2 else torch.from_numpy(array).permute(2, 0, 1)
+
+
+def normalise(pixels: Tensor, model: Model) -> Tensor:
+    """uint8 (B, C, H, W) to float32, less the mean, over the deviation."""
+    mean = torch.tensor(model.mean, device=pixels.device).view(-1, 1, 1)
+    std = torch.tensor(model.std, device=pixels.device).view(-1, 1, 1)
+    return pixels.float().div_(255).sub_(mean).div_(std)
+
+
+def rescale(pixels: Tensor, scale: float) -> Tensor:
+    """Objects at another size in the same frame: (B, C, H, W) of one side length, shrunk onto black or cropped."""
+    if scale == 1:
+        return pixels
+    frame = pixels.shape[-1]
+    size = max(1, round(scale * frame))
+    scaled = F.interpolate(pixels.float(), size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+    scaled = scaled.round().clamp(0, 255).to(pixels.dtype)
+    before = (frame - size) // 2
+    return F.pad(scaled, (before, frame - size - before) * 2)  # negative padding crops
+
+
+def _squash(image: Image.Image, model: Model) -> Image.Image:
+    side = (model.resize, model.resize)
+    return image if image.size == side else image.resize(side, Image.Resampling.BILINEAR)
+
+
+def _crop(image: Image.Image, top: int, left: int, size: int) -> Image.Image:
+    return image if image.size == (size, size) else image.crop((left, top, left + size, top + size))
+
+
+def _warp(image: Image.Image, augment: Augment, draws: np.ndarray) -> Image.Image:
+    """Rotate, zoom, shear and shift about the centre, in one interpolation; what comes from outside is black.
+
+    `draws` are five numbers in [-1, 1): angle, zoom, shear, right, down.
+    """
+    angle, zoom, shear, right, down = draws
+    radians = np.radians(angle * augment.rotate)
+    rotation = np.array([[np.cos(radians), np.sin(radians)], [-np.sin(radians), np.cos(radians)]])
+    matrix = rotation @ np.array([[1, shear * augment.shear], [0, 1]]) / (1 + zoom * augment.zoom)
+    middle = np.array([image.width, image.height]) / 2
+    offset = middle - matrix @ (middle + np.array([right, down]) * augment.shift * image.width)
+    coefficients = (*matrix[0], offset[0], *matrix[1], offset[1])  # from a place in the view to one in the image
+    return image.transform(image.size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)

@@ -1,0 +1,54 @@
+"""A dataset of a few digits a class, its shards, and settings for a model that trains in seconds."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dacsm.catalog import DatasetSpec
+from dacsm.download import download
+from dacsm.layout import Layout
+from dacsm.params import Params, parse_params
+from dacsm.shard import shard
+
+PER_CLASS = 6
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset() -> DatasetSpec:
+    """The digits, with six images a class in each domain, as the dataset `tiny`."""
+    content = yaml.safe_load((PROJECT / "workflow/datasets/digits.yaml").read_text(encoding="utf-8"))
+    content["name"] = "tiny"
+    for domain in content["domains"].values():
+        domain["images"] = 10 * PER_CLASS
+        domain["options"]["per_class"] = PER_CLASS
+        del domain["options"]["pixels"]  # those of all images
+    return DatasetSpec.model_validate(content)
+
+
+@pytest.fixture(scope="session")
+def tiny_params() -> Params:
+    """The project's params with settings for `tiny`: every digits setting, but a small model and short training."""
+    content = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    for recipes in (content["experiments"], content["shard"], content["pretrain"], content["adapt"]["recipes"]):
+        recipes["tiny"] = yaml.safe_load(yaml.safe_dump(recipes["digits"]))
+    content["experiments"]["tiny"]["seeds"] = [0, 1]
+    content["shard"]["tiny"]["images_per_shard"] = 25
+    pretrain, adapt = content["pretrain"]["tiny"], content["adapt"]["recipes"]["tiny"]
+    pretrain["model"] |= {"dim": 32, "depth": 2, "heads": 2}
+    pretrain |= {"epochs": 2, "batch_size": 16}
+    adapt |= {"epochs": 2, "batch_size": 16, "refresh_epochs": 1, "max_pairs": 48}
+    content["datasets"] = ["tiny"]
+    return parse_params(content)
+
+
+@pytest.fixture(scope="session")
+def tiny_layout(tiny_dataset: DatasetSpec, tiny_params: Params, tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    """A root that holds the shards of tiny's three domains; a test that changes them copies the folder first."""
+    layout = Layout(tmp_path_factory.mktemp("tiny"))
+    for archive in tiny_dataset.archives:
+        download(tiny_dataset, archive, layout)
+    for domain in tiny_dataset.domains:
+        shard(tiny_params, tiny_dataset, domain, layout)
+    return layout

@@ -1,0 +1,201 @@
+"""The networks: what the three streams share, what the noise may touch, and what matching across scales measures."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from dacsm.errors import InputError
+from dacsm.models.backbone import build_backbone, load_weights
+from dacsm.models.classifier import Classifier, Description, load_checkpoint, save_checkpoint
+from dacsm.models.cross_scale import drawn_size, pyramid_loss, resolution_loss
+from dacsm.models.noise import BeneficialNoise, LogitNoise, StyleTranslation, gaussian_divergence
+from dacsm.models.three_stream import three_stream
+from dacsm.params import Method, Model, Noise, Pyramid, Style
+
+MODEL = Model(
+    name="vit_tiny_patch16_224",
+    weights="none",
+    image_size=28,
+    resize=28,
+    channels=1,
+    mean=(0.1,),
+    std=(0.3,),
+    patch_size=7,
+    dim=32,
+    depth=3,
+    heads=2,
+    drop_path=0,
+)
+
+
+def classifier(**changes) -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(Description(MODEL.model_copy(update=changes), ("a", "b", "c")))
+
+
+def images(count: int = 4, size: int = 28, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, 1, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def noise_of(network: Classifier, **parts) -> BeneficialNoise:
+    noise = BeneficialNoise(network, Method(**parts), torch.Generator().manual_seed(0))
+    noise.progress = 1.0
+    return noise
+
+
+def test_one_image_in_both_streams_gives_one_answer():
+    streams = three_stream(classifier(), images(), images())
+    torch.testing.assert_close(streams.mix_tokens, streams.target_tokens)
+    torch.testing.assert_close(streams.source_tokens, streams.target_tokens)
+
+
+def test_source_and_target_stream_are_the_plain_network():
+    network = classifier()
+    streams = three_stream(network, images(seed=1), images(seed=2))
+    torch.testing.assert_close(streams.source_tokens, network.tokens(images(seed=1)))
+    torch.testing.assert_close(streams.target_tokens, network.tokens(images(seed=2)))
+
+
+def test_dropped_paths_are_drawn_stream_by_stream():
+    network = classifier(drop_path=0.5).train()
+    torch.manual_seed(3)
+    three_stream(network, images(), images())
+    state = torch.random.get_rng_state()
+    torch.manual_seed(3)
+    for _ in range(2 * 3 * 2):  # two blocks with a rate, three streams, two residuals; the first block has none
+        torch.rand(4)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("parts", [{"style": {"weight": 1}}, {"noise": {"weight": 1}}])
+def test_noise_reaches_the_mix_stream_alone(parts):
+    network = classifier()
+    plain = three_stream(network, images(seed=1), images(seed=2))
+    noisy = three_stream(network, images(seed=1), images(seed=2), noise_of(network, **parts))
+    torch.testing.assert_close(noisy.source_tokens, plain.source_tokens)
+    torch.testing.assert_close(noisy.target_tokens, plain.target_tokens)
+    assert (noisy.mix_tokens - plain.mix_tokens).abs().max() > 1e-3
+
+
+def test_the_noise_is_learned_and_draws_from_its_own_generator():
+    network = classifier()
+    noise = noise_of(network, style={"weight": 1}, noise={"weight": 1})
+    before = torch.random.get_rng_state()
+    streams = three_stream(network, images(seed=1), images(seed=2), noise)
+    (streams.mix_logits.square().sum() + sum(noise.divergences().values())).backward()
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in noise.parameters())
+
+
+def test_a_part_of_weight_zero_is_not_built():
+    assert not list(noise_of(classifier(), style={"weight": 0}, noise={"weight": 0}).parameters())
+
+
+def test_softmax_cancels_noise_that_is_constant_along_a_row():
+    logits, rows = torch.randn(2, 3, 5, 5), torch.randn(2, 3, 5, 1)
+    torch.testing.assert_close((logits + rows).softmax(-1), logits.softmax(-1))
+
+
+def test_logit_noise_has_the_deviation_that_it_says():
+    layer = LogitNoise(2, 8, Noise(weight=1, prior=0.7))
+    with torch.no_grad():
+        layer.key.normal_(generator=torch.Generator().manual_seed(1))
+    queries, keys = torch.randn(1, 2, 3, 8), torch.randn(1, 2, 3, 8)
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.stack([layer(queries, keys, generator) for _ in range(4000)])
+    torch.testing.assert_close(draws.std(dim=0), layer.deviation(queries, keys), rtol=0.08, atol=0.01)
+    torch.testing.assert_close(draws.mean(dim=0), torch.zeros(1, 2, 3, 3), rtol=0, atol=0.15)
+
+
+def test_style_travels_from_the_target_to_the_source():
+    layer = StyleTranslation(1.0, Style(weight=1, spread=0))
+    source, target = torch.randn(2, 17, 6) * 3 + 1, torch.randn(2, 17, 6)
+    torch.testing.assert_close(layer(source, target, 0.0, torch.Generator()), target)
+    there = layer(source, target, 1.0, torch.Generator())[:, 1:]
+    torch.testing.assert_close(there.mean(dim=1), source[:, 1:].mean(dim=1))
+    torch.testing.assert_close(there.std(dim=1), source[:, 1:].std(dim=1))
+
+
+@given(st.floats(0.01, 10), st.floats(0.01, 10))
+def test_divergence_is_least_at_the_prior(deviation, prior):
+    at = gaussian_divergence(torch.tensor([deviation]), prior).item()
+    assert at >= gaussian_divergence(torch.tensor([prior]), prior).item() - 1e-5
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 1000))
+def test_pyramid_prefers_a_pair_of_one_picture(seed):
+    generator = torch.Generator().manual_seed(seed)
+    one, other = torch.randn(3, 17, 8, generator=generator), torch.randn(3, 17, 8, generator=generator)
+    chosen = Pyramid(weight=1, entropy=0)
+    assert pyramid_loss(one, one, chosen) < pyramid_loss(one, other, chosen)
+
+
+def test_resolution_loss_leaves_the_necks_memory_alone():
+    network = classifier().train()
+    logits = network(images())
+    before = network.neck.running_mean.clone()
+    loss = resolution_loss(network, images(), logits, 35)
+    loss.backward()
+    assert torch.equal(before, network.neck.running_mean)
+    assert loss.item() > 0
+    assert network.head.weight.grad.abs().sum() > 0
+
+
+@given(st.integers(0, 50), st.sampled_from([(28, 7), (224, 16), (32, 4)]), st.floats(0.1, 3))
+def test_drawn_sizes_are_whole_patches(seed, shape, scale):
+    size = drawn_size(*shape, (scale,), np.random.default_rng(seed))
+    assert size % shape[1] == 0
+    assert size > 0
+    assert abs(size - scale * shape[0]) <= shape[1]
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path):
+    network = classifier().eval()
+    save_checkpoint(tmp_path / "model.safetensors", network.description, network.state_dict())
+    back = load_checkpoint(tmp_path / "model.safetensors")
+    assert back.description == network.description
+    assert torch.equal(back(images()), network(images()))
+
+
+def test_files_that_are_no_checkpoint(tmp_path):
+    for name, make, words in (
+        ("absent", lambda path: None, "was not found"),
+        ("damaged", lambda path: path.write_bytes(b"no tensors here"), "cannot be read"),
+        ("foreign", lambda path: save_file({"x": torch.zeros(1)}, path), "not a checkpoint of dacsm"),
+    ):
+        make(tmp_path / name)
+        with pytest.raises(InputError, match=words):
+            load_checkpoint(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_225", "resnet18", "swin_tiny_patch4_window7_224"])
+def test_models_that_the_streams_cannot_use(name):
+    with pytest.raises(InputError, match=name):
+        build_backbone(
+            MODEL.model_copy(update={"name": name, "patch_size": None, "depth": None, "heads": None, "dim": None})
+        )
+
+
+def test_distilled_weights_lose_the_token_and_fit_another_grid(tmp_path):
+    large = build_backbone(MODEL.model_copy(update={"image_size": 56}))
+    state = large.state_dict() | {"dist_token": torch.zeros(1, 1, 32), "head.weight": torch.zeros(9, 32)}
+    position = state["pos_embed"]
+    state["pos_embed"] = torch.cat([position[:, :1], torch.full((1, 1, 32), 9.0), position[:, 1:]], dim=1)
+    torch.save({"model": state}, tmp_path / "deit.pth")
+    small = build_backbone(MODEL)
+    load_weights(small, str(tmp_path / "deit.pth"), "tiny")
+    assert torch.equal(small.blocks[0].attn.qkv.weight, large.blocks[0].attn.qkv.weight)
+    assert small.pos_embed.shape == (1, 17, 32)
+    assert small.pos_embed.max() < 9
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path):
+    state = build_backbone(MODEL).state_dict()
+    del state["norm.bias"]
+    torch.save(state, tmp_path / "part.pth")
+    with pytest.raises(InputError, match=r"norm\.bias is missing"):
+        load_weights(build_backbone(MODEL), str(tmp_path / "part.pth"), "tiny")

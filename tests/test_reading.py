@@ -1,0 +1,267 @@
+"""Images come out by number and as a stream, in an order that depends on seed and epoch alone."""
+
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dacsm.errors import InputError
+from dacsm.layout import Layout
+from dacsm.reading import ShardedImages, read_labels, require_size, stream
+from dacsm.shard_index import read_index, verify
+
+AGAIN = "`dacsm shard tiny mnist`"
+
+
+def place_view(image: Image.Image, position: int) -> torch.Tensor:
+    """The image with its position in the stream added, so that a view at another place differs."""
+    return torch.from_numpy(np.array(image)).float()[None] + position
+
+
+@pytest.fixture
+def folder(tiny_layout: Layout) -> Path:
+    return tiny_layout.shards("tiny", "mnist")
+
+
+@pytest.fixture
+def copied(folder: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(folder, tmp_path / "tiny" / "mnist"))
+
+
+def batches(folder: Path, **options: object) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return list(stream(folder, **({"seed": 0, "epoch": 1, "batch_size": 8, "view": place_view} | options)))
+
+
+def numbers(folder: Path, **options: object) -> list[int]:
+    return [number for batch, _ in batches(folder, **options) for number in batch.tolist()]
+
+
+def same(one: list, other: list) -> bool:
+    return len(one) == len(other) and all(
+        torch.equal(a, b) for pair in zip(one, other, strict=True) for a, b in zip(*pair, strict=True)
+    )
+
+
+def test_second_reads_are_copies_of_the_first(folder: Path) -> None:
+    images = ShardedImages(folder)
+    first = images[7]
+    pixels = first.tobytes()
+    first.paste(255, (0, 0, 28, 28))
+    assert images[7].tobytes() == pixels
+    assert (len(images), first.mode, first.size) == (60, "L", (28, 28))
+
+
+def test_kept_and_unkept_images_are_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = ShardedImages(folder)
+    monkeypatch.setattr("dacsm.reading.KEPT_BYTES", 0)
+    unkept = ShardedImages(folder)
+    assert [kept[n].tobytes() for n in range(60)] == [unkept[n].tobytes() for n in range(60)]
+
+
+def test_images_can_be_pickled_after_use(folder: Path) -> None:
+    images = ShardedImages(folder)
+    pixels = images[3].tobytes()
+    sent = pickle.dumps(images)
+    assert len(sent) < 10_000  # neither open files nor decoded images travel
+    assert pickle.loads(sent)[3].tobytes() == pixels
+
+
+def test_images_are_read_without_labels(copied: Path) -> None:
+    (copied / "labels.csv").unlink()
+    (copied / "counts.csv").unlink()
+    assert ShardedImages(copied)[0].size == (28, 28)
+    assert sorted(numbers(copied)) == list(range(60))
+    with pytest.raises(InputError, match=rf"labels\.csv was not found; make it with {AGAIN}"):
+        read_labels(copied)
+
+
+def test_labels_come_in_order(folder: Path) -> None:
+    labels = read_labels(folder)
+    assert labels.dtype == np.int64
+    assert np.bincount(labels).tolist() == [6] * 10
+
+
+@pytest.mark.parametrize("content", ["", "number,label,name\n0,x,a\n", "number,label,name\n1,0,a\n", "a,b\n1,2\n"])
+def test_malformed_labels_are_refused(copied: Path, content: str) -> None:
+    (copied / "labels.csv").write_text(content)
+    with pytest.raises(InputError, match=rf"labels\.csv .* make it again with {AGAIN}"):
+        read_labels(copied)
+
+
+def test_a_stream_gives_each_image_once_with_its_pixels(folder: Path) -> None:
+    images, position = ShardedImages(folder), 0
+    seen = []
+    for batch, views in batches(folder):
+        assert (batch.dtype, views.dtype, views.shape) == (torch.int64, torch.float32, (len(batch), 1, 28, 28))
+        for number, view in zip(batch.tolist(), views, strict=True):
+            assert torch.equal(view, place_view(images[number], position))
+            seen.append(number)
+            position += 1
+    assert sorted(seen) == list(range(60))
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores are fine here
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_workers_change_no_bit(folder: Path, workers: int) -> None:
+    assert same(batches(folder, workers=workers), batches(folder))
+    resumed = {"start": 3, "rank": 1, "world_size": 2, "batch_size": 4}
+    assert same(batches(folder, workers=workers, **resumed), batches(folder, **resumed))
+
+
+def test_a_stream_can_be_sent_to_workers_that_are_not_forked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = batches(folder)
+
+    def loader(pipeline: object, **options: object) -> object:
+        return pickle.loads(pickle.dumps(pipeline))
+
+    monkeypatch.setattr("torch.utils.data.DataLoader", loader)
+    assert same(batches(folder), expected)
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_ranks_together_give_what_one_process_gives(folder: Path, world_size: int) -> None:
+    shares = [batches(folder, rank=rank, world_size=world_size) for rank in range(world_size)]
+    together = [shares[g % world_size][g // world_size] for g in range(8)]
+    assert same(together, batches(folder))
+    assert sum(map(len, shares)) == 8
+
+
+@pytest.mark.parametrize("start", [0, 1, 7, 8, 9])
+def test_a_resumed_stream_goes_on_where_it_was(folder: Path, start: int) -> None:
+    assert same(batches(folder, start=start), batches(folder)[start:])
+
+
+def test_the_order_is_named_by_seed_and_epoch(folder: Path) -> None:
+    orders = {(seed, epoch): tuple(numbers(folder, seed=seed, epoch=epoch)) for seed in (0, 1) for epoch in (1, 2, 3)}
+    assert len(set(orders.values())) == 6
+    assert tuple(numbers(folder)) == orders[0, 1]
+
+
+def test_a_small_buffer_still_gives_each_image_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dacsm.reading.SHUFFLE_BUFFER", 5)
+    assert sorted(numbers(folder)) == list(range(60))
+
+
+def test_only_kept_images_come(folder: Path) -> None:
+    keep = np.arange(60) % 7 != 0
+    assert sorted(numbers(folder, keep=keep)) == np.flatnonzero(keep).tolist()
+    assert numbers(folder, keep=np.zeros(60, dtype=bool)) == []
+    with pytest.raises(ValueError, match="keep has shape"):
+        batches(folder, keep=keep[:-1])
+
+
+@pytest.mark.parametrize(("world_size", "expected"), [(1, 7), (2, 3), (3, 2), (4, 1), (8, 0)])
+def test_drop_last_gives_every_rank_as_many_whole_batches(folder: Path, world_size: int, expected: int) -> None:
+    for rank in range(world_size):
+        share = batches(folder, rank=rank, world_size=world_size, drop_last=True)
+        assert [len(batch) for batch, _ in share] == [8] * expected
+
+
+def test_streaming_leaves_the_global_generators_alone(folder: Path) -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    batches(folder)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.random.get_state()[1].tolist() == before[1]
+
+
+def test_size_is_compared_with_what_the_model_needs(folder: Path) -> None:
+    images = ShardedImages(folder)
+    require_size(images, 28)
+    with pytest.raises(
+        InputError, match=r"28 pixels, but pretrain\.tiny\.model\.resize is 32; .*shard\.tiny\.image_size"
+    ):
+        require_size(images, 32)
+
+
+OPENERS = [ShardedImages, read_index, verify, batches]  # each way to open a folder of shards
+
+
+def test_a_truncated_shard_is_named(copied: Path) -> None:
+    size = (copied / "000001.tar").stat().st_size
+    with (copied / "000001.tar").open("r+b") as file:
+        file.truncate(size - 1000)
+    for opened in OPENERS:
+        with pytest.raises(InputError, match=rf"000001\.tar has {size - 1000} bytes, expected {size} bytes; .*{AGAIN}"):
+            opened(copied)
+
+
+def test_a_missing_shard_is_named(copied: Path) -> None:
+    (copied / "000002.tar").unlink()
+    for opened in OPENERS:
+        with pytest.raises(InputError, match=rf"000002\.tar was not found, .*{AGAIN}"):
+            opened(copied)
+
+
+def test_a_missing_index_or_folder_is_named(copied: Path, tmp_path: Path) -> None:
+    (copied / "index.json").unlink()
+    for place in (copied, tmp_path / "nowhere" / "tiny" / "mnist"):
+        for opened in OPENERS:
+            with pytest.raises(InputError, match=rf"index\.json was not found; make it with {AGAIN}"):
+                opened(place)
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    place = tmp_path / "tiny" / "mnist"
+    place.parent.mkdir()
+    place.write_text("shards")
+    for opened in OPENERS:
+        with pytest.raises(InputError, match=rf"mnist is a file, expected a folder of shards; .*{AGAIN}"):
+            opened(place)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "has format_version None, expected 1"),
+        ('{"format_version": 2}', "has format_version 2, expected 1"),
+        ('{"format_version": 1}', "index.json: dataset is missing"),
+    ],
+)
+def test_a_malformed_index_is_refused(copied: Path, content: str, told: str) -> None:
+    (copied / "index.json").write_text(content)
+    with pytest.raises(InputError, match=told):
+        ShardedImages(copied)
+
+
+def test_offsets_must_fit_the_index(copied: Path) -> None:
+    np.save(copied / "offsets.npy", np.zeros((59, 3), dtype=np.int64))
+    with pytest.raises(InputError, match=rf"offsets\.npy has shape \(59, 3\), expected \(60, 3\); .*{AGAIN}"):
+        ShardedImages(copied)
+    (copied / "offsets.npy").write_bytes(b"")
+    with pytest.raises(InputError, match=rf"offsets\.npy cannot be read .*{AGAIN}"):
+        ShardedImages(copied)
+
+
+def overwrite(path: Path, offset: int, content: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(content)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_image_is_named(copied: Path, workers: int) -> None:
+    verify(copied)
+    shard, offset, size = np.load(copied / "offsets.npy")[30]
+    overwrite(copied / "000001.tar", offset, bytes(size))
+    assert shard == 1
+    with pytest.raises(InputError, match=r"^image 30 in .* cannot be decoded"):
+        ShardedImages(copied)[30]
+    with pytest.raises(InputError, match=rf"^image 30 in .* cannot be decoded .*{AGAIN}"):
+        batches(copied, workers=workers)
+    with pytest.raises(InputError, match=rf"the sha256 of .*000001\.tar begins with .*{AGAIN}"):
+        verify(copied)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_tar_header_does_not_end_the_stream_quietly(copied: Path, workers: int) -> None:
+    _, offset, _ = np.load(copied / "offsets.npy")[30]
+    overwrite(copied / "000001.tar", offset - 512, b"x" * 512)
+    with pytest.raises(InputError, match=rf"hold 40 images, expected 60; .*{AGAIN}"):
+        batches(copied, workers=workers)

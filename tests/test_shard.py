@@ -1,0 +1,209 @@
+"""Shards are whole, the same for the same input, and know nothing of labels."""
+
+import csv
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dacsm import shard_index
+from dacsm.catalog import DatasetSpec
+from dacsm.download import download
+from dacsm.errors import InputError
+from dacsm.files import sha256
+from dacsm.layout import Layout
+from dacsm.params import Params
+from dacsm.reading import ShardedImages, read_labels
+from dacsm.shard import FORMAT_VERSION, shard
+from dacsm.sources import digits
+
+DOMAIN = "optdigits"
+
+
+@pytest.fixture
+def raw_layout(tiny_layout: Layout, tmp_path: Path) -> Layout:
+    """A root with a copy of the raw data and nothing else."""
+    layout = Layout(tmp_path)
+    shutil.copytree(tiny_layout.raw("tiny"), layout.raw("tiny"))
+    return layout
+
+
+def with_shard(params: Params, **settings: object) -> Params:
+    """The params with other settings for sharding `tiny`."""
+    content = params.model_dump()
+    content["shard"]["tiny"] |= settings
+    return Params.model_validate(content)
+
+
+def rewrite_raw(layout: Layout, **arrays: np.ndarray) -> None:
+    """Put other arrays into the raw file, with a receipt that fits."""
+    path = layout.raw("tiny") / f"{DOMAIN}.npz"
+    with np.load(path) as old:
+        content = {**old, **arrays}
+    np.savez(path, **content)
+    receipt = {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
+    layout.receipt("tiny", DOMAIN).write_text(json.dumps(receipt))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_same_input_gives_the_same_bytes(
+    tiny_params: Params, tiny_dataset: DatasetSpec, tiny_layout: Layout, raw_layout: Layout
+) -> None:
+    shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+    first, second = (contents(layout.shards("tiny", DOMAIN)) for layout in (tiny_layout, raw_layout))
+    assert first == second
+    assert sorted(first) == [
+        *("000000.tar", "000001.tar", "000002.tar"),  # 25 + 25 + 10 images
+        *("counts.csv", "index.json", "labels.csv", "offsets.npy"),
+    ]
+
+
+def test_labels_and_names_belong_to_their_images(tiny_dataset: DatasetSpec, tiny_layout: Layout) -> None:
+    samples = digits.samples(tiny_dataset, DOMAIN, tiny_layout)
+    by_name = {sample.name: sample for sample in (samples[position] for position in range(len(samples)))}
+    folder = tiny_layout.shards("tiny", DOMAIN)
+    images = ShardedImages(folder)
+    with (folder / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] != [sample.name for sample in by_name.values()]  # permuted
+    assert {row["name"] for row in rows} == set(by_name)
+    for row in rows:
+        sample = by_name[row["name"]]
+        assert int(row["label"]) == sample.label
+        assert images[int(row["number"])].tobytes() == sample.image.tobytes()
+
+
+def test_tars_hold_running_numbers(tiny_layout: Layout) -> None:
+    names = []
+    for path in sorted(tiny_layout.shards("tiny", DOMAIN).glob("*.tar")):
+        with tarfile.open(path) as tar:
+            assert {member.mtime for member in tar} == {0}
+            names.extend(tar.getnames())
+    assert names == [f"{number:09d}.png" for number in range(60)]
+
+
+def test_images_and_index_do_not_depend_on_labels(
+    tiny_params: Params, tiny_dataset: DatasetSpec, tiny_layout: Layout, raw_layout: Layout
+) -> None:
+    rewrite_raw(raw_layout, labels=np.zeros(60, dtype=np.int64), names=np.array([f"other{i}" for i in range(60)]))
+    shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+    before, after = (contents(layout.shards("tiny", DOMAIN)) for layout in (tiny_layout, raw_layout))
+    assert {name for name in before if before[name] != after[name]} == {"labels.csv", "counts.csv"}
+    assert after["counts.csv"].decode().splitlines()[1:3] == ["0,0,60", "1,1,0"]
+
+
+def test_other_size_encoding_and_channels(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Layout) -> None:
+    params = with_shard(tiny_params, image_size=40, encoding="jpeg", images_per_shard=100)
+    shard(params, tiny_dataset.model_copy(update={"channels": 3}), DOMAIN, raw_layout)
+    folder = raw_layout.shards("tiny", DOMAIN)
+    images = ShardedImages(folder)
+    assert (images[0].mode, images[0].size) == ("RGB", (40, 40))
+    assert (images.index.encoding, images.index.channels, len(images.index.shards)) == ("jpeg", 3, 1)
+    samples = digits.samples(tiny_dataset, DOMAIN, raw_layout)
+    with (folder / "labels.csv").open() as file:
+        name = next(csv.DictReader(file))["name"]
+    original = samples[samples.names.tolist().index(name)].image.resize((40, 40), Image.Resampling.BICUBIC)
+    difference = np.asarray(images[0].convert("L"), dtype=float) - np.asarray(original)
+    assert np.abs(difference).mean() < 3
+
+
+def test_fewer_shards_leave_no_old_ones(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Layout) -> None:
+    shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+    shard(with_shard(tiny_params, images_per_shard=50), tiny_dataset, DOMAIN, raw_layout)
+    folder = raw_layout.shards("tiny", DOMAIN)
+    assert sorted(path.name for path in folder.glob("*.tar")) == ["000000.tar", "000001.tar"]
+    shard_index.verify(folder)
+
+
+def test_an_interrupted_run_leaves_nothing_that_looks_whole(
+    tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+    folder = raw_layout.shards("tiny", DOMAIN)
+    whole = contents(folder)
+
+    def interrupted(self: digits.Digits, position: int) -> None:
+        if len(list(folder.glob("*.tar"))) == 2:
+            raise KeyboardInterrupt
+        return original(self, position)
+
+    original = digits.Digits.__getitem__
+    monkeypatch.setattr(digits.Digits, "__getitem__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+    with pytest.raises(InputError, match=r"index\.json was not found; make it with `dacsm shard tiny optdigits`"):
+        ShardedImages(folder)
+    monkeypatch.undo()
+    shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+    assert contents(folder) == whole
+
+
+def test_another_number_of_images_is_refused(
+    tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Layout
+) -> None:
+    domain = tiny_dataset.domains[DOMAIN].model_copy(update={"images": 61})
+    dataset = tiny_dataset.model_copy(update={"domains": {**tiny_dataset.domains, DOMAIN: domain}})
+    with pytest.raises(InputError, match=r"has 60 images of optdigits, expected 61; .* domains\.optdigits\.images"):
+        shard(tiny_params, dataset, DOMAIN, raw_layout)
+
+
+def test_a_label_without_a_class_is_refused(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Layout) -> None:
+    rewrite_raw(raw_layout, labels=np.full(60, 10))
+    with pytest.raises(InputError, match=r"optdigits/\d+ has label 10, expected 0 to 9"):
+        shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+
+
+def test_raw_data_must_fit_its_receipt(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Layout) -> None:
+    path = raw_layout.raw("tiny") / f"{DOMAIN}.npz"
+    content = path.read_bytes()
+    again = "`dacsm download tiny optdigits`"
+    path.write_bytes(content[:-1])
+    with pytest.raises(InputError, match=rf"has {len(content) - 1} bytes, expected {len(content)} bytes; .*{again}"):
+        shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match=rf"the sha256 of .*optdigits\.npz begins with .*{again}"):
+        shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+    path.unlink()
+    with pytest.raises(InputError, match=rf"optdigits\.npz was not found, .*{again}"):
+        shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+    raw_layout.receipt("tiny", DOMAIN).write_text("{}")
+    with pytest.raises(InputError, match=r"optdigits\.json: file is missing"):
+        shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+    raw_layout.receipt("tiny", DOMAIN).unlink()
+    with pytest.raises(InputError, match=rf"optdigits\.json was not found; make it with {again}"):
+        shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+
+
+def test_a_file_in_place_of_the_folder_is_refused(
+    tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Layout
+) -> None:
+    folder = raw_layout.shards("tiny", DOMAIN)
+    folder.parent.mkdir(parents=True)
+    folder.write_text("not a folder")
+    with pytest.raises(InputError, match=r"optdigits cannot be written: File exists"):
+        shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+
+
+def test_an_unknown_domain_is_refused(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Layout) -> None:
+    with pytest.raises(InputError, match="tiny has no domain 'usps'"):
+        shard(tiny_params, tiny_dataset, "usps", raw_layout)
+
+
+def test_a_fresh_download_can_be_sharded_and_read(
+    tiny_params: Params, tiny_dataset: DatasetSpec, tmp_path: Path
+) -> None:
+    layout = Layout(tmp_path / "a place, with: 100% odd names")
+    download(tiny_dataset, DOMAIN, layout)
+    shard(tiny_params, tiny_dataset, DOMAIN, layout)
+    assert np.bincount(read_labels(layout.shards("tiny", DOMAIN))).tolist() == [6] * 10
+
+
+def test_what_is_written_can_be_read() -> None:
+    assert FORMAT_VERSION == shard_index.FORMAT_VERSION

@@ -1,0 +1,137 @@
+"""Pretraining and adaptation on a tiny dataset: reproducible, blind to target labels, and stopped by a bad loss."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dacsm.adapt import adapt
+from dacsm.compute import choose_compute
+from dacsm.errors import InputError
+from dacsm.files import sha256
+from dacsm.layout import Layout
+from dacsm.params import Method, Params
+from dacsm.pretrain import pretrain
+from dacsm.selection import NAMES
+from dacsm.training.losses import LossLog
+from dacsm.training.pair_loader import epoch_order
+
+TASK = "synthetic-optdigits"
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_params, tiny_dataset, tiny_layout, tmp_path_factory) -> Layout:
+    """A root with tiny's shards and a source model."""
+    layout = Layout(tmp_path_factory.mktemp("trained"))
+    shutil.copytree(tiny_layout.root / "data", layout.root / "data")
+    pretrain(tiny_params, tiny_dataset, "synthetic", 0, layout, choose_compute("cpu"))
+    return layout
+
+
+def with_method(params: Params, **parts) -> Params:
+    """Params with a method `tried`."""
+    methods = params.adapt.methods | {"tried": Method(**parts)}
+    return params.model_copy(update={"adapt": params.adapt.model_copy(update={"methods": methods})})
+
+
+def with_recipe(params: Params, **changes) -> Params:
+    recipe = params.adapt.recipes["tiny"].model_copy(update=changes)
+    recipes = params.adapt.recipes | {"tiny": recipe}
+    return params.model_copy(update={"adapt": params.adapt.model_copy(update={"recipes": recipes})})
+
+
+def run(params, dataset, layout, method: str, workers: int = 0) -> dict[str, str]:
+    """Adapt, and the hashes of what it wrote."""
+    folder = layout.adapted("tiny", method, TASK, 0)
+    shutil.rmtree(folder, ignore_errors=True)
+    adapt(params, dataset, method, TASK, 0, layout, choose_compute("cpu", workers))
+    return {path.name: sha256(path) for path in folder.iterdir()}
+
+
+def test_pretraining_again_gives_the_same_bytes(trained, tiny_params, tiny_dataset, tmp_path):
+    (tmp_path / "data").symlink_to(trained.root / "data")
+    again = Layout(tmp_path)
+    pretrain(tiny_params, tiny_dataset, "synthetic", 0, again, choose_compute("cpu", workers=2))
+    for name in ("model.safetensors", "log.csv"):
+        one, two = (layout.pretrained("tiny", "synthetic", 0) / name for layout in (trained, again))
+        assert one.read_bytes() == two.read_bytes()
+
+
+def test_adapting_without_the_targets_labels_gives_the_same_bytes(trained, tiny_params, tiny_dataset):
+    before = run(tiny_params, tiny_dataset, trained, "dacsm")
+    labels = trained.shards("tiny", "optdigits") / "labels.csv"
+    hidden = labels.rename(labels.with_suffix(".hidden"))
+    try:
+        assert run(tiny_params, tiny_dataset, trained, "dacsm", workers=2) == before
+    finally:
+        hidden.rename(labels)
+    assert set(before) == {"model.safetensors", "last.safetensors", "log.csv", "epochs.npz"}
+
+
+def test_all_weights_zero_is_cdtrans_bit_for_bit(trained, tiny_params, tiny_dataset):
+    off = {"weight": 0}
+    params = with_method(tiny_params, style=off, noise=off, pyramid=off, resolution=off, matching={"scales": [1.0]})
+    assert run(params, tiny_dataset, trained, "tried") == run(params, tiny_dataset, trained, "cdtrans")
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"style": {"weight": 1}},
+        {"noise": {"weight": 1}},
+        {"pyramid": {"weight": 1}},
+        {"resolution": {"weight": 1}},
+        {"matching": {"scales": [0.8, 1.0]}},
+        {"mix_cross_entropy": 1},
+    ],
+    ids=lambda parts: next(iter(parts)),
+)
+def test_each_part_changes_the_model_and_nothing_else_moves(trained, tiny_params, tiny_dataset, parts):
+    params = with_method(tiny_params, **parts)
+    assert run(params, tiny_dataset, trained, "tried") != run(params, tiny_dataset, trained, "cdtrans")
+
+
+def test_what_an_adaptation_leaves(trained, tiny_params, tiny_dataset):
+    run(tiny_params, tiny_dataset, trained, "cdtrans")
+    with np.load(trained.adapted("tiny", "cdtrans", TASK, 0) / "epochs.npz") as epochs:
+        assert epochs["predicted"].shape == epochs["pseudo_labels"].shape == (2, 60)
+        assert tuple(epochs["validators"]) == NAMES
+        best = epochs["scores"][:, NAMES.index(str(epochs["validator"]))].argmax() + 1
+        assert epochs["selected"] == best
+
+
+def test_the_weight_average_is_what_is_evaluated(trained, tiny_params, tiny_dataset):
+    plain = run(tiny_params, tiny_dataset, trained, "cdtrans")
+    assert run(with_recipe(tiny_params, averaging=0.9), tiny_dataset, trained, "cdtrans") != plain
+
+
+def test_a_rate_that_is_too_high_stops_with_a_sentence(trained, tiny_params, tiny_dataset):
+    optimiser = tiny_params.adapt.recipes["tiny"].optimiser
+    wild = optimiser.model_copy(update={"learning_rate": 1e30, "warmup_epochs": 0.0})
+    with pytest.raises(InputError, match=r"(nan|inf) in epoch \d+, step \d+"):
+        run(with_recipe(tiny_params, optimiser=wild), tiny_dataset, trained, "cdtrans")
+    assert not (trained.adapted("tiny", "cdtrans", TASK, 0) / "model.safetensors").exists()
+
+
+def test_the_first_bad_loss_is_named():
+    log = LossLog(epoch=3)
+    log.append({"source": torch.tensor(1.0), "target": torch.tensor(2.0)})
+    with pytest.raises(InputError, match="target is nan in epoch 3, step 2"):
+        log.append({"source": torch.tensor(1.0), "target": torch.tensor(float("nan"))})
+
+
+@pytest.mark.parametrize(("pairs", "expected"), [(100, 96), (48, 48), (17, 16), (5, 16), (1, 16)])
+def test_an_epoch_is_whole_batches_even_of_few_pairs(tiny_params, pairs, expected):
+    recipe = tiny_params.adapt.recipes["tiny"].model_copy(update={"max_pairs": None})
+    order = epoch_order(pairs, recipe, 0, 1)
+    assert len(order) == expected
+    assert set(order) <= set(range(pairs))
+    assert pairs < 16 or len(set(order)) == len(order)
+
+
+def test_a_missing_source_model_is_named(tiny_params, tiny_dataset, trained):
+    with pytest.raises(InputError, match=r"seed5.*was not found"):
+        adapt(tiny_params, tiny_dataset, "cdtrans", TASK, 5, trained, choose_compute("cpu"))
+    assert not Path(trained.adapted("tiny", "cdtrans", TASK, 5)).exists()

@@ -1,0 +1,99 @@
+"""Random views, the centre view, and objects at another size."""
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from dacsm.params import Augment, Model
+from dacsm.views import centre_view, normalise, rescale, to_tensor, train_views
+
+MODEL = Model(
+    name="vit_tiny_patch16_224",
+    weights="none",
+    image_size=28,
+    resize=28,
+    channels=1,
+    mean=(0.1,),
+    std=(0.3,),
+    patch_size=7,
+    dim=32,
+    depth=3,
+    heads=2,
+    drop_path=0,
+)
+PLAIN = Augment(flip=False, rotate=0, zoom=0, shear=0, shift=0)
+WILD = Augment(flip=True, rotate=20, zoom=0.3, shear=0.2, shift=0.1)
+CROPPED = MODEL.model_copy(update={"image_size": 28, "resize": 32})
+
+
+def picture(side: int = 28, mode: str = "L") -> Image.Image:
+    rng = np.random.default_rng(0)
+    shape = (side, side) if mode == "L" else (side, side, 3)
+    return Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8))
+
+
+def test_a_view_depends_on_its_name_and_position_alone():
+    one, two = (train_views(CROPPED, WILD, 50, 0, 3, "source") for _ in range(2))
+    assert torch.equal(one(picture(), 7), two(picture(), 7))
+    assert not torch.equal(one(picture(), 7), one(picture(), 8))
+    for names in ((1, 3, "source"), (0, 4, "source"), (0, 3, "target")):
+        assert not torch.equal(one(picture(), 7), train_views(CROPPED, WILD, 50, *names)(picture(), 7))
+
+
+def test_without_augmentation_a_view_is_the_image():
+    assert torch.equal(train_views(MODEL, PLAIN, 1, 0)(picture(), 0), to_tensor(picture()))
+
+
+def test_every_crop_lies_inside_and_all_places_are_reached():
+    image = picture(32)
+    views = train_views(CROPPED, PLAIN, 400, 0)
+    places = {to_tensor(image.crop((x, y, x + 28, y + 28))).numpy().tobytes() for x in range(5) for y in range(5)}
+    assert {views(image, position).numpy().tobytes() for position in range(400)} == places
+
+
+def test_half_of_the_views_are_flipped():
+    flip = Augment(flip=True, rotate=0, zoom=0, shear=0, shift=0)
+    views = train_views(MODEL, flip, 400, 0)
+    flipped = sum(torch.equal(views(picture(), i), to_tensor(picture()).flip(-1)) for i in range(400))
+    assert 150 < flipped < 250
+
+
+def test_a_warp_turns_about_the_centre():
+    dot = Image.new("L", (28, 28))
+    dot.paste(255, (12, 12, 16, 16))
+    turn = Augment(flip=False, rotate=45, zoom=0, shear=0, shift=0)
+    views = train_views(MODEL, turn, 20, 0)
+    for position in range(20):
+        view = views(dot, position)[0].double()
+        grid = torch.arange(28, dtype=torch.float64)
+        assert abs((view.sum(0) @ grid / view.sum()).item() - 13.5) < 0.3
+        assert abs((view.sum(1) @ grid / view.sum()).item() - 13.5) < 0.3
+
+
+def test_the_centre_view_is_the_middle():
+    image = picture(32)
+    assert torch.equal(centre_view(image, CROPPED), to_tensor(image.crop((2, 2, 30, 30))))
+
+
+def test_colour_images_keep_their_channels_first():
+    assert to_tensor(picture(mode="RGB")).shape == (3, 28, 28)
+
+
+def test_normalised_pixels():
+    pixels = torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 1, 1, 2)
+    expected = (torch.tensor([0.0, 1.0]) - 0.1) / 0.3
+    torch.testing.assert_close(normalise(pixels, MODEL).flatten(), expected)
+
+
+@given(st.floats(0.3, 1.8))
+def test_rescaling_keeps_the_frame_and_the_middle(scale):
+    disc = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+    disc[..., 10:18, 10:18] = 200
+    scaled = rescale(disc, scale)
+    assert scaled.shape == disc.shape
+    assert scaled.dtype == torch.uint8
+    ratio = scaled.double().sum() / disc.double().sum()
+    assert abs(ratio.sqrt().item() - scale) < 0.15
+    assert rescale(disc, 1.0) is disc
