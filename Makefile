@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format lock
+.PHONY: help env demo test lint format schema lock
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
@@ -20,17 +20,18 @@ $(BIN)/uv:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
+# Each job starts a Python of its own: compiling its imports here, once, saves every job seconds.
 $(BIN)/.installed: requirements.lock pyproject.toml | $(BIN)/uv
-	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --require-hashes --compile-bytecode -r requirements.lock
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps -e .
 	@touch $@
 
 demo: env
-	@snakemake --cores $(CORES)
+	@snakemake --cores $(CORES) --quiet host reason
 	@cat results/digits_table.md
 
 test: env lint
-	@pytest -n $(CORES)
+	@pytest -n $(CORES) --dist loadgroup
 
 lint: env
 	@ruff check --quiet .
@@ -42,6 +43,10 @@ format: env
 	ruff check --quiet --fix .
 	ruff format --quiet .
 	snakefmt --quiet Snakefile workflow/rules
+
+# Renew what editors check params.yaml against, after a change to dacsm/params.py.
+schema: env
+	@dacsm schema > workflow/schemas/params.schema.json
 
 # Renew the lock after a change to the dependencies in pyproject.toml, then the Conda environment that is made from it.
 lock: $(BIN)/uv

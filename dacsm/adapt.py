@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dacsm.catalog import DatasetSpec
@@ -23,7 +24,8 @@ from dacsm.params import AdaptRecipe, Method, Params
 from dacsm.reading import ShardedImages, read_labels, require_size
 from dacsm.seeding import numpy_generator, seed_torch, torch_generator
 from dacsm.selection import held_out, scores
-from dacsm.training.losses import LossLog, cdtrans_losses
+from dacsm.training.loss_log import LossLog
+from dacsm.training.losses import cdtrans_losses
 from dacsm.training.optim import build_optimiser, set_learning_rate
 from dacsm.training.pair_loader import pair_batches
 from dacsm.training.progress import TrainingProgress, training_progress
@@ -187,7 +189,22 @@ def _train_epoch(run: Run, domains: Domains, pairs: Pairs, epoch: int, progress:
             run.average.update_parameters(run.classifier)
         log.append(losses)
         progress.step(2 * len(labels))
-    return log.means()
+    means = log.means()
+    if run.noise is not None:
+        means["noise_gain"] = _noise_gain(run, normalise(source, model), normalise(target, model), labels)
+    return means
+
+
+@torch.no_grad()
+def _noise_gain(run: Run, source: Tensor, target: Tensor, labels: Tensor) -> float:
+    """Task entropy of the mix stream without noise less that with it, in nats, on the last batch of an epoch.
+
+    Positive means that the noise helps the task: I(T; E) = H(T) - H(T|E), as in arXiv 2212.09541.
+    """
+    run.classifier.eval()
+    plain, noisy = (three_stream(run.classifier, source, target, noise).mix_logits for noise in (None, run.noise))
+    run.classifier.train()
+    return (F.cross_entropy(plain, labels) - F.cross_entropy(noisy, labels)).item()
 
 
 def _losses(
@@ -196,12 +213,12 @@ def _losses(
     """Every loss of a step by name, and their weighted sum; a part whose weight is 0 is not computed."""
     method, classifier = run.method, run.classifier
     with autocast(run.compute.device, run.recipe.precision):
-        streams = three_stream(classifier, source, target, run.noise)
+        streams = three_stream(classifier, source, target, run.noise, patches=bool(method.pyramid.weight))
     losses = cdtrans_losses(streams, labels, pseudo_labels)
     total = losses["source"] + losses["target"] + losses["distillation"]
     added: dict[str, tuple[float, Tensor]] = {}
     if method.mix_cross_entropy:
-        added["mix"] = method.mix_cross_entropy, nn.functional.cross_entropy(streams.mix_logits, labels)
+        added["mix"] = method.mix_cross_entropy, F.cross_entropy(streams.mix_logits, labels)
     if run.noise is not None:
         weights = {"style": method.style.divergence, "noise": method.noise.divergence}
         for part, divergence in run.noise.divergences().items():

@@ -30,7 +30,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.chmod(0o644)  # mkstemp makes private files, results are for everyone
         partial.replace(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}; free the place and run again.") from error
+        raise InputError(
+            f"{path} cannot be written: {error.strerror or error}; free the place and run again."
+        ) from error
     finally:
         if partial is not None:
             partial.unlink(missing_ok=True)

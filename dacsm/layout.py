@@ -14,7 +14,8 @@ class Layout:
         return self.root / "data" / "raw" / dataset
 
     def receipt(self, dataset: str, archive: str) -> Path:
-        return self.raw(dataset) / f"{archive}.json"
+        """A folder of their own: receipts are in git, archives are not."""
+        return self.raw(dataset) / "receipts" / f"{archive}.json"
 
     def shards(self, dataset: str, domain: str) -> Path:
         return self.root / "data" / "shards" / dataset / domain

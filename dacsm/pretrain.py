@@ -19,7 +19,7 @@ from dacsm.params import Params, Pretrain
 from dacsm.reading import ShardedImages, read_labels, require_size, stream
 from dacsm.seeding import seed_torch
 from dacsm.selection import held_out
-from dacsm.training.losses import LossLog
+from dacsm.training.loss_log import LossLog
 from dacsm.training.optim import build_optimiser, set_learning_rate
 from dacsm.training.progress import TrainingProgress, training_progress
 from dacsm.views import normalise, train_views

@@ -76,7 +76,7 @@ def _require_raw(dataset: DatasetSpec, archive: str, layout: Layout) -> None:
     command = f"dacsm download {dataset.name} {archive}"
     path = layout.receipt(dataset.name, archive)
     receipt = validate(Receipt, read_json(path, command), path)
-    file = path.with_name(receipt.file)
+    file = layout.raw(dataset.name) / receipt.file
     size = file.stat().st_size if file.is_file() else None
     if size != receipt.bytes:
         state = "was not found" if size is None else f"has {size} bytes"

@@ -59,6 +59,19 @@ def test_source_and_target_stream_are_the_plain_network():
     torch.testing.assert_close(streams.target_tokens, network.tokens(images(seed=2)))
 
 
+@pytest.mark.parametrize("parts", [{}, {"style": {"weight": 1}, "noise": {"weight": 1}}])
+def test_the_last_block_may_make_the_class_token_alone(parts):
+    network = classifier()
+    whole, short = (
+        three_stream(network, images(seed=1), images(seed=2), noise_of(network, **parts) if parts else None, patches)
+        for patches in (True, False)
+    )
+    for stream in ("source_logits", "mix_logits", "target_logits") if not parts else ("source_logits", "target_logits"):
+        torch.testing.assert_close(getattr(short, stream), getattr(whole, stream))
+    assert short.mix_tokens.shape == (4, 1, 32)
+    torch.testing.assert_close(network.class_token(images()), network.tokens(images())[:, 0])
+
+
 def test_dropped_paths_are_drawn_stream_by_stream():
     network = classifier(drop_path=0.5).train()
     torch.manual_seed(3)

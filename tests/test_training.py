@@ -15,7 +15,7 @@ from dacsm.layout import Layout
 from dacsm.params import Method, Params
 from dacsm.pretrain import pretrain
 from dacsm.selection import NAMES
-from dacsm.training.losses import LossLog
+from dacsm.training.loss_log import LossLog
 from dacsm.training.pair_loader import epoch_order
 
 TASK = "synthetic-optdigits"

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import timm
 import torch
-from safetensors.torch import load_file
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor
 from torch.nn import functional as F
 
 from dacsm.errors import InputError
+from dacsm.models.weights import read_weights
 from dacsm.params import Model
 
 
@@ -56,8 +56,14 @@ def _is_plain(backbone: torch.nn.Module) -> bool:
         and backbone.num_prefix_tokens == 1
         and not backbone.no_embed_class
         and backbone.patch_embed.flatten
-        and all(type(block) is Block for block in backbone.blocks)
+        and all(type(block) is Block and _is_plain_attention(block.attn) for block in backbone.blocks)
     )
+
+
+def _is_plain_attention(attention: torch.nn.Module) -> bool:
+    """Whether nothing stands between attention and projection: no norm and no gate, as BEiT-3 and others have."""
+    norm, gate = getattr(attention, "norm", None), getattr(attention, "gate", None)  # older timm has neither
+    return gate is None and (norm is None or isinstance(norm, torch.nn.Identity))
 
 
 def embed(backbone: VisionTransformer, images: Tensor) -> Tensor:
@@ -68,6 +74,71 @@ def embed(backbone: VisionTransformer, images: Tensor) -> Tensor:
     tokens = torch.cat([backbone.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
     position = resize_position(backbone.pos_embed, backbone.patch_embed.grid_size, grid)
     return backbone.norm_pre(backbone.pos_drop(tokens + position))
+
+
+def plain_block(block: Block, tokens: Tensor, wanted: int | None = None) -> Tensor:
+    """One block over the tokens (B, N, D) of one stream: timm's own, but for how dropped paths are drawn.
+
+    With `wanted`, only that many first tokens come out, (B, wanted, D); the others are read and no more.
+    """
+    attention_factors, mlp_factors = drop_path_factors(block, tokens)
+    queries, keys, values = project_heads(block.attn, block.norm1(tokens), wanted)
+    attended = merge_heads(F.scaled_dot_product_attention(queries, keys, values, scale=block.attn.scale))
+    tokens = add_branch(tokens[:, :wanted], block.ls1(block.attn.proj(attended)), attention_factors)
+    return add_branch(tokens, block.ls2(block.mlp(block.norm2(tokens))), mlp_factors)
+
+
+def project_heads(attention: torch.nn.Module, normed: Tensor, wanted: int | None = None) -> tuple[Tensor, ...]:
+    """Queries (B, heads, wanted or N, d), keys and values (B, heads, N, d) of normed tokens (B, N, D)."""
+    if wanted is None:
+        queries, keys, values = split_heads(attention, attention.qkv(normed), 3)
+        return attention.q_norm(queries), attention.k_norm(keys), values
+    weight, bias = attention.qkv.weight, attention.qkv.bias
+    third = len(weight) // 3
+    projected = F.linear(normed[:, :wanted], weight[:third], None if bias is None else bias[:third])
+    (queries,) = split_heads(attention, projected, 1)
+    return attention.q_norm(queries), *project_keys_values(attention, normed)
+
+
+def project_keys_values(attention: torch.nn.Module, normed: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values (B, heads, N, D / heads) of normed tokens (B, N, D), without making queries."""
+    weight, bias = attention.qkv.weight, attention.qkv.bias
+    third = len(weight) // 3
+    projected = F.linear(normed, weight[third:], None if bias is None else bias[third:])
+    keys, values = split_heads(attention, projected, 2)
+    return attention.k_norm(keys), values
+
+
+def split_heads(attention: torch.nn.Module, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
+    """Split (B, N, parts · D) into `parts` tensors (B, heads, N, D / heads)."""
+    batch, length, _ = projected.shape
+    return projected.reshape(batch, length, parts, attention.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def merge_heads(attended: Tensor) -> Tensor:
+    """Put heads together again: (B, heads, N, D / heads) to (B, N, D)."""
+    return attended.transpose(1, 2).flatten(2)
+
+
+def add_branch(tokens: Tensor, branch: Tensor, factors: Tensor | None) -> Tensor:
+    """Tokens (B, N, D) plus a residual branch (B, N, D) times its factors (B, 1, 1), if any."""
+    return tokens + (branch if factors is None else factors * branch)
+
+
+def drop_path_factors(block: Block, tokens: Tensor, streams: int = 1) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """Factors (streams · B, 1, 1) for attention and MLP: 0 where a path is dropped, 1 / keep elsewhere.
+
+    Tokens are (streams · B, N, D), stream after stream. Draws are those of CDTrans: floor(keep + uniform), for each
+    stream first the attention's, then the MLP's. None where nothing is dropped.
+    """
+    rate = getattr(block.drop_path1, "drop_prob", 0.0)
+    if not block.training or not rate:
+        return None, None
+    keep = 1.0 - rate
+    draws = torch.rand(streams, 2, len(tokens) // streams, dtype=tokens.dtype, device=tokens.device)
+    factors = (keep + draws).floor() / keep
+    attention, mlp = factors.transpose(0, 1).reshape(2, len(tokens), 1, 1)
+    return attention, mlp
 
 
 def resize_position(position: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:
@@ -142,12 +213,4 @@ def _local_weights(path: Path) -> dict[str, Tensor]:
         raise InputError(
             f"params.yaml: model.weights names {path}, which is not a file; give none, timm:<name>, or a file."
         )
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)  # never runs pickled code
-    except Exception as error:
-        raise InputError(
-            f"{path} cannot be read as weights ({' '.join(str(error).split())[:200]}); give another."
-        ) from error
-    return state.get("model", state)
+    return read_weights(path)

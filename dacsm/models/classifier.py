@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dacsm.errors import InputError
 from dacsm.files import whole_file
-from dacsm.models.backbone import build_backbone, embed
+from dacsm.models.backbone import build_backbone, embed, plain_block
 from dacsm.params import Model
 from dacsm.validation import validate
 
@@ -43,12 +43,20 @@ class Classifier(nn.Module):
         """All tokens after the final norm: (B, C, H, W) to (B, 1 + h w, D)."""
         tokens = embed(self.backbone, images)
         for block in self.backbone.blocks:
-            tokens = block(tokens)
+            tokens = plain_block(block, tokens)
         return self.backbone.norm(tokens)
+
+    def class_token(self, images: Tensor) -> Tensor:
+        """The class token after the final norm: (B, C, H, W) to (B, D). The last block makes no other."""
+        tokens = embed(self.backbone, images)
+        *blocks, last = self.backbone.blocks
+        for block in blocks:
+            tokens = plain_block(block, tokens)
+        return self.backbone.norm(plain_block(last, tokens, wanted=1))[:, 0]
 
     def features(self, images: Tensor) -> Tensor:
         """What pseudo labels and pairs are made from: (B, C, H, W) to (B, D)."""
-        return self.neck(self.tokens(images)[:, 0].float())
+        return self.neck(self.class_token(images).float())
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, in float32: (B, C, H, W) to (B, K)."""

@@ -58,9 +58,9 @@ def resolution_loss(classifier: Classifier, images: Tensor, target_logits: Tenso
     learn from them, so that evaluation at full size is untouched.
     """
     resized = F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
-    tokens = classifier.tokens(resized)
+    token = classifier.class_token(resized)
     features = F.batch_norm(
-        tokens[:, 0].float(),
+        token.float(),
         None,
         None,
         classifier.neck.weight,

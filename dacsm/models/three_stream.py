@@ -4,6 +4,7 @@ The source and the target stream are the plain network. The mix stream starts as
 block its attention takes queries from the source and keys and values from the target, and it feeds nobody.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +13,14 @@ from timm.models.vision_transformer import Block
 from torch import Tensor
 from torch.nn import functional as F
 
-from dacsm.models.backbone import embed
+from dacsm.models.backbone import (
+    add_branch,
+    drop_path_factors,
+    embed,
+    merge_heads,
+    project_heads,
+    project_keys_values,
+)
 from dacsm.models.classifier import Classifier
 
 
@@ -39,21 +47,20 @@ class CrossAttentionNoise(Protocol):
 
 
 def three_stream(
-    classifier: Classifier, source_images: Tensor, target_images: Tensor, noise: CrossAttentionNoise | None = None
+    classifier: Classifier,
+    source_images: Tensor,
+    target_images: Tensor,
+    noise: CrossAttentionNoise | None = None,
+    patches: bool = True,
 ) -> Streams:
     """Forward pairs of images, (B, C, H, W) each and of one size, through the three streams.
 
     Without `noise` this is CDTrans exactly. The BN neck sees source, mix and target in this order, each with its own
-    batch statistics.
+    batch statistics. Without `patches` the last block makes the class token alone, which is all that the logits need.
     """
-    backbone = classifier.backbone
-    images = torch.cat([source_images, target_images])
-    inputs = embed(backbone, images)  # (2 B, N, D)
-    target = inputs[len(source_images) :]
-    tokens = torch.cat([inputs, target])  # (3 B, N, D): source, target, mix
-    for layer, block in enumerate(backbone.blocks):
-        tokens = _block(block, layer, tokens, noise)
-    source, target, mix = backbone.norm(tokens).chunk(3)
+    for tokens in stream_tokens(classifier, source_images, target_images, noise, patches):
+        last = tokens
+    source, target, mix = classifier.backbone.norm(last).chunk(3)
     source_features, mix_features, target_features = (classifier.neck(x[:, 0].float()) for x in (source, mix, target))
     return Streams(
         source_logits=classifier.classify(source_features),
@@ -65,27 +72,45 @@ def three_stream(
     )
 
 
-def _block(block: Block, layer: int, tokens: Tensor, noise: CrossAttentionNoise | None) -> Tensor:
-    """One block over the three streams' tokens (3 B, N, D)."""
+def stream_tokens(
+    classifier: Classifier,
+    source_images: Tensor,
+    target_images: Tensor,
+    noise: CrossAttentionNoise | None = None,
+    patches: bool = True,
+) -> Iterator[Tensor]:
+    """Source, target and mix tokens in one (3 B, N, D): as embedded, then after each block, before the final norm."""
+    inputs = embed(classifier.backbone, torch.cat([source_images, target_images]))  # (2 B, N, D)
+    tokens = torch.cat([inputs, inputs[len(source_images) :]])
+    yield tokens
+    blocks = classifier.backbone.blocks
+    for layer, block in enumerate(blocks):
+        wanted = 1 if layer == len(blocks) - 1 and not patches else None
+        tokens = _block(block, layer, tokens, noise, wanted)
+        yield tokens
+
+
+def _block(block: Block, layer: int, tokens: Tensor, noise: CrossAttentionNoise | None, wanted: int | None) -> Tensor:
+    """One block over the three streams' tokens (3 B, N, D); with `wanted`, only so many first tokens come out."""
     batch = len(tokens) // 3
-    keep_attention, keep_mlp = _drop_path_masks(block, tokens, batch)
-    attended = block.attn.proj(_attend(block, layer, block.norm1(tokens[: 2 * batch]), noise))
-    tokens = tokens + keep_attention * block.ls1(attended)
-    return tokens + keep_mlp * block.ls2(block.mlp(block.norm2(tokens)))
+    attention_factors, mlp_factors = drop_path_factors(block, tokens, streams=3)
+    attended = block.attn.proj(_attend(block, layer, block.norm1(tokens[: 2 * batch]), noise, wanted))
+    tokens = add_branch(tokens[:, :wanted], block.ls1(attended), attention_factors)
+    return add_branch(tokens, block.ls2(block.mlp(block.norm2(tokens))), mlp_factors)
 
 
-def _attend(block: Block, layer: int, normed: Tensor, noise: CrossAttentionNoise | None) -> Tensor:
-    """Self-attention of source and target, cross-attention of mix: (2 B, N, D) to (3 B, N, D)."""
+def _attend(block: Block, layer: int, normed: Tensor, noise: CrossAttentionNoise | None, wanted: int | None) -> Tensor:
+    """Self-attention of source and target, cross-attention of mix: (2 B, N, D) to (3 B, wanted or N, D)."""
     attention = block.attn
     source, target = normed.chunk(2)
-    queries, keys, values = _heads(attention, attention.qkv(normed), 3)  # (2 B, heads, N, D / heads)
-    queries, keys = attention.q_norm(queries), attention.k_norm(keys)
-    (source_queries, _), (_, mix_keys), (_, mix_values) = queries.chunk(2), keys.chunk(2), values.chunk(2)
+    queries, keys, values = project_heads(attention, normed, wanted)  # (2 B, heads, N, D / heads)
+    source_queries = queries.chunk(2)[0]
+    mix_keys, mix_values = keys.chunk(2)[1], values.chunk(2)[1]
     bias = None
     if noise is not None:
         translated = noise.translate(layer, source, target)
         if translated is not None:
-            mix_keys, mix_values = _keys_values(attention, translated)
+            mix_keys, mix_values = project_keys_values(attention, translated)
         bias = noise.bias(layer, source_queries, mix_keys)
     if bias is None:
         queries = torch.cat([queries, source_queries])
@@ -97,33 +122,4 @@ def _attend(block: Block, layer: int, normed: Tensor, noise: CrossAttentionNoise
             source_queries, mix_keys, mix_values, attn_mask=bias.to(values.dtype), scale=attention.scale
         )
         attended = torch.cat([plain, mix])
-    return attended.transpose(1, 2).flatten(2)
-
-
-def _heads(attention: torch.nn.Module, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
-    """Split (B, N, parts · D) into `parts` tensors (B, heads, N, D / heads)."""
-    batch, length, _ = projected.shape
-    return projected.reshape(batch, length, parts, attention.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-
-
-def _keys_values(attention: torch.nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys and values (B, heads, N, D / heads) of normed tokens (B, N, D), without making queries."""
-    weight, bias = attention.qkv.weight, attention.qkv.bias
-    third = len(weight) // 3
-    keys, values = _heads(attention, F.linear(tokens, weight[third:], None if bias is None else bias[third:]), 2)
-    return attention.k_norm(keys), values
-
-
-def _drop_path_masks(block: Block, tokens: Tensor, batch: int) -> tuple[Tensor | float, Tensor | float]:
-    """Factors (3 B, 1, 1) for the two residuals: 0 where a path is dropped, 1 / keep elsewhere.
-
-    Draws follow CDTrans: source attention, source MLP, target attention, target MLP, mix attention, mix MLP.
-    """
-    rate = getattr(block.drop_path1, "drop_prob", 0.0)
-    if not block.training or not rate:
-        return 1.0, 1.0
-    keep = 1.0 - rate
-    draws = torch.rand(3, 2, batch, dtype=tokens.dtype, device=tokens.device)
-    masks = (keep + draws).floor() / keep
-    attention, mlp = masks.transpose(0, 1).reshape(2, 3 * batch, 1, 1)
-    return attention, mlp
+    return merge_heads(attended)

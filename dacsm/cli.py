@@ -1,0 +1,250 @@
+"""The command line: `dacsm ROOM …`, one command a room. Each imports its room only when it runs."""
+
+import argparse
+import errno
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+from dacsm import __version__
+from dacsm.errors import InputError
+
+if TYPE_CHECKING:
+    from dacsm.catalog import DatasetSpec
+    from dacsm.compute import Compute
+    from dacsm.layout import Layout
+    from dacsm.params import Params
+
+BAD_INPUT = 2  # exit code where the user can mend it
+INTERRUPTED = 130
+
+DESCRIPTION = """\
+Unsupervised domain adaptation from a labelled source to an unlabelled target domain.
+Usually `snakemake` calls these commands in order; each also runs by hand, from the project's folder."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Bad input ends in one sentence on stderr and exit code 2."""
+    args = _parser().parse_args(arguments)
+    try:
+        with _logged(getattr(args, "log", None)):
+            try:
+                args.command(args)
+            except KeyboardInterrupt:
+                return _fail("interrupted.", INTERRUPTED)
+            except Exception as error:
+                sentence = _sentence(error)
+                if sentence is None:
+                    raise
+                return _fail(sentence, BAD_INPUT)
+    except InputError as error:  # the log itself cannot be written
+        return _fail(str(error), BAD_INPUT)
+    return 0
+
+
+def _fail(sentence: str, code: int) -> int:
+    print(f"dacsm: {sentence}", file=sys.stderr)
+    return code
+
+
+def _sentence(error: Exception) -> str | None:
+    """What a user can do about an error, or None where it is a mistake of ours and its traceback should be seen."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.filename or 'a file'} cannot be written: {error.strerror}; free the place and run again."
+    # torch has its own classes for memory that ran out; naming them here would import torch.
+    memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if memory or "can't allocate memory" in str(error):
+        return "the memory ran out; run fewer jobs at once, or choose a smaller batch_size in params.yaml."
+    return None
+
+
+@contextmanager
+def _logged(log: Path | None) -> Iterator[None]:
+    """Copy what is printed to a log file as well."""
+    if log is None:
+        yield
+        return
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        file = log.open("w", encoding="utf-8", buffering=1)  # a line at a time, so that it can be followed
+    except OSError as error:
+        raise InputError(f"--log {log} cannot be written: {error.strerror}; name another file.") from error
+    with file, redirect_stdout(_Both(sys.stdout, file)), redirect_stderr(_Both(sys.stderr, file)):
+        try:
+            yield
+        except Exception:
+            file.write(traceback.format_exc())  # Python prints it to the terminal itself, after the log is closed
+            raise
+
+
+class _Both:
+    """A text stream that writes to a terminal and to a file; in all else it is the terminal."""
+
+    def __init__(self, terminal: TextIO, file: TextIO) -> None:
+        self.terminal, self.file = terminal, file
+
+    def write(self, text: str) -> int:
+        self.file.write(text)
+        return self.terminal.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.terminal, name)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong command line in one sentence, as all else."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SystemExit(_fail(f"{message}; see `{self.prog} --help`.", BAD_INPUT))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="dacsm", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"dacsm {__version__}")
+    rooms = parser.add_subparsers(title="commands, in the order of the pipeline", metavar="COMMAND", required=True)
+
+    def room(name: str, command: Callable[[argparse.Namespace], None], summary: str, *positional: str) -> None:
+        entry = rooms.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        for argument in positional:
+            entry.add_argument(argument, metavar=argument.upper(), help=ARGUMENTS[argument])
+        if name in ("pretrain", "adapt", "evaluate"):
+            entry.add_argument("--seed", type=_seed, required=True, metavar="K", help="number of the run, from 0")
+            entry.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, …")
+            entry.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read images")
+        if name != "schema":
+            entry.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="the settings")
+            entry.add_argument("--log", type=Path, metavar="FILE", help="copy all that is printed to this file")
+        entry.set_defaults(command=command)
+
+    room("download", _download, "fetch or make an archive of a dataset", "dataset", "archive")
+    room("shard", _shard, "write a domain's images as WebDataset shards", "dataset", "domain")
+    room("pretrain", _pretrain, "train a classifier on a labelled source domain", "dataset", "source")
+    room("adapt", _adapt, "adapt a pretrained classifier to an unlabelled target", "dataset", "method", "task")
+    room("evaluate", _evaluate, "measure a model on its target, with labels", "dataset", "method", "task")
+    room("table", _table, "write a dataset's table of results", "dataset")
+    room("schema", _schema, "print the JSON schema of params.yaml")
+    return parser
+
+
+ARGUMENTS = {
+    "dataset": "a file of workflow/datasets, such as digits",
+    "archive": "an archive of the dataset",
+    "domain": "a domain of the dataset",
+    "source": "the labelled domain",
+    "method": "source_only, or an entry of adapt.methods in params.yaml",
+    "task": "source-target, such as synthetic-mnist",
+}
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
+def _read(args: argparse.Namespace) -> tuple["Params", "DatasetSpec", "Layout"]:
+    """The settings, the dataset, and the places of files."""
+    from dacsm.catalog import load_dataset
+    from dacsm.layout import Layout
+    from dacsm.params import load_params
+
+    params = load_params(args.params)
+    return params, load_dataset(args.dataset), Layout(Path(params.root))
+
+
+def _download(args: argparse.Namespace) -> None:
+    _params, dataset, layout = _read(args)
+    from dacsm.download import download
+
+    download(dataset, args.archive, layout)
+
+
+def _shard(args: argparse.Namespace) -> None:
+    params, dataset, layout = _read(args)
+    dataset.require_domain(args.domain)
+    from dacsm.shard import shard
+
+    shard(params, dataset, args.domain, layout)
+
+
+def _pretrain(args: argparse.Namespace) -> None:
+    params, dataset, layout = _read(args)
+    dataset.require_domain(args.source)
+    params.recipe("pretrain", dataset.name)
+    from dacsm.pretrain import pretrain
+
+    output = layout.pretrained(dataset.name, args.source, args.seed)
+    data = [layout.shards(dataset.name, args.source) / "index.json"]
+    with _card(args, "pretrain", output, data, [output / "model.safetensors"]) as (compute, measured):
+        measured.update(pretrain(params, dataset, args.source, args.seed, layout, compute))
+
+
+def _adapt(args: argparse.Namespace) -> None:
+    params, dataset, layout = _read(args)
+    source, target = dataset.split_task(args.task)
+    from dacsm.params import SOURCE_ONLY
+
+    if args.method == SOURCE_ONLY:
+        raise InputError(f"{SOURCE_ONLY} is the pretrained model itself, so there is nothing to adapt; evaluate it.")
+    params.method(args.method)
+    params.recipe("adapt", dataset.name)
+    from dacsm.adapt import adapt
+
+    output = layout.adapted(dataset.name, args.method, args.task, args.seed)
+    data = [layout.shards(dataset.name, domain) / "index.json" for domain in (source, target)]
+    data.append(layout.pretrained(dataset.name, source, args.seed) / "model.safetensors")
+    with _card(args, "adapt", output, data, [output / "model.safetensors"]) as (compute, measured):
+        measured.update(adapt(params, dataset, args.method, args.task, args.seed, layout, compute))
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    params, dataset, layout = _read(args)
+    source, target = dataset.split_task(args.task)
+    from dacsm.params import SOURCE_ONLY
+
+    if args.method == SOURCE_ONLY:
+        model = layout.pretrained(dataset.name, source, args.seed)
+    else:
+        params.method(args.method)
+        model = layout.adapted(dataset.name, args.method, args.task, args.seed)
+    from dacsm.evaluate import evaluate
+
+    output = layout.evaluated(dataset.name, args.method, args.task, args.seed)
+    data = [layout.shards(dataset.name, target) / "index.json", model / "model.safetensors"]
+    with _card(args, "evaluate", output, data, [output / "metrics.json"]) as (compute, _measured):
+        evaluate(params, dataset, args.method, args.task, args.seed, layout, compute)
+
+
+def _table(args: argparse.Namespace) -> None:
+    params, dataset, layout = _read(args)
+    from dacsm.table import table
+
+    table(params, dataset, layout)
+
+
+def _schema(_args: argparse.Namespace) -> None:
+    from dacsm.params import Params
+
+    print(json.dumps(Params.model_json_schema(), indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def _card(
+    args: argparse.Namespace, room: str, output: Path, inputs: list[Path], outputs: list[Path]
+) -> Iterator[tuple["Compute", dict[str, float]]]:
+    """Choose where to compute, and leave the run's card behind."""
+    from dacsm.compute import choose_compute
+    from dacsm.provenance import card, settings_of
+
+    params, dataset, layout = _read(args)
+    compute = choose_compute(args.device, args.workers)
+    arguments = {key: getattr(args, key) for key in ("dataset", "source", "method", "task", "seed") if key in args}
+    settings = settings_of(room, params, dataset, arguments)
+    with card(layout.card(output), room, arguments, settings, inputs, outputs, compute.device) as measured:
+        yield compute, measured

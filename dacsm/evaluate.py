@@ -1,0 +1,247 @@
+"""Evaluation: the only room that joins predictions with the target's labels.
+
+Which epoch was selected was settled in `adapt`, without labels; here the labels only say how good that choice was.
+"""
+
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
+
+from dacsm.catalog import DatasetSpec
+from dacsm.errors import InputError
+from dacsm.files import write_csv, write_json
+from dacsm.layout import Layout
+from dacsm.params import SOURCE_ONLY, Params, Training
+
+if TYPE_CHECKING:
+    from dacsm.compute import Compute
+
+LAST = "last epoch"
+ORACLE = "oracle (target labels)"
+# Another device may flip the few images that lie on a border between classes; more than this share is another model.
+MAX_FLIPPED = 0.005
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """What an adaptation wrote about its E epochs, on N target images, with V validators; no labels among it."""
+
+    predicted: np.ndarray  # (E, N) class after each epoch
+    pseudo_labels: np.ndarray  # (E, N) class in use during each epoch
+    validators: tuple[str, ...]  # (V,)
+    scores: np.ndarray  # (E, V) higher is better; NaN where a validator has none
+    selected: int  # the selected epoch, counted from 1
+    validator: str  # the validator that selected it
+
+
+def evaluate(
+    params: Params, dataset: DatasetSpec, method: str, task: str, seed: int, layout: Layout, compute: "Compute"
+) -> None:
+    """Evaluate one run on its target; write predictions.csv and metrics.json.
+
+    The classes of an adapted run are those that `adapt` recorded, so that the numbers do not depend on the device that
+    evaluates; running the checkpoint proves that it is the recorded one, and gives the probabilities.
+
+    Raises:
+        InputError: where a file is missing, or checkpoint, epochs.npz and shards do not belong together.
+    """
+    source, target = dataset.split_task(task)
+    shards = layout.shards(dataset.name, target)
+    labels = _read_labels(shards, dataset, target)
+    if method == SOURCE_ONLY:
+        recipe = params.recipe("pretrain", dataset.name)
+        run = layout.pretrained(dataset.name, source, seed)
+        made_by = f"dacsm pretrain {dataset.name} {source} --seed {seed}"
+    else:
+        params.method(method)
+        recipe = params.recipe("adapt", dataset.name)
+        run = layout.adapted(dataset.name, method, task, seed)
+        made_by = f"dacsm adapt {dataset.name} {method} {task} --seed {seed}"
+
+    shape = (len(labels), len(dataset.classes))
+    predicted, logits = _predict(run / "model.safetensors", made_by, shards, shape, recipe, compute)
+    if method == SOURCE_ONLY:
+        # Pretraining sees no target image, so there are no epochs to choose among: no validators and no oracle.
+        last = {"selection": LAST, "epoch": recipe.epochs, **measure(labels, predicted, dataset.classes)}
+        results = {"selected": last, "last": last}
+    else:
+        epochs = read_epochs(run / "epochs.npz", made_by, images=len(labels), classes=len(dataset.classes))
+        predicted = _require_same(predicted, epochs.predicted[epochs.selected - 1], run, made_by)
+        results = _measure_epochs(labels, epochs, dataset)
+
+    rows = zip(range(len(labels)), labels, predicted, _probabilities(logits, predicted), strict=True)
+    folder = layout.evaluated(dataset.name, method, task, seed)
+    write_csv(folder / "predictions.csv", ("number", "label", "predicted", "probability"), rows)
+    run_facts = {"dataset": dataset.name, "method": method, "task": task, "seed": seed}
+    write_json(folder / "metrics.json", {**run_facts, "protocol": dataset.protocol, "images": len(labels), **results})
+
+
+def measure(labels: np.ndarray, predicted: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Accuracies of predictions, in percent with 2 decimals, and the confusion matrix in images, rows actual.
+
+    `labels` and `predicted` are class numbers (N,). A class without images has no accuracy: it is null in `per_class`
+    and is left out of `mean_per_class`.
+    """
+    recalls = class_recalls(labels, predicted, len(classes))
+    return {
+        "mean_per_class": _percent(np.nanmean(recalls)),
+        "overall": _percent(accuracy_score(labels, predicted)),
+        "per_class": {
+            name: None if np.isnan(recall) else _percent(recall) for name, recall in zip(classes, recalls, strict=True)
+        },
+        "confusion": confusion_matrix(labels, predicted, labels=range(len(classes))).tolist(),
+    }
+
+
+def class_recalls(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """The recall of each class, (K,) in 0..1; NaN for a class without images."""
+    return recall_score(labels, predicted, labels=range(classes), average=None, zero_division=np.nan)
+
+
+def read_epochs(path: Path, made_by: str, images: int, classes: int) -> Epochs:
+    """Read epochs.npz of an adaptation onto `images` target images of `classes` classes.
+
+    Raises:
+        InputError: where it is missing, unreadable, or made for other images or classes.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            epochs = Epochs(
+                predicted=file["predicted"],
+                pseudo_labels=file["pseudo_labels"],
+                validators=tuple(str(name) for name in file["validators"]),
+                scores=file["scores"],
+                selected=int(file["selected"]),
+                validator=str(file["validator"]),
+            )
+    except FileNotFoundError as error:
+        raise InputError(f"{path} was not found; make it with `{made_by}`.") from error
+    except (OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} cannot be read ({error}); make it again with `{made_by}`.") from error
+
+    count = len(epochs.predicted) if epochs.predicted.ndim else 0
+    shapes = {
+        "predicted": (count, images),
+        "pseudo_labels": (count, images),
+        "scores": (count, len(epochs.validators)),
+    }
+    for name, expected in shapes.items():
+        found = getattr(epochs, name).shape
+        if found != expected:
+            raise InputError(f"{path}: {name} has shape {found}, expected {expected}; make it again with `{made_by}`.")
+    if not 1 <= epochs.selected <= count:
+        raise InputError(
+            f"{path}: selected is epoch {epochs.selected}, expected one of 1 to {count}; "
+            f"make it again with `{made_by}`."
+        )
+    if epochs.predicted.size and not 0 <= epochs.predicted.min() <= epochs.predicted.max() < classes:
+        raise InputError(
+            f"{path}: predicted has class numbers from {epochs.predicted.min()} to {epochs.predicted.max()}, expected "
+            f"0 to {classes - 1}; make it again with `{made_by}`."
+        )
+    return epochs
+
+
+def _measure_epochs(labels: np.ndarray, epochs: Epochs, dataset: DatasetSpec) -> dict[str, Any]:
+    """The selected epoch (the primary one), the last, the oracle's, and what other validators would have chosen."""
+    means = [np.nanmean(class_recalls(labels, predicted, len(dataset.classes))) for predicted in epochs.predicted]
+    headline = means if dataset.headline == "mean_per_class" else (epochs.predicted == labels).mean(axis=1)
+    # Rounded, so that the last bit of a sum does not decide between equal epochs; argmax takes the first of them.
+    oracle = int(np.round(headline, 10).argmax()) + 1
+
+    def measured(selection: str, epoch: int) -> dict[str, Any]:
+        return {
+            "selection": selection,
+            "epoch": epoch,
+            **measure(labels, epochs.predicted[epoch - 1], dataset.classes),
+        }
+
+    validators = {}
+    for name, scores in zip(epochs.validators, epochs.scores.T, strict=True):
+        if not np.isnan(scores).all():
+            epoch = epochs.selected if name == epochs.validator else int(np.nanargmax(scores)) + 1
+            validators[name] = {"epoch": epoch, "mean_per_class": _percent(means[epoch - 1])}
+    return {
+        "selected": measured(LAST if epochs.validator == "last" else epochs.validator, epochs.selected),
+        "last": measured(LAST, len(epochs.predicted)),
+        "oracle": measured(ORACLE, oracle),
+        "validators": validators,
+        "pseudo_label_accuracy": [_percent(share) for share in (epochs.pseudo_labels == labels).mean(axis=1)],
+    }
+
+
+def _require_same(predicted: np.ndarray, recorded: np.ndarray, run: Path, made_by: str) -> np.ndarray:
+    """The recorded classes, once the checkpoint's (both (N,)) are seen to be the same but for a few."""
+    flipped = int((predicted != recorded).sum())
+    if flipped > MAX_FLIPPED * len(recorded):
+        raise InputError(
+            f"{run / 'model.safetensors'} and epochs.npz beside it do not belong together: {flipped} of "
+            f"{len(recorded)} images get another class; make both again with `{made_by}`."
+        )
+    if flipped:
+        print(
+            f"{flipped} of {len(recorded)} images get another class here than on the device that adapted; "
+            "the recorded classes are kept.",
+            file=sys.stderr,
+        )
+    return recorded
+
+
+def _predict(
+    checkpoint: Path, made_by: str, shards: Path, shape: tuple[int, int], recipe: Training, compute: "Compute"
+) -> tuple[np.ndarray, np.ndarray]:
+    """The checkpoint's classes (N,) and logits (N, K) on every image of a domain; `shape` is the (N, K) expected."""
+    from dacsm.compute import set_threads  # these import torch, which reading metrics does not need
+    from dacsm.inference import predict
+    from dacsm.models.classifier import load_checkpoint
+    from dacsm.reading import ShardedImages, require_size
+
+    set_threads(recipe.threads)  # as in training, so that sums are taken in the same order
+    classifier = load_checkpoint(checkpoint, compute.device)
+    images = ShardedImages(shards)
+    require_size(images, classifier.description.model.resize)
+    predictions = predict(classifier, images, compute, recipe.precision)
+    logits = np.asarray(predictions.logits)
+    if logits.shape != shape:
+        raise InputError(
+            f"{checkpoint} gives logits of shape {logits.shape} on {shards}, expected {shape} (images, classes); "
+            f"make it again with `{made_by}`."
+        )
+    if not np.isfinite(logits).all():
+        raise InputError(
+            f"{checkpoint} gives logits that are not finite on {shards}, since its training diverged; "
+            f"lower the learning rate and run `{made_by}`."
+        )
+    return predictions.predicted, logits
+
+
+def _read_labels(shards: Path, dataset: DatasetSpec, domain: str) -> np.ndarray:
+    """The domain's class numbers, int64 (N,)."""
+    from dacsm.reading import read_labels
+
+    labels = read_labels(shards)
+    made_by = f"dacsm shard {dataset.name} {domain}"
+    if not len(labels):
+        raise InputError(f"{shards} has no labelled images; make it again with `{made_by}`.")
+    if not 0 <= labels.min() <= labels.max() < len(dataset.classes):
+        raise InputError(
+            f"{shards} has class numbers from {labels.min()} to {labels.max()}, expected 0 to "
+            f"{len(dataset.classes) - 1}; make it again with `{made_by}`."
+        )
+    return labels
+
+
+def _probabilities(logits: np.ndarray, predicted: np.ndarray) -> list[str]:
+    """The softmax probability of each image's predicted class, with 4 decimals."""
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))  # (N, K)
+    chosen = exponentials[np.arange(len(predicted)), predicted] / exponentials.sum(axis=1)  # (N,)
+    return [f"{probability:.4f}" for probability in chosen]
+
+
+def _percent(share: float) -> float:
+    return round(100 * float(share), 2)

@@ -1,0 +1,133 @@
+"""Pictures of a table: accuracy per class, and confusion matrices. The same numbers give the same bytes."""
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dacsm.files import whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart. Grey first: source-only usually comes first.
+COLOURS = ("#8C8C8C", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+HATCHES = ("", "//", "xx", "..")  # past the last colour, the colours begin again with the next hatch
+WIDTH = 10.0  # inches
+DPI = 160
+STYLE = {
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#444444",
+    "axes.axisbelow": True,
+    "grid.color": "#DDDDDD",
+    "hatch.color": "white",
+}
+CLASSES_A_PANEL = 20
+MOST_NUMBERED = 20  # classes of a confusion matrix with a number in each cell
+MOST_NAMED = 80  # classes of a confusion matrix with their names at the axes
+
+
+def per_class(
+    path: Path, title: str, columns: Sequence[str], methods: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> None:
+    """Grouped bars: a group for each of the K columns (classes, and what else is to stand beside them), a bar a method.
+
+    `methods` has for each name its means and its standard deviations, (K,) in percent; NaN draws nothing.
+    """
+    panels = -(-len(columns) // CLASSES_A_PANEL)
+    in_panel = -(-len(columns) // panels)  # spread evenly, so that no panel is left nearly empty
+    names = [textwrap.fill(column, 10, break_long_words=False) for column in columns]
+    slanted = max(len(line) for name in names for line in name.split("\n")) * in_panel > 110
+    names = list(columns) if slanted else names
+    top = max(100, *(np.nanmax(np.append(means + np.nan_to_num(spreads), 0)) for means, spreads in methods.values()))
+
+    def draw(figure: "Figure") -> None:
+        for number, axes in enumerate(figure.subplots(panels, 1, squeeze=False)[:, 0]):
+            start = number * in_panel
+            _draw_bars(axes, names, methods, range(start, min(start + in_panel, len(columns))), slanted)
+            axes.set_xlim(-0.6, in_panel - 0.4)
+            axes.set_ylim(0, top * 1.01)
+        figure.suptitle(title, fontsize=12, fontweight="bold")
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncol=min(len(labels), 5), frameon=False)
+
+    _save(path, (WIDTH, 1.1 + panels * (3.4 if slanted else 3.1)), draw)
+
+
+def confusion(path: Path, title: str, classes: Sequence[str], percent: np.ndarray) -> None:
+    """A confusion matrix (K, K), rows actual, in percent of a row; a row of NaN (no images) stays white."""
+    count = len(classes)
+    numbered = count <= MOST_NUMBERED
+    size = max(6.4, min(WIDTH, 0.58 * count)) if numbered else WIDTH
+    slanted = max(map(len, classes)) > 4
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+        if count <= MOST_NAMED:
+            size_of_names = 10 if numbered else 6
+            axes.set_xticks(range(count), classes, rotation=90 if slanted else 0, fontsize=size_of_names)
+            axes.set_yticks(range(count), classes, fontsize=size_of_names)
+        if numbered:
+            for row, column in np.argwhere(np.isfinite(percent)):
+                value = percent[row, column]
+                colour = "white" if value > 55 else "#AAAAAA" if value < 0.5 else "black"
+                axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=9, color=colour)
+        unit = "" if count <= MOST_NAMED else " (number of the class)"
+        axes.set_xlabel(f"predicted{unit}")
+        axes.set_ylabel(f"actual{unit}")
+        axes.set_title(title, fontsize=11, fontweight="bold", pad=10)
+        bar = figure.colorbar(image, ax=axes, fraction=0.045, pad=0.02)
+        bar.set_label("percent of the actual class")
+        bar.outline.set_visible(False)
+
+    _save(path, (size + 0.6, size), draw)
+
+
+def _draw_bars(
+    axes: "Axes",
+    columns: Sequence[str],
+    methods: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    chosen: range,
+    slanted: bool,
+) -> None:
+    """The groups of the chosen columns."""
+    width = 0.84 / len(methods)
+    positions = np.arange(len(chosen))
+    part = slice(chosen.start, chosen.stop)
+    for number, (name, (means, spreads)) in enumerate(methods.items()):
+        axes.bar(
+            positions + (number - (len(methods) - 1) / 2) * width,
+            means[part],
+            width * 0.94,
+            yerr=None if np.isnan(spreads).all() else spreads[part],
+            color=COLOURS[number % len(COLOURS)],
+            hatch=HATCHES[number // len(COLOURS) % len(HATCHES)],
+            error_kw={"ecolor": "#222222", "elinewidth": 1, "capsize": min(2.5, 18 * width)},
+            label=name,
+        )
+    labels = [columns[index] for index in chosen]
+    axes.set_xticks(positions, labels, rotation=35 if slanted else 0, ha="right" if slanted else "center")
+    axes.tick_params(axis="x", length=0)
+    axes.set_yticks(range(0, 101, 20))
+    axes.set_ylabel("accuracy (%)")
+    axes.grid(axis="y")
+
+
+def _save(path: Path, inches: tuple[float, float], draw: Callable[["Figure"], None]) -> None:
+    """Draw a figure of that size and write it as PNG, free of the reader's own matplotlib settings and of any date."""
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
+    with style.context(["default", STYLE]):
+        figure = Figure(figsize=inches, dpi=DPI, layout="constrained")
+        draw(figure)
+        with whole_file(path) as partial:
+            figure.savefig(partial, format="png", metadata={"Software": None}, bbox_inches="tight", pad_inches=0.12)

@@ -1,0 +1,227 @@
+"""What a result depends on, and the card that each run of a model leaves behind."""
+
+import ast
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache, reduce
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import resolve_name
+from pathlib import Path
+from typing import Any
+
+from dacsm.catalog import DatasetSpec
+from dacsm.errors import InputError
+from dacsm.files import sha256, write_json
+from dacsm.layout import Layout
+from dacsm.params import SOURCE_ONLY, Params
+
+PACKAGE = Path(__file__).parent
+ROOMS = ("download", "shard", "pretrain", "adapt", "evaluate", "table")
+
+# Modules that do none of a room's work: what a room takes from params.yaml and the catalog is recorded as its settings,
+# and the format of files is stated by a version inside them. A change to these alone must train nothing.
+NOT_CODE = {"catalog", "cli", "errors", "files", "layout", "params", "provenance", "validation"}
+
+# What each room takes from params.yaml. {…} are the run's arguments; {recipe} is that of the run that is evaluated.
+SETTINGS = {
+    "download": (),
+    "shard": ("shard.{dataset}",),
+    "pretrain": ("pretrain.{dataset}",),
+    "adapt": ("adapt.recipes.{dataset}", "adapt.methods.{method}", "pretrain.{dataset}"),
+    "evaluate": ("{recipe}.{dataset}",),
+    "table": ("experiments.{dataset}",),
+}
+# What each room takes from the dataset's file in the catalog. The table shows all of it, so that the file is an input.
+FACTS = {
+    "download": ("maker", "options", "domains"),
+    "shard": ("maker", "options", "classes", "channels", "domains.{domain}"),
+    "pretrain": ("classes", "channels"),
+    "adapt": ("classes", "channels"),
+    "evaluate": ("classes", "headline", "protocol"),
+    "table": (),
+}
+
+# A tree is clean where these are as committed; results and notes may differ.
+DECIDING = ("dacsm", "workflow", "profiles", "Snakefile", "dvc.yaml", "params.yaml", "requirements.lock")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "webdataset", "pillow", "snakemake", "dvc")
+
+
+def code_of(room: str, maker: str | None = None) -> list[str]:
+    """The project's files whose code does a room's work, relative to the project's folder and sorted.
+
+    These are what dacsm/<room>.py imports, directly or not, also inside functions; nothing is imported to find out.
+    Of modules imported by a computed name (dacsm.sources) only `maker` counts, or all where it is not given.
+    """
+    found: set[Path] = set()
+    waiting = {PACKAGE / f"{room}.py"}
+    while waiting:
+        path = waiting.pop()
+        found.add(path)
+        fixed, chosen = _imports(path)
+        waiting |= {*fixed, *(file for file in chosen if maker in (None, file.stem))} - found
+    return sorted(str(path.relative_to(PACKAGE.parent)) for path in found)
+
+
+@lru_cache
+def _imports(path: Path) -> tuple[frozenset[Path], frozenset[Path]]:
+    """The project's files that a file imports by name, and those that it may import by a computed name."""
+    package = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts[:-1])
+    names: set[str] = set()
+    chosen: set[Path] = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = resolve_name("." * node.level + (node.module or ""), package)
+            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            prefix = ast.unparse(node.args[0]).removeprefix("f").strip("'\"").split("{")[0]  # f'dacsm.sources.{maker}'
+            chosen |= {file for file in _folder(prefix.rstrip(".")).glob("*.py") if file.stem != "__init__"}
+    return frozenset(file for name in names for file in _files(name)), frozenset(chosen)
+
+
+def _folder(module: str) -> Path:
+    return PACKAGE.parent.joinpath(*module.split("."))
+
+
+def _files(module: str) -> list[Path]:
+    """The files that run when `module` is imported: its own, and the __init__.py of the packages that it is in."""
+    top, *inside = module.split(".")
+    if top != PACKAGE.name or not inside or inside[0] in NOT_CODE:
+        return []
+    packages = [PACKAGE.joinpath(*inside[: depth + 1]) / "__init__.py" for depth in range(len(inside))]
+    own = PACKAGE.joinpath(*inside).with_suffix(".py")
+    return [path for path in (*packages, own) if path.is_file()]
+
+
+def settings_of(room: str, params: Params, dataset: DatasetSpec, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run takes from params.yaml and from its dataset's file, all defaults filled in, by dotted key.
+
+    `arguments` are the run's own: dataset, and archive, domain, source, method, task or seed where the room has them.
+    """
+    facts = dataset.model_dump(mode="json")
+    if room == "download":  # an archive is made anew for the options of its domains alone
+        holders = {name: domain for name, domain in dataset.domains.items() if arguments["archive"] in domain.archives}
+        facts["domains"] = {name: domain.options for name, domain in holders.items()}
+    recipe = "pretrain" if arguments.get("method") == SOURCE_ONLY else "adapt.recipes"
+    found = {}
+    for keys, content in ((SETTINGS[room], params.model_dump(mode="json")), (FACTS[room], facts)):
+        for key in keys:
+            place = key.format(recipe=recipe, **arguments)
+            found[place] = reduce(lambda part, name: part[name], place.split("."), content)
+    return found
+
+
+def require_records(layout: Layout, records: Path = Path(".snakemake/metadata")) -> None:
+    """Refuse to go on where results are present but Snakemake's records of how they were made are not.
+
+    Without records Snakemake takes any result for up to date, whatever params.yaml says by now.
+
+    Raises:
+        InputError: where results have no records.
+    """
+    results = layout.table("*").parent
+    present = any(results.glob("*_table.csv")) or any(results.glob("*/evaluated/**/metrics.json"))
+    if present and not (records.is_dir() and any(records.iterdir())):
+        raise InputError(
+            f"{results} holds results, but {records} has no records of how they were made; "
+            f"bring them back with `git checkout -- {records}`, or remove {results} to start anew."
+        )
+
+
+@contextmanager
+def card(
+    path: Path,
+    room: str,
+    arguments: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    inputs: Sequence[Path],
+    outputs: Sequence[Path],
+    device: Any,
+) -> Iterator[dict[str, float]]:
+    """Write the card of the run inside the `with` block to `path`, once it has succeeded.
+
+    Yields the dict of what the run measures. `inputs` and `outputs` are hashed at the end; `device` is a torch.device.
+    Times, memory and the like go into cards alone, so that everything else is the same at each repetition.
+    """
+    path.unlink(missing_ok=True)  # an old card must not vouch for a run that fails
+    measured: dict[str, float] = {}
+    commit, clean = git_state()
+    started, clock = datetime.now(UTC), time.perf_counter()
+    yield measured
+    write_json(
+        path,
+        {
+            "room": room,
+            "arguments": dict(arguments),
+            "settings": dict(settings),
+            "git": {"commit": commit, "clean": clean},
+            "inputs": {str(file): sha256(file) for file in inputs},
+            "outputs": {str(file): sha256(file) for file in outputs},
+            "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+            "device": _device_name(device),
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(time.perf_counter() - clock, 2),
+            "peak_memory_mb": _peak_memory(device),
+            "measured": measured,
+        },
+    )
+
+
+def git_state() -> tuple[str | None, bool | None]:
+    """The commit of the project, and whether all that decides a number is as committed; (None, None) outside git."""
+    try:
+        folder, commit = _git("rev-parse", "--show-toplevel", "HEAD").splitlines()
+        if not PACKAGE.parent.samefile(folder):  # a copy that merely lies inside another repository
+            return None, None
+        return commit, not _git("status", "--porcelain", "--", *DECIDING).strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=PACKAGE.parent).stdout
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _device_name(device: Any) -> str:
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({_processor()}, {os.cpu_count()} cores)"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _peak_memory(device: Any) -> dict[str, int]:
+    """The most memory that this process and its finished workers held, and that torch held on the GPU, in MiB."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
+    peaks = [resource.getrusage(who).ru_maxrss * unit for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    found = {"ram": max(peaks) >> 20}
+    if device.type == "cuda":
+        import torch
+
+        found["cuda"] = torch.cuda.max_memory_allocated(device) >> 20
+    return found

@@ -1,0 +1,285 @@
+"""Evaluation: what the metrics say of predictions, and which files it refuses to join."""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from dacsm.adapt import adapt
+from dacsm.catalog import DatasetSpec
+from dacsm.compute import Compute
+from dacsm.errors import InputError
+from dacsm.evaluate import class_recalls, evaluate, measure
+from dacsm.layout import Layout
+from dacsm.params import Params
+from dacsm.pretrain import pretrain
+
+CLASSES = ("a", "b", "c")
+CPU = Compute(torch.device("cpu"))
+TASK = "synthetic-mnist"
+LABELS = np.array([0, 0, 0, 1, 1, 1, 2, 2])
+GUESSES = [  # each epoch's predictions of LABELS: 3, 7, 7 and 6 of 8 are right
+    [0, 1, 2, 1, 0, 2, 2, 0],
+    [0, 0, 0, 1, 1, 1, 2, 1],
+    [0, 0, 1, 1, 1, 1, 2, 2],
+    [0, 0, 2, 1, 1, 2, 2, 2],
+]
+
+
+@pytest.fixture
+def dataset(tiny_dataset: DatasetSpec) -> DatasetSpec:
+    return tiny_dataset.model_copy(update={"classes": CLASSES})
+
+
+@dataclass
+class FakeRun:
+    """A run whose checkpoint says what `predicted` holds, and whose shards have the labels `labels`."""
+
+    layout: Layout
+    labels: np.ndarray
+    predicted: np.ndarray
+
+    @property
+    def folder(self) -> Path:
+        return self.layout.adapted("tiny", "cdtrans", TASK, 0)
+
+    def write_epochs(self, **changed: object) -> None:
+        epochs = {
+            "predicted": np.array(GUESSES),
+            "pseudo_labels": np.array([LABELS, 0 * LABELS, *GUESSES[2:]]),
+            "validators": np.array(["infomax", "entropy", "source_accuracy"]),
+            "scores": np.array([[0.1, 0.5, np.nan], [0.2, 0.5, np.nan], [0.4, 0.1, np.nan], [0.3, 0.5, np.nan]]),
+            "selected": np.array(3),
+            "validator": np.array("infomax"),
+        } | changed
+        self.folder.mkdir(parents=True, exist_ok=True)
+        np.savez(self.folder / "epochs.npz", **epochs)
+
+    def metrics(self, method: str = "cdtrans") -> dict:
+        return json.loads((self.layout.evaluated("tiny", method, TASK, 0) / "metrics.json").read_text())
+
+    def predictions(self, method: str = "cdtrans") -> list[dict[str, str]]:
+        with (self.layout.evaluated("tiny", method, TASK, 0) / "predictions.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRun:
+    run = FakeRun(Layout(tmp_path), LABELS, np.array(GUESSES[2]))
+
+    def predict(*_: object, **__: object) -> SimpleNamespace:
+        logits = torch.from_numpy(np.log(3) * np.eye(len(CLASSES), dtype=np.float32)[run.predicted])
+        return SimpleNamespace(predicted=run.predicted, logits=logits)  # the predicted class has 3/5
+
+    description = SimpleNamespace(model=SimpleNamespace(resize=28))
+    monkeypatch.setattr("dacsm.reading.read_labels", lambda folder: run.labels)
+    monkeypatch.setattr("dacsm.reading.ShardedImages", lambda folder: None)
+    monkeypatch.setattr("dacsm.reading.require_size", lambda images, size: None)
+    monkeypatch.setattr("dacsm.inference.predict", predict)
+    monkeypatch.setattr(
+        "dacsm.models.classifier.load_checkpoint", lambda path, device: SimpleNamespace(description=description)
+    )
+    run.write_epochs()
+    return run
+
+
+@pytest.fixture
+def evaluated(fake: FakeRun, tiny_params: Params, dataset: DatasetSpec) -> Callable[..., FakeRun]:
+    def run(method: str = "cdtrans", dataset: DatasetSpec = dataset) -> FakeRun:
+        evaluate(tiny_params, dataset, method, TASK, 0, fake.layout, CPU)
+        return fake
+
+    return run
+
+
+labels_and_predictions = st.integers(1, 40).flatmap(
+    lambda images: st.tuples(*[npst.arrays(np.int64, images, elements=st.integers(0, 2)) for _ in range(2)])
+)
+
+
+@given(labels_and_predictions)
+def test_metrics_agree_with_their_confusion_matrix(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, predicted = pair
+    metrics = measure(labels, predicted, CLASSES)
+    confusion = np.array(metrics["confusion"])
+    assert confusion.sum() == len(labels)
+    assert metrics["overall"] == round(100 * np.trace(confusion) / len(labels), 2)
+    shares = {CLASSES[i]: confusion[i, i] / row.sum() for i, row in enumerate(confusion) if row.sum()}
+    assert metrics["mean_per_class"] == pytest.approx(100 * np.mean(list(shares.values())), abs=0.0051)
+    for name in CLASSES:
+        expected = 100 * shares[name] if name in shares else None
+        assert metrics["per_class"][name] == (expected if expected is None else pytest.approx(expected, abs=0.0051))
+
+
+@given(labels_and_predictions, st.randoms(use_true_random=False))
+def test_the_order_of_images_does_not_matter(pair: tuple[np.ndarray, np.ndarray], random) -> None:
+    labels, predicted = pair
+    order = list(range(len(labels)))
+    random.shuffle(order)
+    assert measure(labels[order], predicted[order], CLASSES) == measure(labels, predicted, CLASSES)
+
+
+@given(labels_and_predictions, st.permutations(range(3)))
+def test_renaming_the_classes_permutes_their_accuracies(pair: tuple[np.ndarray, np.ndarray], names: list[int]) -> None:
+    labels, predicted = pair
+    renamed = np.array(names)
+    before, after = class_recalls(labels, predicted, 3), class_recalls(renamed[labels], renamed[predicted], 3)
+    assert np.array_equal(after[renamed], before, equal_nan=True)
+
+
+def test_a_class_without_images_is_null_and_outside_the_mean() -> None:
+    metrics = measure(np.array([0, 0, 2, 2]), np.array([0, 1, 2, 2]), CLASSES)
+    assert metrics["per_class"] == {"a": 50.0, "b": None, "c": 100.0}
+    assert metrics["mean_per_class"] == 75.0
+    assert "NaN" not in json.dumps(metrics)
+
+
+def test_selected_last_and_oracle_are_told_apart(evaluated: Callable[..., FakeRun], dataset: DatasetSpec) -> None:
+    metrics = evaluated().metrics()
+    assert metrics["protocol"] == dataset.protocol
+    assert metrics["images"] == 8
+    chosen = {kind: (metrics[kind]["selection"], metrics[kind]["epoch"]) for kind in ("selected", "last", "oracle")}
+    # Epoch 2 has recalls 1, 1, 1/2, epoch 3 has 2/3, 1, 1: the same overall, the third better per class.
+    assert chosen == {"selected": ("infomax", 3), "last": ("last epoch", 4), "oracle": ("oracle (target labels)", 3)}
+    assert metrics["selected"]["mean_per_class"] == 88.89
+    assert metrics["selected"]["confusion"] == [[2, 1, 0], [0, 3, 0], [0, 0, 2]]
+    assert metrics["last"]["overall"] == 75.0
+    assert metrics["pseudo_label_accuracy"] == [100.0, 37.5, 87.5, 75.0]
+
+
+def test_the_headline_measure_decides_the_oracle_and_the_first_of_equals_wins(
+    evaluated: Callable[..., FakeRun], dataset: DatasetSpec
+) -> None:
+    metrics = evaluated(dataset=dataset.model_copy(update={"headline": "overall"})).metrics()
+    assert metrics["oracle"]["epoch"] == 2
+
+
+def test_other_validators_are_compared_and_absent_ones_left_out(evaluated: Callable[..., FakeRun]) -> None:
+    metrics = evaluated().metrics()
+    assert metrics["validators"] == {
+        "infomax": {"epoch": 3, "mean_per_class": 88.89},
+        "entropy": {"epoch": 1, "mean_per_class": round(100 * (1 / 3 + 1 / 3 + 1 / 2) / 3, 2)},
+    }
+
+
+def test_predictions_have_a_row_per_image(evaluated: Callable[..., FakeRun]) -> None:
+    rows = evaluated().predictions()
+    assert [int(row["number"]) for row in rows] == list(range(8))
+    assert [int(row["label"]) for row in rows] == LABELS.tolist()
+    assert [int(row["predicted"]) for row in rows] == GUESSES[2]
+    assert {row["probability"] for row in rows} == {"0.6000"}
+
+
+def test_source_only_has_its_last_epoch_and_no_oracle(evaluated: Callable[..., FakeRun], tiny_params: Params) -> None:
+    metrics = evaluated("source_only").metrics("source_only")
+    assert metrics["selected"] == metrics["last"]
+    assert metrics["selected"]["selection"] == "last epoch"
+    assert metrics["selected"]["epoch"] == tiny_params.recipe("pretrain", "tiny").epochs
+    assert metrics["selected"]["mean_per_class"] == 88.89
+    assert not {"oracle", "validators", "pseudo_label_accuracy"} & metrics.keys()
+
+
+def test_a_checkpoint_of_another_run_is_refused(fake: FakeRun, evaluated: Callable[..., FakeRun]) -> None:
+    fake.predicted = np.array(GUESSES[1])
+    with pytest.raises(InputError, match=r"do not belong together: 2 of 8 .*`dacsm adapt tiny cdtrans synthetic-mnist"):
+        evaluated()
+
+
+def test_a_few_flipped_images_are_told_and_change_no_number(
+    fake: FakeRun, evaluated: Callable[..., FakeRun], capsys: pytest.CaptureFixture
+) -> None:
+    many = 100
+    fake.labels = np.tile(LABELS, many)
+    fake.predicted = np.tile(GUESSES[2], many)
+    tiled = {key: np.tile(np.array(GUESSES), many) for key in ("predicted", "pseudo_labels")}
+    fake.write_epochs(**tiled)
+    before = evaluated().metrics(), fake.predictions()
+    assert capsys.readouterr().err == ""
+    fake.predicted[0] = 2
+    after = evaluated().metrics(), fake.predictions()
+    assert "1 of 800 images" in capsys.readouterr().err
+    assert after[0] == before[0]
+    assert [row["predicted"] for row in after[1]] == [row["predicted"] for row in before[1]]
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"predicted": np.zeros((4, 7), int)}, r"predicted has shape \(4, 7\), expected \(4, 8\)"),
+        ({"pseudo_labels": np.zeros((3, 8), int)}, r"pseudo_labels has shape \(3, 8\), expected \(4, 8\)"),
+        ({"scores": np.zeros((4, 2))}, r"scores has shape \(4, 2\), expected \(4, 3\)"),
+        ({"predicted": np.array(3)}, r"predicted has shape \(\), expected \(0, 8\)"),
+        ({"selected": np.array(5)}, "selected is epoch 5, expected one of 1 to 4"),
+        ({"selected": np.array(0)}, "selected is epoch 0"),
+        ({"predicted": np.full((4, 8), 3)}, "class numbers from 3 to 3, expected 0 to 2"),
+        ({"validators": np.array([{}], dtype=object)}, "cannot be read"),
+    ],
+)
+def test_epochs_that_do_not_fit_are_refused(
+    fake: FakeRun, evaluated: Callable[..., FakeRun], changed: dict[str, np.ndarray], sentence: str
+) -> None:
+    fake.write_epochs(**changed)
+    with pytest.raises(InputError, match=rf"epochs\.npz.*{sentence}.*`dacsm adapt tiny cdtrans"):
+        evaluated()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 cut short"])
+def test_missing_or_damaged_epochs_are_named(
+    fake: FakeRun, evaluated: Callable[..., FakeRun], content: bytes | None
+) -> None:
+    path = fake.folder / "epochs.npz"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"epochs\.npz (was not found|cannot be read).*`dacsm adapt tiny cdtrans"):
+        evaluated()
+
+
+def test_labels_and_images_must_be_as_many(fake: FakeRun, evaluated: Callable[..., FakeRun]) -> None:
+    fake.labels = LABELS[:-1]
+    with pytest.raises(InputError, match=r"logits of shape \(8, 3\).*expected \(7, 3\)"):
+        evaluated()
+
+
+def test_labels_must_be_classes_of_the_dataset(fake: FakeRun, evaluated: Callable[..., FakeRun]) -> None:
+    fake.labels = LABELS + 1
+    with pytest.raises(InputError, match=r"class numbers from 1 to 3, expected 0 to 2.*`dacsm shard tiny mnist`"):
+        evaluated()
+
+
+def test_unknown_names_are_refused(fake: FakeRun, evaluated: Callable[..., FakeRun]) -> None:
+    with pytest.raises(InputError, match="has no 'nothing'"):
+        evaluated("nothing")
+
+
+def test_a_trained_run_reproduces_its_record_exactly(
+    tiny_params: Params,
+    tiny_dataset: DatasetSpec,
+    tiny_layout: Layout,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """On a CPU the checkpoint says again what the record of its epoch says, to the last image."""
+    layout = Layout(tmp_path)
+    layout.root.joinpath("data").symlink_to(tiny_layout.root / "data")
+    pretrain(tiny_params, tiny_dataset, "synthetic", 0, layout, CPU)
+    adapt(tiny_params, tiny_dataset, "cdtrans", TASK, 0, layout, CPU)
+    capsys.readouterr()
+    outputs = []
+    for _ in range(2):
+        for method in ("source_only", "cdtrans"):
+            evaluate(tiny_params, tiny_dataset, method, TASK, 0, layout, CPU)
+        assert "another class" not in capsys.readouterr().err
+        files = sorted(layout.phase("tiny", "evaluated").rglob("*.*"))
+        outputs.append({path.relative_to(tmp_path): path.read_bytes() for path in files})
+    assert len(outputs[0]) == 4
+    assert outputs[0] == outputs[1]

@@ -1,0 +1,52 @@
+"""Files that are made from others are in step with them."""
+
+import importlib.util
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dacsm.cli import main
+from dacsm.params import load_params
+
+PROJECT = Path(__file__).parents[1]
+LOCK = (PROJECT / "requirements.lock").read_text(encoding="utf-8")
+
+
+def test_conda_environment_is_made_from_the_lock() -> None:
+    spec = importlib.util.spec_from_file_location("make_conda_env", PROJECT / "workflow/envs/make_conda_env.py")
+    make_conda_env = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make_conda_env)
+    found = (PROJECT / "workflow/envs/dacsm.yaml").read_text(encoding="utf-8")
+    assert found == make_conda_env.environment(LOCK), "run `python workflow/envs/make_conda_env.py`"
+
+
+def test_conda_environment_pins_what_the_lock_pins() -> None:
+    *_, pip = yaml.safe_load((PROJECT / "workflow/envs/dacsm.yaml").read_text(encoding="utf-8"))["dependencies"]
+    pinned = [entry.split(" ;")[0] for entry in pip["pip"]]
+    assert pinned == re.findall(r"^([\w.\-\[\]]+==\S+)", LOCK, flags=re.MULTILINE)
+    assert not any("://" in entry or "sha256" in entry for entry in pip["pip"])
+
+
+def test_the_lock_has_every_dependency() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    locked = set(re.findall(r"^([\w.\-]+)(?:\[\S+\])?==", LOCK, flags=re.MULTILINE))
+    assert {re.match(r"[\w.\-]+", entry).group() for entry in wanted} <= locked
+
+
+def test_schema_is_in_step_with_params(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema"]) == 0
+    found = (PROJECT / "workflow/schemas/params.schema.json").read_text(encoding="utf-8")
+    assert found == capsys.readouterr().out, "run `make schema`"
+
+
+def test_schema_knows_every_key_of_params() -> None:
+    schema = json.loads((PROJECT / "workflow/schemas/params.schema.json").read_text(encoding="utf-8"))
+    assert list(schema["properties"]) == list(load_params(PROJECT / "params.yaml").model_dump())
+    for definition in (schema, *schema["$defs"].values()):
+        for key in definition["properties"].values():
+            assert "$ref" in key or "title" in key

@@ -1,0 +1,78 @@
+"""The pictures: the same numbers give the same bytes, whatever the user's matplotlib settings; odd shapes are drawn."""
+
+import struct
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from dacsm import plots
+
+
+def chunks(path: Path) -> dict[str, bytes]:
+    """The chunks of a PNG by name."""
+    data, position, found = path.read_bytes(), 8, {}
+    while position < len(data):
+        length, name = struct.unpack(">I4s", data[position : position + 8])
+        found[name.decode()] = data[position + 8 : position + 8 + length]
+        position += 12 + length
+    return found
+
+
+def bars(path: Path, classes: int = 3, methods: int = 2, spread: float = 2.0) -> Path:
+    values = {f"method{number}": (np.linspace(40, 95, classes), np.full(classes, spread)) for number in range(methods)}
+    plots.per_class(path, "Title", [f"class {number}" for number in range(classes)], values)
+    return path
+
+
+def matrix(path: Path, classes: int = 3, **changed: float) -> Path:
+    percent = np.full((classes, classes), 10.0)
+    np.fill_diagonal(percent, changed.get("diagonal", 90.0))
+    plots.confusion(path, "Title", [f"class {number}" for number in range(classes)], percent)
+    return path
+
+
+@pytest.mark.parametrize("draw", [bars, matrix])
+def test_the_same_bytes_whatever_the_users_settings(draw, tmp_path: Path) -> None:
+    first = draw(tmp_path / "first.png").read_bytes()
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 30}):
+        second = draw(tmp_path / "second.png").read_bytes()
+    assert second == first
+
+
+@pytest.mark.parametrize("draw", [bars, matrix])
+def test_no_date_and_no_program_in_the_file(draw, tmp_path: Path) -> None:
+    assert chunks(draw(tmp_path / "plot.png")).keys() <= {"IHDR", "pHYs", "IDAT", "IEND"}
+
+
+@pytest.mark.parametrize("draw", [bars, matrix])
+def test_other_numbers_give_another_picture(draw, tmp_path: Path) -> None:
+    changed = {"spread": 9.0} if draw is bars else {"diagonal": 50.0}
+    assert draw(tmp_path / "a.png").read_bytes() != draw(tmp_path / "b.png", **changed).read_bytes()
+
+
+@pytest.mark.parametrize(("classes", "methods"), [(1, 1), (12, 9), (65, 2)])
+def test_any_number_of_classes_and_methods_fits_a_page(classes: int, methods: int, tmp_path: Path) -> None:
+    with Image.open(bars(tmp_path / "plot.png", classes, methods)) as image:
+        assert 1400 < image.width < 1800
+        panels = -(-classes // plots.CLASSES_A_PANEL)
+        assert image.height < 900 * panels
+
+
+def test_one_seed_and_absent_classes_are_drawn_without_warnings(tmp_path: Path, recwarn) -> None:
+    means, none = np.array([80.0, np.nan, 60.0]), np.full(3, np.nan)
+    plots.per_class(tmp_path / "bars.png", "Title", ["a", "b", "c"], {"one": (means, none), "two": (means, means / 50)})
+    percent = np.array([[80.0, 20.0], [np.nan, np.nan]])
+    plots.confusion(tmp_path / "matrix.png", "Title", ["a", "b"], percent)
+    assert [str(warning.message) for warning in recwarn] == []
+    with Image.open(tmp_path / "matrix.png") as image:
+        colours = image.convert("RGB").getcolors(maxcolors=1 << 20)
+    assert max(colours)[1] == (255, 255, 255)  # the absent class's row stays white
+
+
+@pytest.mark.parametrize("classes", [30, 100])
+def test_large_matrices_are_drawn(classes: int, tmp_path: Path) -> None:
+    with Image.open(matrix(tmp_path / "plot.png", classes)) as image:
+        assert min(image.size) > 1000

@@ -1,0 +1,199 @@
+"""What a room depends on is what its rule and its stage of DVC say; and cards say what happened."""
+
+import configparser
+import json
+import re
+import subprocess
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from dacsm import provenance
+from dacsm.catalog import DatasetSpec
+from dacsm.errors import InputError
+from dacsm.layout import Layout
+from dacsm.params import Params
+from dacsm.provenance import FACTS, ROOMS, SETTINGS, card, code_of, git_state, require_records, settings_of
+
+PROJECT = Path(__file__).parents[1]
+DVC = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))
+STAGES = {room: stage["do"] for room, stage in DVC["stages"].items()}
+FACTS_FILE = "workflow/datasets/${item}.yaml"
+CPU = SimpleNamespace(type="cpu")
+
+
+def test_every_room_is_a_rule_and_a_stage() -> None:
+    assert tuple(STAGES) == ROOMS
+    for room in ROOMS:
+        rule = (PROJECT / f"workflow/rules/{room}.smk").read_text(encoding="utf-8")
+        found = re.findall(r'\b(rule|code|settings)(?: |\(")(\w+)', rule)
+        assert found == [("rule", room), ("code", room), ("settings", room)]
+        assert f"python -m dacsm {room} " in rule
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_stage_lists_the_code_that_its_room_runs(room: str) -> None:
+    wanted = code_of(room)
+    lines = "".join(f"        - {file}\n" for file in wanted)
+    assert [dep for dep in STAGES[room]["deps"] if dep.startswith("dacsm/")] == wanted, f"dvc.yaml wants\n{lines}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_data_goes_forward_only(room: str) -> None:
+    later = {f"dacsm/{other}.py" for other in ROOMS[ROOMS.index(room) + 1 :]}
+    assert not later & set(code_of(room))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_stage_names_the_settings_that_its_rule_does(room: str) -> None:
+    recipes = ("pretrain", "adapt.recipes") if room == "evaluate" else ("",)
+    wanted = {
+        key.format(dataset="${item}", method="METHOD", recipe=recipe) for key in SETTINGS[room] for recipe in recipes
+    }
+    wanted |= {f"{FACTS_FILE}:{key.format(domain='DOMAIN')}" for key in FACTS[room]}
+    listed = set()
+    for entry in STAGES[room]["params"]:
+        listed |= {f"{FACTS_FILE}:{key}" for key in entry[FACTS_FILE]} if isinstance(entry, dict) else {entry}
+
+    def covers(key: str, place: str) -> bool:
+        return place == key or place.startswith(f"{key}.")
+
+    assert {place for place in wanted if not any(covers(key, place) for key in listed)} == set(), "not in dvc.yaml"
+    # The experiment says which runs there are: Snakemake knows that from its targets.
+    unread = {key for key in listed if not any(covers(key, place) for place in wanted)} - {"experiments.${item}"}
+    assert unread == set(), "in dvc.yaml, but the rule does not read it"
+
+
+def test_code_is_found_wherever_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "__init__.py": "",
+        "adapt.py": "from dacsm.models.noise import Noise\ndef run():\n    import dacsm.late\n",
+        "late.py": "from . import sibling\nimport numpy, dacsm.params",
+        "sibling.py": "import dacsm.adapt  # a circle",
+        "params.py": "import dacsm.unused",
+        "unused.py": "",
+        "models/__init__.py": "",
+        "models/noise.py": "from dacsm import shared",
+        "shared.py": "from importlib import import_module\nimport_module(f'dacsm.sources.{name}')",
+        "sources/__init__.py": "",
+        "sources/digits.py": "",
+        "sources/photos.py": "",
+    }
+    for name, content in files.items():
+        (tmp_path / "dacsm" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "dacsm" / name).write_text(content)
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "dacsm")
+    always = ["adapt.py", "late.py", "models/__init__.py", "models/noise.py", "shared.py", "sibling.py"]
+    digits = [f"dacsm/{name}" for name in sorted([*always, "sources/digits.py"])]
+    assert code_of("adapt", "digits") == digits
+    assert code_of("adapt") == [*digits, "dacsm/sources/photos.py"]
+
+
+def test_settings_are_resolved_and_those_of_the_run(tiny_params: Params, tiny_dataset: DatasetSpec) -> None:
+    def settings(room: str, **arguments: str) -> dict:
+        return settings_of(room, tiny_params, tiny_dataset, {"dataset": "tiny", **arguments})
+
+    assert settings("adapt", method="cdtrans")["adapt.methods.cdtrans"]["noise"]["weight"] == 0.0  # {} in params.yaml
+    assert "pretrain.tiny" in settings("evaluate", method="source_only")
+    assert "adapt.recipes.tiny" in settings("evaluate", method="cdtrans")
+    assert list(settings("download", archive="mnist")["domains"]) == ["mnist"]
+    for room in ROOMS:
+        found = settings(room, archive="mnist", domain="mnist", method="cdtrans", source="mnist", target="synthetic")
+        assert len(found) == len(SETTINGS[room]) + len(FACTS[room])
+        assert json.loads(json.dumps(found)) == found
+
+
+def test_another_datasets_settings_do_not_matter(tiny_params: Params, tiny_dataset: DatasetSpec) -> None:
+    content = tiny_params.model_dump()
+    content["pretrain"]["digits"]["epochs"] += 1
+    arguments = {"dataset": "tiny", "source": "mnist"}
+    assert settings_of("pretrain", Params.model_validate(content), tiny_dataset, arguments) == settings_of(
+        "pretrain", tiny_params, tiny_dataset, arguments
+    )
+
+
+def test_a_card_says_what_happened(tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("data")
+    path = tmp_path / "cards/run.json"
+    with card(path, "adapt", {"seed": 0}, {"epochs": 2}, [tmp_path / "in"], [tmp_path / "out"], CPU) as measured:
+        (tmp_path / "out").write_text("weights")
+        measured["images_per_second"] = 12.5
+    found = json.loads(path.read_text())
+    assert found["inputs"][str(tmp_path / "in")].startswith("3a6eb079")
+    assert found["outputs"].keys() == {str(tmp_path / "out")}
+    assert found["measured"] == {"images_per_second": 12.5}
+    assert found["settings"] == {"epochs": 2}
+    assert found["versions"]["torch"]
+    assert found["peak_memory_mb"]["ram"] > 1
+
+
+def test_a_failed_run_has_no_card(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_text("of an earlier run")
+    with pytest.raises(InputError), card(path, "adapt", {}, {}, [], [], CPU):
+        raise InputError("no shards")
+    assert not path.exists()
+
+
+def test_git_state_looks_at_what_decides_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments], cwd=tmp_path, check=True)
+
+    (tmp_path / "dacsm").mkdir()
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "dacsm")
+    assert git_state() == (None, None)
+    git("init", "--quiet")
+    assert git_state() == (None, None)  # no commit yet
+    (tmp_path / "params.yaml").write_text("root: .")
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "one")
+    commit, clean = git_state()
+    assert re.fullmatch("[0-9a-f]{40}", commit)
+    assert clean
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/digits_table.csv").write_text("task")
+    assert git_state() == (commit, True)
+    (tmp_path / "dacsm/new.py").write_text("")
+    assert git_state() == (commit, False)
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "inside/dacsm")
+    (tmp_path / "inside/dacsm").mkdir(parents=True)
+    assert git_state() == (None, None)  # that repository is another project's
+    monkeypatch.setenv("PATH", "")
+    assert git_state() == (None, None)
+
+
+@pytest.mark.parametrize("result", ["digits_table.csv", "digits/evaluated/cdtrans/synthetic-mnist/seed0/metrics.json"])
+def test_results_need_records(result: str, tmp_path: Path) -> None:
+    layout, records = Layout(tmp_path), tmp_path / "metadata"
+    require_records(layout, records)
+    (tmp_path / "results" / result).parent.mkdir(parents=True)
+    (tmp_path / "results" / result).write_text("")
+    for _ in range(2):
+        with pytest.raises(InputError, match="git checkout"):
+            require_records(layout, records)
+        records.mkdir(exist_ok=True)  # empty, it is as good as none
+    (records / "record").write_text("{}")
+    require_records(layout, records)
+
+
+def test_records_of_variants_stay_out_of_git() -> None:
+    """Names of records are in base64, so that .gitignore tells those of runs/ by how they begin."""
+    from base64 import urlsafe_b64encode
+
+    pattern = next(line for line in (PROJECT / ".gitignore").read_text().splitlines() if "cnVucy" in line)
+    names = {
+        path: urlsafe_b64encode(path.encode()).decode() for path in ("runs/a", "runs/Ö", "runsa", "results/runs/a")
+    }
+    ignored = {path for path, name in names.items() if fnmatchcase(f".snakemake/metadata/{name}", pattern)}
+    assert ignored == {"runs/a", "runs/Ö"}
+
+
+def test_dvc_copies_what_it_tracks() -> None:
+    """Links would make results read-only, and let DVC change times behind Snakemake's back."""
+    config = configparser.ConfigParser()
+    config.read(PROJECT / ".dvc/config")
+    assert config["cache"]["type"] == '"reflink,copy"'
+    assert not any(section.startswith("'remote") for section in config)  # a remote is the user's own

@@ -1,0 +1,297 @@
+"""The pipeline as a user runs it: Snakemake and DVC on a tiny dataset, in a project of its own."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from base64 import urlsafe_b64decode
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dacsm.catalog import DatasetSpec
+from dacsm.params import Params
+from dacsm.provenance import ROOMS
+
+CHECKOUT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+NOTHING = "Nothing to be done"
+ADAPTED = Path("results/tiny/adapted/dacsm/synthetic-mnist/seed0")
+
+# One worker builds the project, and all tests here share it: each leaves it as it was.
+pytestmark = pytest.mark.xdist_group("workflow")
+
+
+class Project:
+    """A copy of this checkout whose params.yaml asks for the tiny dataset."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(self, *command: str, ok: bool = True) -> str:
+        """What a command prints, stdout and stderr together in its order."""
+        # Python's own modules first; `python` and `snakemake` only as Snakemake or an activated environment find them.
+        path = os.pathsep.join([str(BIN), "/usr/bin", "/bin"] if command[0] == "dvc" else ["/usr/bin", "/bin"])
+        environment = {
+            "PATH": path,
+            "HOME": str(self.folder.parent),
+            "OMP_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "",
+        }
+        program = BIN / command[0] if (BIN / command[0]).exists() else command[0]
+        result = subprocess.run(
+            [program, *command[1:]],
+            cwd=self.folder,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert (result.returncode == 0) == ok, f"{command} ended with {result.returncode}:\n{result.stdout}"
+        return result.stdout
+
+    def snakemake(self, *arguments: str, ok: bool = True) -> str:
+        return self.run("snakemake", "--cores", "2", *arguments, ok=ok)
+
+    def jobs(self, *arguments: str) -> dict[str, int]:
+        """How many jobs of each rule a dry run would start, without `all`."""
+        stats = re.findall(r"^(\w+) +(\d+)$", self.snakemake("-n", *arguments), flags=re.MULTILINE)
+        return {rule: int(count) for rule, count in stats if rule not in ("all", "total")}
+
+    def files_of(self, room: str) -> tuple[set[str], set[str]]:
+        """The inputs and outputs of a rule, from Snakemake's records under the default root."""
+        used, made = set(), set()
+        folder = self.folder / ".snakemake/metadata"
+        for path in folder.rglob("*"):
+            record = json.loads(path.read_text()) if path.is_file() else {}
+            output = (
+                urlsafe_b64decode("".join(path.relative_to(folder).parts).replace("@", "")).decode() if record else ""
+            )
+            if record.get("rule") == room and not output.startswith("runs/"):
+                used |= set(record["input"])
+                made.add(output)
+        return used, made
+
+    def git(self, *arguments: str) -> str:
+        return self.run("git", "-c", "user.name=tester", "-c", "user.email=tester@example.org", *arguments)
+
+    @contextmanager
+    def edited(self, file: str, old: str, new: str) -> Iterator[None]:
+        """A file in which `new` stands for `old`, for a while."""
+        path = self.folder / file
+        before = path.read_text(encoding="utf-8")
+        assert old in before
+        path.write_text(before.replace(old, new, 1), encoding="utf-8")
+        try:
+            yield
+        finally:
+            path.write_text(before, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: DatasetSpec, tiny_params: Params) -> Project:
+    """The project with its results made: two methods, of which one adapts, and two seeds."""
+    folder = tmp_path_factory.mktemp("project") / "dacsm"
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    )
+    # The checkout's own results and records, which are in git, stay behind.
+    made = (".snakemake/", "results/", "dvc.lock")
+    for name in listed.stdout.split("\0"):
+        if name and not name.startswith(made) and (CHECKOUT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(CHECKOUT / name, folder / name)
+    (folder / "workflow/datasets/tiny.yaml").write_text(yaml.safe_dump(tiny_dataset.model_dump(mode="json")))
+    params = tiny_params.model_dump(mode="json")
+    params["experiments"]["tiny"] = {"tasks": ["synthetic-mnist"], "methods": ["source_only", "dacsm"], "seeds": [0, 1]}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    project = Project(folder)
+    project.git("init", "--quiet")
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--message", "the project")
+    project.snakemake()
+    return project
+
+
+def test_one_command_makes_the_table(project: Project) -> None:
+    with (project.folder / "results/tiny_table.csv").open(newline="") as file:
+        rows = {(row["method"], row["selection"], row["seeds"]) for row in csv.DictReader(file)}
+    assert {("source_only", "last epoch", "0 1"), ("dacsm", "infomax", "0 1")} <= rows
+    assert "dacsm" in (project.folder / "results/tiny_table.md").read_text()
+    cards = (project.folder / "results/tiny/cards").rglob("*.json")
+    assert Counter(path.relative_to(project.folder).parts[3] for path in cards) == {
+        "pretrained": 2,
+        "adapted": 2,
+        "evaluated": 4,
+    }
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_dvc_lists_what_snakemake_uses(project: Project, room: str) -> None:
+    """A file that only one of the two knows would let the other record what is not so."""
+    stage = yaml.safe_load((project.folder / "dvc.yaml").read_text().replace("${item}", "tiny"))["stages"][room]["do"]
+    outs = [place for entry in (*stage["outs"], *stage.get("metrics", [])) for place in entry]
+    used, made = project.files_of(room)
+    for found, listed in ((used, stage["deps"]), (made, outs)):
+        assert {path for path in found if not any(Path(path).is_relative_to(place) for place in listed)} == set()
+        assert {place for place in listed if not any(Path(path).is_relative_to(place) for path in found)} == set()
+
+
+def test_a_second_run_does_nothing(project: Project) -> None:
+    assert NOTHING in project.snakemake()
+
+
+def test_times_do_not_count(project: Project) -> None:
+    for path in (*project.folder.glob("data/**/*"), *project.folder.glob("dacsm/**/*.py")):
+        path.touch()
+    assert NOTHING in project.snakemake("-n")
+
+
+def test_a_methods_key_touches_that_method_alone(project: Project) -> None:
+    with project.edited("params.yaml", "prior: 0.5", "prior: 0.25"):  # of `dat`, which is not in the experiment
+        assert project.jobs() == {}
+    method = "dacsm:\n      style:\n        weight: "
+    with project.edited("params.yaml", method, f"{method}2"):
+        assert project.jobs() == {"adapt": 2, "evaluate": 2, "table": 1}
+
+
+def test_pretraining_settings_touch_all_that_follows(project: Project) -> None:
+    with project.edited(
+        "params.yaml",
+        "label_smoothing: 0.1\n    held_out: 0.1\n  tiny",
+        "label_smoothing: 0.2\n    held_out: 0.1\n  tiny",
+    ):
+        assert project.jobs() == {}
+    tiny = (project.folder / "params.yaml").read_text().split("pretrain:")[1].split("adapt:")[0].split("  tiny:")[1]
+    with project.edited("params.yaml", tiny, tiny.replace("label_smoothing: 0.1", "label_smoothing: 0.2")):
+        assert project.jobs() == {"pretrain": 2, "adapt": 2, "evaluate": 4, "table": 1}
+
+
+def test_a_new_seed_runs_alone(project: Project) -> None:
+    text = (project.folder / "params.yaml").read_text()
+    tiny = text.split("experiments:")[1].split("  tiny:")[1].split("shard:")[0]
+    with project.edited("params.yaml", tiny, tiny.replace("    - 1\n", "    - 1\n    - 7\n")):
+        assert project.jobs() == {"pretrain": 1, "adapt": 1, "evaluate": 2, "table": 1}
+
+
+def test_a_comment_in_the_table_room_trains_nothing(project: Project) -> None:
+    with project.edited("dacsm/table.py", '"""', '# A comment.\n"""'):
+        assert project.jobs() == {"table": 1}
+
+
+def test_modules_that_do_no_rooms_work_touch_nothing(project: Project) -> None:
+    with project.edited("dacsm/cli.py", '"""', '# A comment.\n"""'), project.edited("params.yaml", "root", "# A\nroot"):
+        assert NOTHING in project.snakemake("-n")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("refresh_epochs: 1", "refresh_epochs: none", "refresh_epochs is 'none'"),
+        ("datasets:\n- tiny", "datasets:\n- tiny\n- visda", "datasets names 'visda'"),
+        ("- synthetic-mnist", "- mnist-mnist", "no task 'mnist-mnist'"),
+        ("root: .", "root: .\nspeed: 3", "speed is not a known key"),
+        ("root: .", "root: . .: .", "params.yaml"),
+    ],
+)
+def test_bad_params_end_in_one_sentence(project: Project, old: str, new: str, sentence: str) -> None:
+    with project.edited("params.yaml", old, new):
+        printed = project.snakemake("-n", ok=False)
+    last = printed.rstrip().splitlines()[-1]
+    assert sentence in last
+    assert "Traceback" not in printed
+
+
+def test_a_dataset_without_settings_ends_in_a_sentence(project: Project) -> None:
+    shutil.copy(project.folder / "workflow/datasets/tiny.yaml", project.folder / "workflow/datasets/other.yaml")
+    try:
+        printed = project.snakemake("-n", "results/other_table.csv", ok=False)
+    finally:
+        (project.folder / "workflow/datasets/other.yaml").unlink()
+    assert printed.rstrip().splitlines()[-1].startswith("dacsm: other has no settings")
+
+
+def test_an_override_needs_a_root_of_its_own(project: Project, tmp_path: Path) -> None:
+    variant = tmp_path / "variant.yaml"
+    variant.write_text("pretrain: {tiny: {epochs: 1}}")
+    printed = project.snakemake("-n", "--configfile", str(variant), ok=False)
+    assert "root=runs/NAME" in printed.rstrip().splitlines()[-1]
+    jobs = project.jobs("--configfile", str(variant), "--config", "root=runs/short")
+    assert jobs == {"download": 2, "shard": 2, "pretrain": 2, "adapt": 2, "evaluate": 4, "table": 1}
+    assert not (project.folder / "runs/short").exists()  # a dry run writes nothing
+
+
+def test_a_failed_job_leaves_its_sentence_last(project: Project) -> None:
+    target = "runs/broken/data/shards/tiny/mnist/index.json"
+    with project.edited("workflow/datasets/tiny.yaml", "images: 60", "images: 61"):
+        printed = project.snakemake("--config", "root=runs/broken", "--", target, ok=False)
+    last = printed.rstrip().splitlines()[-1]
+    assert last.startswith("dacsm: ")
+    assert "60 images of mnist" in last
+    written = yaml.safe_load((project.folder / "runs/broken/params.yaml").read_text())
+    assert written == yaml.safe_load((project.folder / "params.yaml").read_text()) | {"root": "runs/broken"}
+    assert "runs" not in project.git("status", "--porcelain", "--untracked-files=all")
+
+
+def test_results_without_records_are_refused(project: Project) -> None:
+    records = project.folder / ".snakemake/metadata"
+    records.rename(records.with_name("hidden"))
+    try:
+        printed = project.snakemake("-n", ok=False)
+    finally:
+        records.with_name("hidden").rename(records)
+    assert "git checkout -- .snakemake/metadata" in printed.rstrip().splitlines()[-1]
+
+
+def test_adapting_never_reads_the_targets_labels(project: Project) -> None:
+    run = project.folder / ADAPTED
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    labels = [project.folder / f"data/shards/tiny/mnist/{name}" for name in ("labels.csv", "counts.csv")]
+    for path in labels:
+        path.rename(path.with_suffix(".hidden"))
+    try:
+        project.run("python", "-m", "dacsm", "adapt", "tiny", "dacsm", "synthetic-mnist", "--seed", "0")
+    finally:
+        for path in labels:
+            path.with_suffix(".hidden").rename(path)
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    assert NOTHING in project.snakemake("-n")
+
+
+def test_dvc_records_and_a_clone_is_up_to_date(project: Project, tmp_path: Path) -> None:
+    recorded = project.run("dvc", "repro")
+    assert recorded.count(NOTHING) == 6  # one a stage: Snakemake had done it all
+    assert "up to date" in project.run("dvc", "status")
+    with project.edited("dacsm/table.py", '"""', '# A comment.\n"""'):
+        assert re.findall(r"^(\w+)@tiny:", project.run("dvc", "status"), flags=re.MULTILINE) == ["table"]
+
+    untracked = project.git("status", "--porcelain", "--untracked-files=all").splitlines()
+    places = {re.sub(r"(metadata|receipts|cards|plots)/.*", r"\1", line[3:].strip('"')) for line in untracked}
+    assert places == {
+        ".snakemake/metadata",
+        "data/raw/tiny/receipts",
+        "dvc.lock",
+        "results/tiny/cards",
+        "results/tiny/plots",
+        "results/tiny_metrics.json",
+        "results/tiny_table.csv",
+        "results/tiny_table.md",
+    }
+
+    project.run("dvc", "remote", "add", "--local", "--default", "storage", str(tmp_path / "storage"))
+    project.run("dvc", "push")
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--message", "results")
+    project.git("clone", "--quiet", ".", str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    clone.run("dvc", "remote", "add", "--local", "--default", "storage", str(tmp_path / "storage"))
+    clone.run("dvc", "pull")
+    assert NOTHING in clone.snakemake("-n")
+    assert "up to date" in clone.run("dvc", "status")

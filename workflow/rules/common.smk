@@ -1,0 +1,39 @@
+# What comes before all else: how a mistake of the user is reported, and params.yaml itself.
+import atexit
+import os
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+sys.path.insert(0, workflow.basedir)  # the code beside this Snakefile, which is what the jobs run too
+
+from dacsm.catalog import CATALOG, dataset_names, load_dataset
+from dacsm.errors import InputError
+from dacsm.files import write_text
+from dacsm.layout import Layout
+from dacsm.params import SOURCE_ONLY, load_params, parse_params
+from dacsm.provenance import FACTS, SETTINGS, code_of, require_records, settings_of
+
+STARTED = time.time()
+PARAMS_FILE = Path("params.yaml")
+
+
+def stop(sentence):
+    """End with one sentence, and without the traceback that Snakemake would add to an exception."""
+    sys.exit(f"dacsm: {sentence}")
+
+
+def last_word(sentence):
+    """Say it once Snakemake has said all that it has to say."""
+    atexit.register(print, f"dacsm: {sentence}", file=sys.stderr)
+
+
+# `.venv/bin/snakemake` finds `python` without the environment being activated.
+os.environ.update(PATH=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))))
+
+try:
+    FILE_PARAMS = load_params(PARAMS_FILE)
+except InputError as error:
+    stop(error)

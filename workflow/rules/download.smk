@@ -1,0 +1,22 @@
+rule download:
+    input:
+        code=code("download"),
+    output:
+        receipt=LAYOUT.receipt("{dataset}", "{archive}"),
+    log:
+        log_of(LAYOUT.receipt("{dataset}", "{archive}")),
+    benchmark:
+        log_of(LAYOUT.receipt("{dataset}", "{archive}"), "tsv")
+    conda:
+        "../envs/dacsm.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=720,
+    params:
+        *settings("download"),
+        file=SETTINGS_FILE,
+    message:
+        "{wildcards.dataset}: download {wildcards.archive}"
+    shell:
+        "python -m dacsm download {wildcards.dataset} {wildcards.archive} --params {params.file} --log {log}"

@@ -1,0 +1,118 @@
+# What a rule's inputs, settings and needs are, from its wildcards.
+from itertools import product
+
+
+def spec_of(wildcards):
+    """The facts of a dataset that has settings."""
+    if wildcards.dataset not in SPECS:
+        last_word(
+            f"{wildcards.dataset} has no settings; add it to experiments, shard, pretrain and adapt.recipes in params.yaml."
+        )
+        raise InputError(f"{wildcards.dataset} has no settings")
+    return SPECS[wildcards.dataset]
+
+
+def code(room):
+    """The files that do a room's work on a dataset."""
+    return lambda wildcards: code_of(room, spec_of(wildcards).maker)
+
+
+def settings(room):
+    """What a run takes from params.yaml and the catalog, an entry each: where one changes, Snakemake runs it again."""
+
+    def entry(number):
+        def of_run(wildcards):
+            found = settings_of(room, PARAMS, spec_of(wildcards), dict(wildcards.items()))
+            return dict([list(found.items())[number]])
+
+        return of_run
+
+    return [entry(number) for number in range(len(SETTINGS[room]) + len(FACTS[room]))]
+
+
+def threads_of(room):
+    """Threads change the order of sums, so they are a setting of the recipe."""
+
+    def of_run(wildcards):
+        source_only = wildcards.get("method") == SOURCE_ONLY
+        return PARAMS.recipe("pretrain" if source_only else room, spec_of(wildcards).name).threads
+
+    return of_run
+
+
+def log_of(output, suffix="log"):
+    """logs/ mirrors data/ and results/."""
+    place = Path(output).relative_to(LAYOUT.root)
+    return LAYOUT.root / "logs" / place.parent / f"{place.name}.{suffix}"
+
+
+# A recipe of one thread (digits) is small and wants no GPU to itself; any other is sized for one.
+def megabytes(wildcards, threads):
+    return 4000 if threads == 1 else 32000
+
+
+def minutes(wildcards, threads):
+    return 120 if threads == 1 else 1440
+
+
+def gpus(wildcards, threads):
+    return int(threads > 1)
+
+
+def loader_workers(wildcards, threads):
+    return 0 if threads == 1 else threads
+
+
+def weights_file(wildcards):
+    """The local file that the backbone starts from, if it does."""
+    weights = PARAMS.recipe("pretrain", spec_of(wildcards).name).model.weights
+    return [] if weights == "none" or weights.startswith("timm:") else weights
+
+
+def receipts(wildcards):
+    """The receipts of the archives that hold a domain."""
+    archives = spec_of(wildcards).require_domain(wildcards.domain).archives
+    return [LAYOUT.receipt(wildcards.dataset, archive) for archive in archives]
+
+
+def evaluated_model(wildcards):
+    """The checkpoint that a method is evaluated by: the pretrained one for source_only."""
+    dataset, method, seed = wildcards.dataset, wildcards.method, wildcards.seed
+    if method == SOURCE_ONLY:
+        return LAYOUT.pretrained(dataset, wildcards.source, seed) / "model.safetensors"
+    return LAYOUT.adapted(dataset, method, f"{wildcards.source}-{wildcards.target}", seed) / "model.safetensors"
+
+
+def evaluated_epochs(wildcards):
+    """What an adaptation wrote about its epochs; pretraining has seen no target, so that it has none."""
+    return [] if wildcards.method == SOURCE_ONLY else evaluated_model(wildcards).with_name("epochs.npz")
+
+
+def metrics(wildcards):
+    return phase_targets(spec_of(wildcards).name)["evaluated"]
+
+
+def first_predictions(wildcards):
+    """The predictions that the table draws confusions from: those of the first seed."""
+    first = f"seed{PARAMS.experiments[spec_of(wildcards).name].seeds[0]}"
+    return [path.with_name("predictions.csv") for path in metrics(wildcards) if path.parent.name == first]
+
+
+def phase_targets(dataset):
+    """For each phase, the files that stand for all of it in a dataset's experiment."""
+    experiment, spec = PARAMS.experiments[dataset], SPECS[dataset]
+    tasks = [spec.split_task(task) for task in experiment.tasks]
+    domains = dict.fromkeys(domain for task in tasks for domain in task)
+    archives = dict.fromkeys(archive for domain in domains for archive in spec.domains[domain].archives)
+    sources = dict.fromkeys(source for source, target in tasks)
+    runs = list(product(experiment.methods, experiment.tasks, experiment.seeds))
+    pretrained = [LAYOUT.pretrained(dataset, *run) for run in product(sources, experiment.seeds)]
+    adapted = [LAYOUT.adapted(dataset, *run) for run in runs if run[0] != SOURCE_ONLY]
+    return {
+        "downloaded": [LAYOUT.receipt(dataset, archive) for archive in archives],
+        "sharded": [LAYOUT.shards(dataset, domain) / "index.json" for domain in domains],
+        "pretrained": [run / "model.safetensors" for run in pretrained],
+        "adapted": [run / "model.safetensors" for run in adapted],
+        "evaluated": [LAYOUT.evaluated(dataset, *run) / "metrics.json" for run in runs],
+        "tabled": [LAYOUT.table(dataset)],
+    }
