@@ -31,7 +31,7 @@ demo: env
 	@cat results/digits_table.md
 
 test: env lint
-	@pytest -n $(CORES) --dist loadgroup
+	@pytest -n $(CORES) --dist loadfile
 
 lint: env
 	@ruff check --quiet .

@@ -1,5 +1,6 @@
 """From a YAML file to a typed object, or to one sentence that names the file and the key."""
 
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,8 +58,8 @@ def _sentence(model: type[BaseModel], error: dict[str, Any]) -> str:
     reason = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{reason}; change it there." if key == "the file" else f"{key}: {reason}; change it there."
-    reason = reason[0].lower() + reason[1:]
-    return f"{key} is {error['input']!r}, but {reason.replace('input should', 'it should')}; change it there."
+    reason = re.sub(r"^\w+ should", "it should", reason.replace(" after validation", ""))
+    return f"{key} is {error['input']!r}, but {reason}; change it there."
 
 
 def _keys_at(model: Any, location: tuple[Any, ...]) -> list[str]:

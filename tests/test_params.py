@@ -1,0 +1,136 @@
+"""params.yaml and the catalog: what is refused, and in which words."""
+
+import copy
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dacsm.catalog import DatasetSpec, load_dataset
+from dacsm.errors import InputError
+from dacsm.params import Params, load_params, parse_params
+from dacsm.validation import read_yaml, validate
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def content() -> dict[str, Any]:
+    return yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+
+
+def changed(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    content = copy.deepcopy(content)
+    *path, last = key.split(".")
+    reduce(lambda part, name: part[name], path, content)[last] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("pretrain.digits.epoch", 3, "pretrain.digits.epoch is not a known key; expected one of .*epochs"),
+        ("adapt.methods.dacsm.noise.sigma", 1, "adapt.methods.dacsm.noise.sigma is not a known key; .*prior"),
+        (
+            "adapt.recipes.digits.optimiser.learning_rate",
+            -0.1,
+            "learning_rate is -0.1, but it should be greater than 0",
+        ),
+        (
+            "adapt.recipes.digits.optimiser.learning_rate",
+            "fast",
+            "learning_rate is 'fast', but it should be a .*number",
+        ),
+        ("adapt.recipes.digits.validator", "guess", "validator is 'guess', but it should be 'infomax'"),
+        ("pretrain.digits.held_out", 1, "held_out is 1, but it should be less than 1"),
+        ("experiments.digits.seeds", [], r"seeds is \[\], but it should have at least 1 item"),
+        ("experiments.digits.seeds", [1, 1], "experiments.digits: seeds has an entry twice"),
+        ("experiments.digits.methods", ["magic"], "has 'magic', expected one of source_only, cdtrans"),
+        ("datasets", ["moons"], "names 'moons', but experiments has only digits"),
+        ("pretrain.digits.model.dim", 97, "dim 97 is not a multiple of heads"),
+        ("pretrain.digits.model.image_size", 30, "image_size 30 is not a multiple of patch_size|resize is 28, smaller"),
+        ("pretrain.digits.model.mean", [0.1, 0.2], "mean and std must have one number for each of the 1 channels"),
+        ("adapt.methods.source_only", {}, "'source_only', which is the pretrained model itself"),
+        ("shard", {}, "shard has no settings for it"),
+        ("adapt.methods.dat.style", 3, "style is 3, but it should be"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence_with_its_key(content, key, value, sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
+        parse_params(changed(content, key, value))
+    text = str(caught.value)
+    assert text.startswith("params.yaml: ")
+    assert "\n" not in text
+    assert text.endswith(".")
+
+
+def test_a_missing_key_is_named(content):
+    del content["pretrain"]["digits"]["optimiser"]["clip_norm"]
+    with pytest.raises(InputError, match=r"pretrain\.digits\.optimiser\.clip_norm is missing; add it"):
+        parse_params(content)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1\n- 2\n", "", "\x00"])
+def test_a_file_that_is_no_params(tmp_path, text):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"params\.yaml"):
+        load_params(path)
+
+
+def test_a_folder_in_place_of_params(tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        load_params(tmp_path)
+
+
+def test_settings_that_are_absent_are_named(content):
+    params = parse_params(content)
+    with pytest.raises(InputError, match=r"adapt\.recipes has no settings for 'visda'; add adapt\.recipes\.visda"):
+        params.recipe("adapt", "visda")
+    with pytest.raises(InputError, match=r"adapt\.methods has no 'magic'; it has cdtrans"):
+        params.method("magic")
+
+
+def test_every_part_is_off_unless_it_is_named(content):
+    cdtrans = Params.model_validate(content).method("cdtrans")
+    weights = (cdtrans.style.weight, cdtrans.noise.weight, cdtrans.pyramid.weight, cdtrans.resolution.weight)
+    assert weights == (0, 0, 0, 0)
+    assert cdtrans.matching.scales == (1.0,)
+    assert cdtrans.mix_cross_entropy == 0
+
+
+def test_every_key_of_params_has_a_comment_or_is_plain():
+    """The file that users edit explains itself: each setting of the first recipe has a comment on its line or above."""
+    lines = (PROJECT / "params.yaml").read_text(encoding="utf-8").splitlines()
+    settings = [line for line in lines if ": " in line and not line.lstrip().startswith("#") and "{" not in line]
+    commented = [line for line in settings if "#" in line]
+    assert len(commented) >= 0.6 * len(settings)
+
+
+def test_the_catalog_knows_its_tasks():
+    digits = load_dataset("digits")
+    assert len(digits.tasks) == 6
+    assert digits.split_task("synthetic-mnist") == ("synthetic", "mnist")
+    with pytest.raises(InputError, match="no task 'mnist-mnist'; it has synthetic-mnist"):
+        digits.split_task("mnist-mnist")
+    with pytest.raises(InputError, match="no domain 'svhn'; it has synthetic"):
+        digits.require_domain("svhn")
+    with pytest.raises(InputError, match=r"unknown dataset 'moons'.*the catalog has digits"):
+        load_dataset("moons")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("classes", ["a", "a"], "classes has a name twice"),
+        ("development_task", "mnist-svhn", "development_task is 'mnist-svhn', expected one of"),
+        ("maker", "magic", "maker is 'magic'"),
+        ("domains.mnist.images", 0, "images is 0, but it should be greater than 0"),
+    ],
+)
+def test_a_dataset_that_contradicts_itself(key, value, sentence):
+    path = PROJECT / "workflow/datasets/digits.yaml"
+    with pytest.raises(InputError, match=sentence):
+        validate(DatasetSpec, changed(read_yaml(path), key, value), path)
