@@ -36,7 +36,7 @@ class Shard(Frozen):
 
     image_size: PositiveInt = Field(description="pixels; images are resized once to this square")
     encoding: Literal["png", "jpeg"] = Field(description="png loses nothing; jpeg is quality 95, without subsampling")
-    images_per_shard: PositiveInt
+    images_per_shard: PositiveInt = Field(description="a shard is one tar file")
 
 
 class Model(Frozen):
@@ -46,13 +46,13 @@ class Model(Frozen):
     weights: str = Field(description="none, timm:<model name>, or the path of a local weights file")
     image_size: PositiveInt = Field(description="pixels; what the model sees")
     resize: PositiveInt = Field(description="pixels; images are squashed to this square before the crop to image_size")
-    channels: Literal[1, 3]
+    channels: Literal[1, 3] = Field(description="1: grey, 3: colour")
     mean: tuple[float, ...] = Field(description="per channel, subtracted from pixels in 0..1")
     std: tuple[PositiveFloat, ...] = Field(description="per channel, divides after the mean is subtracted")
-    patch_size: PositiveInt | None
-    dim: PositiveInt | None
-    depth: PositiveInt | None
-    heads: PositiveInt | None
+    patch_size: PositiveInt | None = Field(description="pixels; null: as the name says, here and below")
+    dim: PositiveInt | None = Field(description="width of a token")
+    depth: PositiveInt | None = Field(description="number of blocks")
+    heads: PositiveInt | None = Field(description="attention heads of a block")
     drop_path: Share = Field(description="rate at the last block, rising linearly from 0")
 
     @model_validator(mode="after")
@@ -87,18 +87,18 @@ class Optimiser(Frozen):
     """An optimiser and its learning rate over the epochs."""
 
     name: Literal["sgd", "adamw"] = Field(description="sgd: momentum 0.9; both: double rate for biases, as CDTrans")
-    learning_rate: PositiveFloat
-    weight_decay: Weight
+    learning_rate: PositiveFloat = Field(description="at its peak; biases have twice as much")
+    weight_decay: Weight = Field(description="of every parameter, biases and norms included, as in CDTrans")
     schedule: Literal["cdtrans", "cosine"] = Field(description="cdtrans: per epoch; cosine: per step, down to zero")
-    warmup_epochs: Annotated[float, Field(ge=0)]
+    warmup_epochs: Annotated[float, Field(ge=0, description="linear, from almost nothing")]
     clip_norm: PositiveFloat = Field(description="gradients are scaled down to this norm")
 
 
 class Training(Frozen):
     """What pretraining and adaptation share."""
 
-    epochs: PositiveInt
-    batch_size: Annotated[int, Field(ge=2)]
+    epochs: PositiveInt = Field(description="passes over the training images, or over the pairs drawn")
+    batch_size: Annotated[int, Field(ge=2, description="images a step in pretraining, pairs a step in adaptation")]
     optimiser: Optimiser
     augment: Augment
     precision: Precision = Field(description="of the matrix products; losses and BN neck are float32 always")
@@ -109,7 +109,7 @@ class Pretrain(Training):
     """Source pretraining of one dataset."""
 
     model: Model
-    label_smoothing: Share
+    label_smoothing: Share = Field(description="share of the target spread over all classes")
     held_out: Share = Field(description="share of the source kept out of training, for source accuracy")
 
 
@@ -145,7 +145,7 @@ class Noise(Frozen):
 class Pyramid(Frozen):
     """CSM: patch tokens of a pair, pooled to several resolutions, meet at the resolutions that match."""
 
-    weight: Weight = 0.0
+    weight: Weight = Field(0.0, description="of the loss; 0 leaves it out")
     temperature: PositiveFloat = Field(0.1, description="of the soft choice among pairs of resolutions")
     entropy: Weight = Field(0.01, description="reward for keeping several pairs of resolutions in play")
 
@@ -153,7 +153,7 @@ class Pyramid(Frozen):
 class Resolution(Frozen):
     """CSM: the target's prediction stays the same at another image size."""
 
-    weight: Weight = 0.0
+    weight: Weight = Field(0.0, description="of the loss; 0 leaves it out")
     scales: tuple[PositiveFloat, ...] = Field((0.75, 1.25), min_length=1, description="of image_size; one drawn a step")
 
 
@@ -191,8 +191,8 @@ class Params(Frozen):
     root: str = Field(description="put before data/ and results/")
     datasets: tuple[Name, ...] = Field(min_length=1, description="what plain snakemake and dvc repro make")
     experiments: dict[Name, Experiment] = Field(description="what each dataset's table holds")
-    shard: dict[Name, Shard]
-    pretrain: dict[Name, Pretrain]
+    shard: dict[Name, Shard] = Field(description="how each dataset's images are stored")
+    pretrain: dict[Name, Pretrain] = Field(description="source pretraining of each dataset")
     adapt: Adapt
 
     @model_validator(mode="after")
