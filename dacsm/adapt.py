@@ -16,7 +16,7 @@ from dacsm.errors import InputError
 from dacsm.inference import Predictions, predict
 from dacsm.layout import Layout
 from dacsm.models.classifier import Classifier, load_checkpoint
-from dacsm.models.cross_scale import drawn_size, pyramid_loss, resolution_loss
+from dacsm.models.cross_scale import pyramid_loss, resolution_loss, scaled_size
 from dacsm.models.noise import BeneficialNoise
 from dacsm.models.three_stream import three_stream
 from dacsm.pairing import Pairs, agreeing_pairs, centre_labels, fuse_sizes, nearest_over_sizes
@@ -94,7 +94,7 @@ def adapt(
         pairs, pseudo_labels, predictions = None, None, None
         for epoch in range(1, recipe.epochs + 1):
             if (epoch - 1) % recipe.refresh_epochs == 0:
-                pairs, pseudo_labels = _refresh(run, domains, predictions, pairs)
+                pairs, pseudo_labels = _refresh(run, domains, epoch, predictions, pairs)
             losses = _train_epoch(run, domains, pairs, epoch, progress)
             predictions = predict(run.evaluated, domains.target, compute, recipe.precision)
             judged = _judge(run, domains, epoch, predictions)
@@ -130,17 +130,17 @@ def _start(recipe: AdaptRecipe, method: Method, seed: int, compute: Compute, cla
 
 
 def _refresh(
-    run: Run, domains: Domains, at_full_size: Predictions | None, before: Pairs | None
+    run: Run, domains: Domains, epoch: int, at_full_size: Predictions | None, before: Pairs | None
 ) -> tuple[Pairs, Tensor]:
     """New pairs, and the target's pseudo labels (T,); `at_full_size` are the target's predictions, where known."""
 
     def see(images: ShardedImages, **options) -> Predictions:
         return predict(run.evaluated, images, run.compute, run.recipe.precision, **options)
 
-    sizes = [
-        at_full_size if scale == 1 and at_full_size is not None else see(domains.target, scale=scale)
-        for scale in run.method.matching.scales
-    ]
+    matching = run.method.matching
+    scales = matching.scales if epoch > matching.after_epochs else ()
+    sizes = [see(domains.target, size=scaled_size(run.classifier, scale)) for scale in scales]
+    sizes.insert(0, at_full_size or see(domains.target))
     source = see(domains.source, numbers=domains.training.numpy())
     features, logits = fuse_sizes([size.features for size in sizes], [size.logits for size in sizes])
     pseudo_labels = centre_labels(features, logits)
@@ -229,8 +229,8 @@ def _losses(
             pyramid_loss(streams.source_tokens, streams.target_tokens, method.pyramid),
         )
     if method.resolution.weight:
-        patch = classifier.backbone.patch_embed.patch_size[0]
-        size = drawn_size(classifier.description.model.image_size, patch, method.resolution.scales, sizes)
+        scales = method.resolution.scales
+        size = scaled_size(classifier, scales[sizes.integers(len(scales))])
         with autocast(run.compute.device, run.recipe.precision):
             loss = resolution_loss(classifier, target, streams.target_logits, size)
         added["resolution"] = method.resolution.weight, loss

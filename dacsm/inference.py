@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from dacsm.compute import Compute, autocast
 from dacsm.models.classifier import Classifier
 from dacsm.reading import ShardedImages
-from dacsm.views import centre_view, normalise, rescale
+from dacsm.views import centre_view, normalise, resized
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ def predict(
     compute: Compute,
     precision: str = "float32",
     batch_size: int = 256,
-    scale: float = 1.0,
+    size: int | None = None,
     numbers: np.ndarray | None = None,
 ) -> Predictions:
     """Features and logits of a domain's images, in evaluation mode; the classifier's mode is put back.
 
-    `scale` shows the objects at another size in the same frame; `numbers` picks images.
+    `size` is the resolution that the model sees, in pixels, if not its own; `numbers` picks images.
     """
     training = classifier.training
     classifier.eval()
@@ -61,7 +61,7 @@ def predict(
     features, logits = [], []
     loader = DataLoader(views, batch_size, num_workers=compute.workers, generator=torch.Generator())
     for pixels in loader:  # uint8 (B, C, H, W)
-        pixels = normalise(rescale(pixels.to(compute.device, non_blocking=True), scale), model)
+        pixels = resized(normalise(pixels.to(compute.device, non_blocking=True), model), size or model.image_size)
         with autocast(compute.device, precision):
             batch = classifier.features(pixels)
         features.append(batch.cpu())

@@ -158,9 +158,12 @@ class Resolution(Frozen):
 
 
 class Matching(Frozen):
-    """CSM: pseudo labels and neighbours from several sizes of the image."""
+    """CSM: pseudo labels and neighbours from the target seen at several resolutions."""
 
-    scales: tuple[PositiveFloat, ...] = Field((1.0,), min_length=1, description="of the image inside its frame")
+    scales: tuple[PositiveFloat, ...] = Field((), description="of image_size, besides the full one; none leaves it out")
+    after_epochs: Annotated[int, Field(ge=0)] = Field(
+        1, description="epochs that teach the other resolutions before they count"
+    )
 
 
 class Method(Frozen):

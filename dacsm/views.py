@@ -64,16 +64,11 @@ def normalise(pixels: Tensor, model: Model) -> Tensor:
     return pixels.float().div_(255).sub_(mean).div_(std)
 
 
-def rescale(pixels: Tensor, scale: float) -> Tensor:
-    """Objects at another size in the same frame: (B, C, H, W) of one side length, shrunk onto black or cropped."""
-    if scale == 1:
-        return pixels
-    frame = pixels.shape[-1]
-    size = max(1, round(scale * frame))
-    scaled = F.interpolate(pixels.float(), size=(size, size), mode="bilinear", align_corners=False, antialias=True)
-    scaled = scaled.round().clamp(0, 255).to(pixels.dtype)
-    before = (frame - size) // 2
-    return F.pad(scaled, (before, frame - size - before) * 2)  # negative padding crops
+def resized(images: Tensor, size: int) -> Tensor:
+    """Normalised images (B, C, H, W) at another resolution, (B, C, size, size)."""
+    if images.shape[-1] == size:
+        return images
+    return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
 
 
 def _squash(image: Image.Image, model: Model) -> Image.Image:

@@ -1,6 +1,5 @@
 """The networks: what the three streams share, what the noise may touch, and what matching across scales measures."""
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +9,7 @@ from safetensors.torch import save_file
 from dacsm.errors import InputError
 from dacsm.models.backbone import build_backbone, load_weights
 from dacsm.models.classifier import Classifier, Description, load_checkpoint, save_checkpoint
-from dacsm.models.cross_scale import drawn_size, pyramid_loss, resolution_loss
+from dacsm.models.cross_scale import pyramid_loss, resolution_loss, scaled_size
 from dacsm.models.noise import BeneficialNoise, LogitNoise, StyleTranslation, gaussian_divergence
 from dacsm.models.three_stream import three_stream
 from dacsm.params import Method, Model, Noise, Pyramid, Style
@@ -34,6 +33,9 @@ MODEL = Model(
 def classifier(**changes) -> Classifier:
     torch.manual_seed(0)
     return Classifier(Description(MODEL.model_copy(update=changes), ("a", "b", "c")))
+
+
+NETWORK = classifier()
 
 
 def images(count: int = 4, size: int = 28, seed: int = 0) -> torch.Tensor:
@@ -158,12 +160,12 @@ def test_resolution_loss_leaves_the_necks_memory_alone():
     assert network.head.weight.grad.abs().sum() > 0
 
 
-@given(st.integers(0, 50), st.sampled_from([(28, 7), (224, 16), (32, 4)]), st.floats(0.1, 3))
-def test_drawn_sizes_are_whole_patches(seed, shape, scale):
-    size = drawn_size(*shape, (scale,), np.random.default_rng(seed))
-    assert size % shape[1] == 0
+@given(st.floats(0.1, 3))
+def test_scaled_sizes_are_whole_patches(scale):
+    size = scaled_size(NETWORK, scale)
+    assert size % 7 == 0
     assert size > 0
-    assert abs(size - scale * shape[0]) <= shape[1]
+    assert abs(size - scale * 28) <= 7
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):

@@ -97,7 +97,7 @@ def test_every_part_is_off_unless_it_is_named(content):
     cdtrans = Params.model_validate(content).method("cdtrans")
     weights = (cdtrans.style.weight, cdtrans.noise.weight, cdtrans.pyramid.weight, cdtrans.resolution.weight)
     assert weights == (0, 0, 0, 0)
-    assert cdtrans.matching.scales == (1.0,)
+    assert cdtrans.matching.scales == ()
     assert cdtrans.mix_cross_entropy == 0
 
 

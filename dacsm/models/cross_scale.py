@@ -3,13 +3,13 @@
 Our reconstruction from the paper's abstract (arXiv 2603.17474), see docs/method.md.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from dacsm.models.classifier import Classifier
 from dacsm.params import Pyramid
+from dacsm.views import resized
 
 
 def pyramid_loss(source_tokens: Tensor, target_tokens: Tensor, settings: Pyramid) -> Tensor:
@@ -45,10 +45,10 @@ def _cell_distance(source: Tensor, target: Tensor) -> Tensor:
     return 1 - similarity.amax(dim=2).mean(dim=1)
 
 
-def drawn_size(image_size: int, patch_size: int, scales: tuple[float, ...], generator: np.random.Generator) -> int:
-    """One of the scales of `image_size`, in pixels, rounded to whole patches."""
-    scale = scales[generator.integers(len(scales))]
-    return max(1, round(scale * image_size / patch_size)) * patch_size
+def scaled_size(classifier: Classifier, scale: float) -> int:
+    """The model's image size times `scale`, in pixels, rounded to whole patches."""
+    patch = classifier.backbone.patch_embed.patch_size[0]
+    return max(1, round(scale * classifier.description.model.image_size / patch)) * patch
 
 
 def resolution_loss(classifier: Classifier, images: Tensor, target_logits: Tensor, size: int) -> Tensor:
@@ -57,8 +57,7 @@ def resolution_loss(classifier: Classifier, images: Tensor, target_logits: Tenso
     Each image counts by how sure the prediction at full size is. The neck takes the batch's statistics but does not
     learn from them, so that evaluation at full size is untouched.
     """
-    resized = F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
-    token = classifier.class_token(resized)
+    token = classifier.class_token(resized(images, size))
     features = F.batch_norm(
         token.float(),
         None,
