@@ -84,7 +84,7 @@ def _logged(log: Path | None) -> Iterator[None]:
 
 
 class _Both:
-    """A text stream that writes to a terminal and to a file; in all else it is the terminal."""
+    """A text stream that writes to a terminal and to a file; in most else it is the terminal."""
 
     def __init__(self, terminal: TextIO, file: TextIO) -> None:
         self.terminal, self.file = terminal, file
@@ -92,6 +92,10 @@ class _Both:
     def write(self, text: str) -> int:
         self.file.write(text)
         return self.terminal.write(text)
+
+    def isatty(self) -> bool:
+        """No: a file takes no bar, and Snakemake's jobs, which all have a log, would draw theirs over another's."""
+        return False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.terminal, name)
