@@ -23,7 +23,8 @@ def build_optimiser(settings: Optimiser, modules: Iterable[nn.Module]) -> torch.
     if settings.name == "sgd":
         optimiser = torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, weight_decay=settings.weight_decay)
     else:
-        optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        rate, decay = settings.learning_rate, settings.weight_decay
+        optimiser = torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True)  # one pass over each tensor
     return optimiser
 
 
