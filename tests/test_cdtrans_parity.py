@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dacsm.models.backbone import embed, resize_position
 from dacsm.models.classifier import Classifier, Description
-from dacsm.models.official import describe, to_classifier
+from dacsm.models.official import describe, official_name, to_classifier
 from dacsm.models.three_stream import Streams, stream_tokens, three_stream
 from dacsm.pairing import agreeing_pairs, centre_labels, nearest_over_sizes
 from dacsm.params import Optimiser
@@ -34,10 +34,6 @@ def tensors(name: str) -> dict:
 
 def classifier_of(state: dict[str, Tensor]) -> Classifier:
     return to_classifier(state, describe(state, heads=4, drop_path=0))
-
-
-def official(name: str) -> str:
-    return name.replace("backbone.", "base.").replace("neck.", "bottleneck.").replace("head.", "classifier.")
 
 
 def assert_near(what: str, found: Tensor | float, expected: Tensor | float, bound: float) -> None:
@@ -102,7 +98,7 @@ def test_one_training_step(patches):
         assert_near("losses", losses[name].item(), saved["losses"][theirs], 2e-5)
 
     sum(losses.values()).backward()
-    gradients = {official(name): p.grad for name, p in classifier.named_parameters() if p.grad is not None}
+    gradients = {official_name(name): p.grad for name, p in classifier.named_parameters() if p.grad is not None}
     assert gradients.keys() == saved["grads"].keys()
     for name, expected in saved["grads"].items():
         assert_near("gradients", gradients[name], expected, 2e-3)
@@ -110,7 +106,7 @@ def test_one_training_step(patches):
     assert_near("norm of all gradients", norm.item(), saved["grad_norm"], 1e-4 * saved["grad_norm"])
     optimiser.step()
     for name, value in classifier.state_dict().items():
-        name = official(name)
+        name = official_name(name)
         if name in saved["bn_after"]:
             expected = saved["bn_after" if "running" in name else "state_after"][name]
         else:
@@ -121,7 +117,7 @@ def test_one_training_step(patches):
 
 def assert_groups(classifier: Classifier, optimiser: torch.optim.Optimizer, saved: dict) -> None:
     """The learning rate and weight decay of every parameter that gets a gradient."""
-    names = {parameter: official(name) for name, parameter in classifier.named_parameters()}
+    names = {parameter: official_name(name) for name, parameter in classifier.named_parameters()}
     found = {
         names[parameter]: (group["lr"], group["weight_decay"])
         for group in optimiser.param_groups
@@ -165,3 +161,8 @@ def test_embedding_is_timms():
 
 if __name__ == "__main__":
     pytest.main([__file__, "--quiet"])
+    from test_cdtrans_parity import LARGEST  # of the module that pytest ran
+
+    print("\n| what | largest error | bound |\n|---|---|---|")
+    for what, (error, bound) in LARGEST.items():
+        print(f"| {what} | {error:.1e} | {bound:.1e} |" if bound else f"| {what} | equal | equal |")

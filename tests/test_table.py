@@ -4,102 +4,24 @@ import csv
 import json
 import math
 import statistics
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from made_up_runs import BASE, CLASSES, COMPLETE, SEEDS, SELECTIONS, TASK, Made
 from scipy.stats import ttest_1samp
 
 from dacsm.catalog import DatasetSpec
 from dacsm.errors import InputError
 from dacsm.layout import Layout
 from dacsm.params import Params
-from dacsm.statistics import paired_difference
 from dacsm.table import table
-
-CLASSES = ("bus", "car", "truck")
-TASK = "synthetic-mnist"
-SEEDS = (0, 1, 2)
-BASE = {"source_only": 60.0, "cdtrans": 70.0, "dacsm": 75.0}
-COMPLETE = dict.fromkeys(("selection", "epoch", "per_class", "confusion", "mean_per_class", "overall"), 0)
-SELECTIONS = {"selected": "infomax", "last": "last epoch", "oracle": "oracle (target labels)"}
 
 
 @pytest.fixture
 def dataset(tiny_dataset: DatasetSpec) -> DatasetSpec:
     return tiny_dataset.model_copy(update={"classes": CLASSES, "title": "Vehicles"})
-
-
-@dataclass
-class Made:
-    """Made-up runs, and the table that is made of them."""
-
-    params: Params
-    dataset: DatasetSpec
-    layout: Layout
-
-    def experiment(self, **changed: tuple[Any, ...]) -> None:
-        experiments = {"tiny": self.params.experiments["tiny"].model_copy(update=changed)}
-        self.params = self.params.model_copy(update={"experiments": experiments})
-
-    def path(self, method: str, task: str, seed: int) -> Path:
-        return self.layout.evaluated("tiny", method, task, seed) / "metrics.json"
-
-    def read(self, method: str, task: str, seed: int) -> dict[str, Any]:
-        return json.loads(self.path(method, task, seed).read_text())
-
-    def change(self, method: str, task: str, seed: int, changed: dict[str, Any]) -> None:
-        metrics = self.read(method, task, seed) | changed
-        self.path(method, task, seed).write_text(json.dumps(metrics))
-
-    def make(self) -> None:
-        """Metrics of every run of the experiment: 100 images a class, accuracies about BASE."""
-        experiment = self.params.experiments["tiny"]
-        for number, task in enumerate(experiment.tasks):
-            for method in experiment.methods:
-                for seed in experiment.seeds:
-                    random = np.random.default_rng([number, sorted(BASE).index(method), seed])
-                    self._make_run(method, task, seed, random)
-
-    def _make_run(self, method: str, task: str, seed: int, random: np.random.Generator) -> None:
-        def accuracies(selection: str, epoch: int) -> dict[str, Any]:
-            right = (BASE[method] + random.integers(-9, 9, len(CLASSES))).astype(int)
-            confusion = np.diag(right) + np.roll(np.diag(100 - right), 1, axis=1)
-            return {
-                "selection": selection,
-                "epoch": epoch,
-                "mean_per_class": round(float(right.mean()), 2),
-                "overall": round(float(right.mean()) - 1.25, 2),  # made up, so that no column can stand for another
-                "per_class": dict(zip(CLASSES, right.astype(float).tolist(), strict=True)),
-                "confusion": confusion.tolist(),
-            }
-
-        metrics = {"dataset": "tiny", "method": method, "task": task, "seed": seed, "protocol": "…", "images": 300}
-        if method == "source_only":
-            metrics |= dict.fromkeys(("selected", "last"), accuracies("last epoch", 8))
-        else:
-            metrics |= {kind: accuracies(name, 7 + seed % 2) for kind, name in SELECTIONS.items()}
-        path = self.path(method, task, seed)
-        path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(metrics))
-        (path.parent / "predictions.csv").write_text(f"number,label,predicted,probability\n0,0,{seed},0.9\n1,2,2,0.8\n")
-
-    def table(self) -> list[dict[str, str]]:
-        table(self.params, self.dataset, self.layout)
-        with self.layout.table("tiny", "csv").open(newline="") as file:
-            return list(csv.DictReader(file))
-
-    def markdown(self) -> str:
-        table(self.params, self.dataset, self.layout)
-        return self.layout.table("tiny", "md").read_text().replace("\u00a0", " ")
-
-    def metrics(self) -> dict[str, Any]:
-        table(self.params, self.dataset, self.layout)
-        return json.loads(self.layout.metrics("tiny").read_text())
 
 
 @pytest.fixture
@@ -224,36 +146,6 @@ def test_one_seed_has_no_spread_and_no_interval(made: Made) -> None:
     assert "nothing is known of their spread" in markdown
     for row in rows_of(markdown, "### Paired differences")[1:]:
         assert row[3:] == ["–", "one seed: no interval"]
-
-
-values_by_seed = st.dictionaries(st.integers(0, 9), st.floats(0, 100), min_size=1)
-
-
-@given(values_by_seed, values_by_seed)
-def test_paired_difference_takes_common_seeds_and_turns_its_sign(
-    first: dict[int, float], second: dict[int, float]
-) -> None:
-    common = sorted(first.keys() & second.keys())
-    if not common:
-        with pytest.raises(ValueError, match="no seed in common"):
-            paired_difference(first, second)
-        return
-    there, back = paired_difference(first, second), paired_difference(second, first)
-    assert there.seeds == len(common)
-    assert there.mean == pytest.approx(np.mean([first[seed] - second[seed] for seed in common]))
-    assert back.mean == pytest.approx(-there.mean)
-    if there.interval is None:
-        assert len(common) == 1
-        assert there.verdict not in ("better", "worse")
-    else:
-        assert back.interval == pytest.approx((-there.interval[1], -there.interval[0]))
-        assert {"better": "worse", "worse": "better"}.get(there.verdict, there.verdict) == back.verdict
-
-
-def test_equal_runs_are_neither_better_nor_worse() -> None:
-    same = {0: 70.0, 1: 71.0}
-    assert paired_difference(same, same).interval == (0.0, 0.0)
-    assert paired_difference(same, same).verdict == "not shown"
 
 
 def test_metrics_for_dvc(made: Made) -> None:

@@ -43,10 +43,8 @@ def _load(path: Path) -> object:
             return torch.load(path, map_location="cpu", weights_only=True)  # builds tensors, runs nothing
     except pickle.UnpicklingError as error:  # its text advises to run the file after all
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
-        found = f"pickled code ({code[1]})" if code else "a pickle of other things than tensors"
-        raise InputError(
-            f"{path} holds {found}, which is not run; have it saved as a state dict, of tensors alone."
-        ) from error
+        found = f"holds pickled code ({code[1]})" if code else "is damaged, or a pickle of other things than tensors"
+        raise InputError(f"{path} {found}, and is not run; have it saved as a state dict, of tensors alone.") from error
     except Exception as error:  # torch and safetensors raise whatever a damaged file leads them to
         reason = " ".join(str(error).split())[:100]
         raise InputError(
