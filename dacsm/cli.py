@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from dacsm import __version__
+from dacsm.checkpoint_commands import add_checkpoint_commands
 from dacsm.errors import InputError
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     room("evaluate", _evaluate, "measure a model on its target, with labels", "dataset", "method", "task")
     room("table", _table, "write a dataset's table of results", "dataset")
     room("schema", _schema, "print the JSON schema of params.yaml")
+    add_checkpoint_commands(rooms)
     return parser
 
 

@@ -1,0 +1,201 @@
+"""Checkpoints of the public CDTrans program, as classifiers of ours.
+
+There the backbone is called `base`, the BN neck `bottleneck` and the head `classifier`. Source-only and adapted models
+have the same names.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from math import isqrt
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor
+
+from dacsm.errors import InputError
+from dacsm.models.backbone import build_backbone
+from dacsm.models.classifier import Classifier, Description
+from dacsm.models.weights import read_weights
+from dacsm.params import Model
+from dacsm.validation import validate
+
+NAMES = {"base.": "backbone.", "bottleneck.": "neck.", "classifier.": "head."}
+UNUSED = "base.fc."  # a layer that CDTrans builds and never uses
+BY_WIDTH = {192: "deit_tiny_patch16_224", 384: "deit_small_patch16_224", 768: "deit_base_patch16_224"}
+SHORT = {"small": BY_WIDTH[384], "base": BY_WIDTH[768]}
+HEAD_WIDTH = 64  # of every DeiT
+DROP_PATH = 0.1  # CDTrans' own, in both stages
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+def read_official(path: Path) -> dict[str, Tensor]:
+    """The tensors of a CDTrans checkpoint by their official names, without the layer that it never uses.
+
+    Raises:
+        InputError: where the file cannot be read safely, or is not a checkpoint of CDTrans.
+    """
+    state = read_weights(path)
+    if not any(key.startswith(tuple(NAMES)) for key in state):
+        if "cls_token" in state or "patch_embed.proj.weight" in state:
+            raise InputError(
+                f"{path} is a backbone alone, as those of DeiT are, without the neck and head of CDTrans; name it as "
+                "model.weights of the dataset's pretrain settings in params.yaml, and pretrain from it."
+            )
+        some = ", ".join(list(state)[:3]) or "nothing"
+        raise InputError(
+            f"{path} holds {some}, expected the tensors of CDTrans (base.…, bottleneck.…, classifier.…); give another."
+        )
+    return {key: value for key, value in state.items() if not key.startswith(UNUSED)}
+
+
+def describe(
+    state: Mapping[str, Tensor],
+    *,
+    model: str | None = None,
+    heads: int | None = None,
+    classes: tuple[str, ...] | None = None,
+    recipe: Model | None = None,
+    drop_path: float = DROP_PATH,
+    name: str = "the state dict",
+) -> Description:
+    """How to build the network of an official state dict: sizes from its tensors, the rest from the arguments.
+
+    Args:
+        state: tensors by official name.
+        model: `small`, `base` or a timm name; without it, the DeiT of that width.
+        heads: attention heads, which no tensor tells; without it those of `model`, or one for each 64 channels.
+        classes: their names in the order of the labels; without them they are numbered.
+        recipe: the dataset's own settings, whose views (resize, mean, std) are taken where the image size is the same;
+            without it, CDTrans' own.
+        drop_path: rate at the last block, of which the file says nothing.
+        name: of the file, for messages.
+
+    Raises:
+        InputError: where model or heads do not go with the tensors, or they do not tell what is needed.
+    """
+    width, depth = _width(state), _depth(state)
+    channels, patch, image_size = _image(state)
+    timm_name = SHORT.get(model or "", model) or BY_WIDTH.get(width, "vit_tiny_patch16_224")
+    if model is not None:
+        named = _named(timm_name, channels)
+        if named[0] != width:
+            raise InputError(
+                f"{name} is {width} channels wide, but --model {model} is {named[0]}; "
+                "name the model that it is, or leave --model out."
+            )
+        heads = heads or named[1]
+    if heads is None and width % HEAD_WIDTH:
+        raise InputError(
+            f"{name} is {width} channels wide, which is no multiple of {HEAD_WIDTH}, so that the number of attention "
+            "heads cannot be told; name it with --heads."
+        )
+    heads = heads or width // HEAD_WIDTH
+    if width % heads:
+        raise InputError(f"{name} is {width} channels wide, which is no multiple of {heads} heads; correct --heads.")
+    sizes = {"patch_size": patch, "dim": width, "depth": depth, "heads": heads}
+    views = _views(recipe, image_size, channels, name)
+    content = {"name": timm_name, "weights": "none", "image_size": image_size, "channels": channels, **sizes, **views}
+    described = validate(Model, {**content, "drop_path": drop_path}, name)
+    return Description(described, classes or _numbers(state))
+
+
+def misfits(state: Mapping[str, Tensor], description: Description) -> list[str]:
+    """What keeps an official state dict from being the network described, a line a tensor; empty where it fits."""
+    with torch.device("meta"):
+        wanted = {official_name(key): value.shape for key, value in Classifier(description).state_dict().items()}
+    lines = [f"{key} is missing" for key in wanted if key not in state]
+    for key, value in state.items():
+        if key.startswith(UNUSED):
+            continue
+        if key not in wanted:
+            lines.append(f"{key} is unexpected")
+        elif value.shape != wanted[key]:
+            lines.append(f"{key} is {_shape(value.shape)}, expected {_shape(wanted[key])}")
+        elif not value.isfinite().all():
+            lines.append(f"{key} has values that are not finite")
+    return lines
+
+
+def to_classifier(state: Mapping[str, Tensor], description: Description) -> Classifier:
+    """A classifier of ours, in evaluation mode, with the weights of an official state dict.
+
+    Raises:
+        InputError: where a tensor is missing, unexpected, of another shape, or not finite.
+    """
+    found = misfits(state, description)
+    if found:
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        raise InputError(
+            f"the state dict does not fit {description.model.name}: {'; '.join(found[:3])}{more}; give a whole one."
+        )
+    classifier = Classifier(description)
+    classifier.load_state_dict({key: state[official_name(key)] for key in classifier.state_dict()})
+    return classifier.eval()
+
+
+def official_name(name: str) -> str:
+    """A tensor's name in CDTrans, from ours."""
+    for theirs, ours in NAMES.items():
+        if name.startswith(ours):
+            return theirs + name.removeprefix(ours)
+    raise ValueError(name)
+
+
+def _width(state: Mapping[str, Tensor]) -> int:
+    """The width that most norms have, so that one wrong tensor does not mislead."""
+    widths = Counter(len(value) for key, value in state.items() if "norm" in key and value.ndim == 1)
+    return widths.most_common(1)[0][0] if widths else 384
+
+
+def _depth(state: Mapping[str, Tensor]) -> int:
+    return len({key.split(".")[2] for key in state if key.startswith("base.blocks.")}) or 12
+
+
+def _numbers(state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """The classes by number, as many as the head has."""
+    head = state.get("classifier.weight", torch.empty(0)).shape
+    return tuple(str(number) for number in range(head[0] if len(head) == 2 else 2))
+
+
+def _image(state: Mapping[str, Tensor]) -> tuple[int, int, int]:
+    """Channels, patch size and image size; those of DeiT where the tensors do not tell, so that they do not fit."""
+    kernel = state.get("base.patch_embed.proj.weight", torch.empty(0)).shape
+    channels, patch = (kernel[1], kernel[3]) if len(kernel) == 4 and kernel[1] in (1, 3) and kernel[3] else (3, 16)
+    positions = state.get("base.pos_embed", torch.empty(0)).shape
+    patches = positions[1] - 1 if len(positions) == 3 else 0
+    side = isqrt(max(patches, 0))
+    return channels, patch, side * patch if side and side * side == patches else 14 * patch
+
+
+def _named(name: str, channels: int) -> tuple[int, int]:
+    """Width and heads of a timm model."""
+    if not timm.is_model(name):
+        raise InputError(f"--model is {name!r}, which timm does not know; name small, base or a timm model.")
+    nothing = {"patch_size": None, "dim": None, "depth": None, "heads": None}
+    views = {"image_size": 224, "resize": 224, "mean": (0,) * channels, "std": (1,) * channels}
+    config = {"name": name, "weights": "none", "channels": channels, "drop_path": 0, **nothing, **views}
+    try:
+        with torch.device("meta"):
+            backbone = build_backbone(Model.model_validate(config))
+    except InputError as error:
+        raise InputError(
+            f"--model is {name!r}, which is not a plain Vision Transformer; name small, base, or a timm one."
+        ) from error
+    return backbone.embed_dim, backbone.blocks[0].attn.num_heads
+
+
+def _views(recipe: Model | None, image_size: int, channels: int, name: str) -> dict[str, object]:
+    """Resize, mean and deviation: the recipe's where it goes with the network, else those of CDTrans."""
+    if recipe is not None and (recipe.image_size, recipe.channels) == (image_size, channels):
+        return {"resize": recipe.resize, "mean": recipe.mean, "std": recipe.std}
+    if channels != 3:
+        raise InputError(
+            f"{name} takes images of 1 channel, whose mean and deviation it does not tell; name with --dataset one "
+            f"whose pretrain settings in params.yaml have channels 1 and image_size {image_size}."
+        )
+    return {"resize": 256 if image_size == 224 else image_size, **IMAGENET}
+
+
+def _shape(shape: torch.Size) -> str:
+    return "×".join(map(str, shape)) or "a number"
