@@ -112,14 +112,8 @@ def _attend(block: Block, layer: int, normed: Tensor, noise: CrossAttentionNoise
         if translated is not None:
             mix_keys, mix_values = project_keys_values(attention, translated)
         bias = noise.bias(layer, source_queries, mix_keys)
-    if bias is None:
-        queries = torch.cat([queries, source_queries])
-        keys, values = torch.cat([keys, mix_keys]), torch.cat([values, mix_values])
-        attended = F.scaled_dot_product_attention(queries, keys, values, scale=attention.scale)
-    else:
-        plain = F.scaled_dot_product_attention(queries, keys, values, scale=attention.scale)
-        mix = F.scaled_dot_product_attention(
-            source_queries, mix_keys, mix_values, attn_mask=bias.to(values.dtype), scale=attention.scale
-        )
-        attended = torch.cat([plain, mix])
+        bias = bias if bias is None else bias.to(values.dtype)
+    plain = F.scaled_dot_product_attention(queries, keys, values, scale=attention.scale)
+    mix = F.scaled_dot_product_attention(source_queries, mix_keys, mix_values, attn_mask=bias, scale=attention.scale)
+    attended = torch.cat([plain, mix])
     return merge_heads(attended)
