@@ -35,7 +35,6 @@ class DatasetSpec(Frozen):
     development_task: str | None = Field(description="its target labels may be used to choose settings")
     protocol: str = Field(description="which target images are adapted on, and which are evaluated on")
     headline: Literal["mean_per_class", "overall"]
-    options: dict[str, Any] = Field({}, description="for the maker")
     licence: str
     citation: str
 

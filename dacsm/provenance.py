@@ -40,8 +40,8 @@ SETTINGS = {
 }
 # What each room takes from the dataset's file in the catalog. The table shows all of it, so that the file is an input.
 FACTS = {
-    "download": ("maker", "options", "domains"),
-    "shard": ("maker", "options", "classes", "channels", "domains.{domain}"),
+    "download": ("maker", "domains"),
+    "shard": ("maker", "classes", "channels", "domains.{domain}"),
     "pretrain": ("classes", "channels"),
     "adapt": ("classes", "channels"),
     "evaluate": ("classes", "headline", "protocol"),

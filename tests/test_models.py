@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from small_model import MODEL
 
 from dacsm.errors import InputError
 from dacsm.models.backbone import build_backbone, load_weights
@@ -12,22 +13,7 @@ from dacsm.models.classifier import Classifier, Description, load_checkpoint, sa
 from dacsm.models.cross_scale import pyramid_loss, resolution_loss, scaled_size
 from dacsm.models.noise import BeneficialNoise, LogitNoise, StyleTranslation, gaussian_divergence
 from dacsm.models.three_stream import three_stream
-from dacsm.params import Method, Model, Noise, Pyramid, Style
-
-MODEL = Model(
-    name="vit_tiny_patch16_224",
-    weights="none",
-    image_size=28,
-    resize=28,
-    channels=1,
-    mean=(0.1,),
-    std=(0.3,),
-    patch_size=7,
-    dim=32,
-    depth=3,
-    heads=2,
-    drop_path=0,
-)
+from dacsm.params import Method, Noise, Pyramid, Style
 
 
 def classifier(**changes) -> Classifier:

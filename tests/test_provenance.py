@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from dacsm import provenance
-from dacsm.catalog import DatasetSpec
+from dacsm.catalog import CATALOG, DatasetSpec
 from dacsm.errors import InputError
 from dacsm.layout import Layout
 from dacsm.params import Params
@@ -65,6 +65,21 @@ def test_a_stage_names_the_settings_that_its_rule_does(room: str) -> None:
     # The experiment says which runs there are: Snakemake knows that from its targets.
     unread = {key for key in listed if not any(covers(key, place) for place in wanted)} - {"experiments.${item}"}
     assert unread == set(), "in dvc.yaml, but the rule does not read it"
+
+
+def test_every_key_that_dvc_tracks_is_written_in_its_file() -> None:
+    """DVC reads the files as they are, without defaults, and refuses to run where a key is absent."""
+    params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    for dataset in params["datasets"]:
+        files = {"params.yaml": params, FACTS_FILE: yaml.safe_load((PROJECT / f"{CATALOG / dataset}.yaml").read_text())}
+        for stage in STAGES.values():
+            for entry in stage["params"]:
+                file, keys = next(iter(entry.items())) if isinstance(entry, dict) else ("params.yaml", [entry])
+                for key in keys:
+                    found = files[file]
+                    for name in key.replace("${item}", dataset).split("."):
+                        assert name in found, f"{file} has no {key}"
+                        found = found[name]
 
 
 def test_code_is_found_wherever_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,24 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from small_model import MODEL
 
-from dacsm.params import Augment, Model
+from dacsm.params import Augment
 from dacsm.views import centre_view, normalise, resized, to_tensor, train_views
 
-MODEL = Model(
-    name="vit_tiny_patch16_224",
-    weights="none",
-    image_size=28,
-    resize=28,
-    channels=1,
-    mean=(0.1,),
-    std=(0.3,),
-    patch_size=7,
-    dim=32,
-    depth=3,
-    heads=2,
-    drop_path=0,
-)
 PLAIN = Augment(flip=False, rotate=0, zoom=0, shear=0, shift=0)
 WILD = Augment(flip=True, rotate=20, zoom=0.3, shear=0.2, shift=0.1)
 CROPPED = MODEL.model_copy(update={"image_size": 28, "resize": 32})
