@@ -44,7 +44,9 @@ def validate(model: type[Model], content: Any, name: str | Path) -> Model:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
+        errors = error.errors()
+        # a misspelt key is both unknown and missing: the unknown one says what is wrong
+        first = next((found for found in errors if found["type"] == "extra_forbidden"), errors[0])
         raise InputError(f"{name}: {_sentence(model, first)}") from error
 
 

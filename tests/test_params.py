@@ -66,6 +66,13 @@ def test_what_cannot_be_is_one_sentence_with_its_key(content, key, value, senten
     assert text.endswith(".")
 
 
+def test_a_misspelt_key_is_called_unknown_not_missing(content):
+    augment = content["pretrain"]["digits"]["augment"]
+    augment["rotat"] = augment.pop("rotate")
+    with pytest.raises(InputError, match=r"augment\.rotat is not a known key; expected one of .*rotate"):
+        parse_params(content)
+
+
 def test_a_missing_key_is_named(content):
     del content["pretrain"]["digits"]["optimiser"]["clip_norm"]
     with pytest.raises(InputError, match=r"pretrain\.digits\.optimiser\.clip_norm is missing; add it"):

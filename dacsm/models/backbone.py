@@ -1,5 +1,6 @@
 """A plain Vision Transformer from timm, taken apart into the pieces that the three streams need."""
 
+from difflib import get_close_matches
 from pathlib import Path
 
 import timm
@@ -26,8 +27,8 @@ def build_backbone(config: Model) -> VisionTransformer:
         "num_heads": config.heads,
     }
     if not timm.is_model(config.name):
-        close = timm.list_models(f"*{config.name.split('_')[0]}*patch*")[:3]
-        hint = f"such as {', '.join(close)}" if close else "such as deit_small_patch16_224"
+        close = get_close_matches(config.name, timm.list_models("*vit_*") + timm.list_models("deit_*"), n=3)
+        hint = f"such as {', '.join(close or ['deit_small_patch16_224'])}"
         raise InputError(f"params.yaml: model.name is {config.name!r}, which timm does not know; name one {hint}.")
     try:
         backbone = timm.create_model(
