@@ -36,13 +36,13 @@ test: env lint
 lint: env
 	@ruff check --quiet .
 	@ruff format --check --quiet .
-	@snakefmt --check --quiet Snakefile workflow/rules
+	@snakefmt --check Snakefile workflow/rules
 	@snakemake --lint
 
 format: env
 	ruff check --quiet --fix .
 	ruff format --quiet .
-	snakefmt --quiet Snakefile workflow/rules
+	snakefmt Snakefile workflow/rules
 
 # Renew what editors check params.yaml against, after a change to dacsm/params.py.
 schema: env
