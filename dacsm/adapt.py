@@ -188,7 +188,7 @@ def _train_epoch(run: Run, domains: Domains, pairs: Pairs, epoch: int, progress:
         if run.average is not None:
             run.average.update_parameters(run.classifier)
         log.append(losses)
-        progress.step(2 * len(labels))
+        progress.step(2 * len(labels), log.latest)
     means = log.means()
     if run.noise is not None:
         means["noise_gain"] = _noise_gain(run, normalise(source, model), normalise(target, model), labels)

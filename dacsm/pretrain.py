@@ -120,5 +120,5 @@ def _train_epoch(run: Run, epoch: int, progress: TrainingProgress) -> dict[str, 
         torch.nn.utils.clip_grad_norm_(classifier.parameters(), recipe.optimiser.clip_norm)
         run.optimiser.step()
         log.append({"loss": loss})
-        progress.step(len(numbers))
+        progress.step(len(numbers), log.latest)
     return log.means()

@@ -46,6 +46,10 @@ class LossLog:
                 )
         self.checked = len(self.rows)
 
+    def latest(self) -> dict[str, float]:
+        """Each loss of the last step; waits for the GPU."""
+        return dict(zip(self.names, self.rows[-1].tolist(), strict=True))
+
     def means(self) -> dict[str, float]:
         """The mean of each loss over the epoch."""
         self.check()

@@ -2,11 +2,13 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+SHOW_EVERY = 20  # steps between two looks at the losses, since a look waits for the GPU
 
 
 class TrainingProgress:
@@ -14,7 +16,7 @@ class TrainingProgress:
 
     def __init__(self, name: str, epochs: int, bar: Progress | None, task: TaskID | None):
         self.name, self.epochs, self.bar, self.task = name, epochs, bar, task
-        self.images, self.epoch_images = 0, 0
+        self.images, self.epoch_images, self.steps = 0, 0, 0
         self.started = self.epoch_started = time.perf_counter()
 
     def start_epoch(self, epoch: int, steps: int) -> None:
@@ -22,12 +24,13 @@ class TrainingProgress:
         if self.bar is not None:
             self.bar.reset(self.task, total=steps, description=f"{self.name}  epoch {epoch}/{self.epochs}")
 
-    def step(self, images: int, losses: Mapping[str, float] | None = None) -> None:
-        """Count one step; `losses` are shown where there is a terminal."""
+    def step(self, images: int, losses: Callable[[], Mapping[str, float]]) -> None:
+        """Count one step; every so often the losses are asked for and shown, where there is a terminal."""
         self.epoch_images += images
         self.images += images
+        self.steps += 1
         if self.bar is not None:
-            shown = {} if losses is None else {"status": _losses(losses)}
+            shown = {"status": _losses(losses())} if self.steps % SHOW_EVERY == 1 else {}
             self.bar.update(self.task, advance=1, rate=f"{self.images_per_second:,.0f} images/s", **shown)
 
     def end_epoch(self, epoch: int, losses: Mapping[str, float], remark: str) -> None:
