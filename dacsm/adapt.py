@@ -5,6 +5,7 @@ The target's labels are never read: not for training, and not for choosing an ep
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,7 +33,7 @@ from dacsm.training.progress import TrainingProgress, training_progress
 from dacsm.training.record import AdaptationRecord
 from dacsm.views import normalise
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 1  # raise it when a module that is no code of this room (files, layout, …) changes what it writes
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,7 @@ def _train_epoch(run: Run, domains: Domains, pairs: Pairs, epoch: int, progress:
     sizes = numpy_generator(run.seed, "sizes", epoch)
     images = (domains.source, domains.target)
     batches = pair_batches(images, pairs, model, recipe, run.seed, epoch, run.compute.workers)
+    parameters = [p for group in run.optimiser.param_groups for p in group["params"]]
     progress.start_epoch(epoch, len(batches))
     for step, batch in enumerate(batches):
         source, target, labels, pseudo_labels = (part.to(run.compute.device, non_blocking=True) for part in batch)
@@ -182,7 +184,6 @@ def _train_epoch(run: Run, domains: Domains, pairs: Pairs, epoch: int, progress:
         losses, total = _losses(run, normalise(source, model), normalise(target, model), labels, pseudo_labels, sizes)
         run.optimiser.zero_grad(set_to_none=True)
         total.backward()
-        parameters = [p for group in run.optimiser.param_groups for p in group["params"]]
         torch.nn.utils.clip_grad_norm_(parameters, recipe.optimiser.clip_norm)
         run.optimiser.step()
         if run.average is not None:
@@ -208,7 +209,7 @@ def _noise_gain(run: Run, source: Tensor, target: Tensor, labels: Tensor) -> flo
 
 
 def _losses(
-    run: Run, source: Tensor, target: Tensor, labels: Tensor, pseudo_labels: Tensor, sizes
+    run: Run, source: Tensor, target: Tensor, labels: Tensor, pseudo_labels: Tensor, sizes: np.random.Generator
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Every loss of a step by name, and their weighted sum; a part whose weight is 0 is not computed."""
     method, classifier = run.method, run.classifier

@@ -24,7 +24,7 @@ from dacsm.training.optim import build_optimiser, set_learning_rate
 from dacsm.training.progress import TrainingProgress, training_progress
 from dacsm.views import normalise, train_views
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 1  # raise it when a module that is no code of this room (files, layout, …) changes what it writes
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Random views, the centre view, and objects at another size."""
+"""Random views, the centre view, and other resolutions."""
 
 import numpy as np
 import torch
