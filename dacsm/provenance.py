@@ -40,7 +40,7 @@ SETTINGS = {
 }
 # What each room takes from the dataset's file in the catalog. The table shows all of it, so that the file is an input.
 FACTS = {
-    "download": ("maker", "domains"),
+    "download": ("maker", "archives", "domains"),
     "shard": ("maker", "classes", "channels", "domains.{domain}"),
     "pretrain": ("classes", "channels"),
     "adapt": ("classes", "channels"),
@@ -110,6 +110,8 @@ def settings_of(room: str, params: Params, dataset: DatasetSpec, arguments: Mapp
     if room == "download":  # an archive is made anew for the options of its domains alone
         holders = {name: domain for name, domain in dataset.domains.items() if arguments["archive"] in domain.archives}
         facts["domains"] = {name: domain.options for name, domain in holders.items()}
+        known = facts["archives"][arguments["archive"]]  # where it is fetched from changes nothing
+        facts["archives"] = {arguments["archive"]: {key: known[key] for key in ("file", "bytes", "sha256", "md5")}}
     recipe = "pretrain" if arguments.get("method") == SOURCE_ONLY else "adapt.recipes"
     found = {}
     for keys, content in ((SETTINGS[room], params.model_dump(mode="json")), (FACTS[room], facts)):

@@ -101,10 +101,9 @@ def first_predictions(wildcards):
 def phase_targets(dataset):
     """For each phase, the files that stand for all of it in a dataset's experiment."""
     experiment, spec = PARAMS.experiments[dataset], SPECS[dataset]
-    tasks = [spec.split_task(task) for task in experiment.tasks]
-    domains = dict.fromkeys(domain for task in tasks for domain in task)
+    domains = spec.domains_of(experiment.tasks)
     archives = dict.fromkeys(archive for domain in domains for archive in spec.domains[domain].archives)
-    sources = dict.fromkeys(source for source, target in tasks)
+    sources = dict.fromkeys(spec.split_task(task)[0] for task in experiment.tasks)
     runs = list(product(experiment.methods, experiment.tasks, experiment.seeds))
     pretrained = [LAYOUT.pretrained(dataset, *run) for run in product(sources, experiment.seeds)]
     adapted = [LAYOUT.adapted(dataset, *run) for run in runs if run[0] != SOURCE_ONLY]
