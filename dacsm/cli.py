@@ -235,9 +235,9 @@ def _table(args: argparse.Namespace) -> None:
 
 
 def _schema(_args: argparse.Namespace) -> None:
-    from dacsm.params import Params
+    from dacsm.schema import params_schema
 
-    print(json.dumps(Params.model_json_schema(), indent=2, ensure_ascii=False))
+    print(json.dumps(params_schema(), indent=2, ensure_ascii=False))
 
 
 @contextmanager

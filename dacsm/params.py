@@ -1,15 +1,18 @@
 """The only reader of params.yaml: typed, checked, and without hidden defaults for anything that changes a number."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from dacsm.catalog import Name
+from dacsm.catalog import Name, load_dataset
 from dacsm.errors import InputError
+from dacsm.presets import Presets
 from dacsm.validation import Frozen, read_yaml, validate
 
 SOURCE_ONLY = "source_only"
+ALL = "all"  # of the tasks of a dataset
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -19,7 +22,7 @@ Precision = Literal["float32", "bfloat16"]
 class Experiment(Frozen):
     """What a dataset's table holds: every method on every task with every seed."""
 
-    tasks: tuple[str, ...] = Field(min_length=1, description="source-target pairs")
+    tasks: tuple[str, ...] = Field(min_length=1, description="source-target pairs; all: every one of the dataset")
     methods: tuple[Name, ...] = Field(min_length=1, description="source_only, or an entry of adapt.methods")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1, description="one run each; none is picked")
 
@@ -253,5 +256,26 @@ def load_params(path: Path) -> Params:
 
 
 def parse_params(content: Any, name: str | Path = "params.yaml") -> Params:
-    """Check params that were already read, as Snakemake does with its merged configuration."""
-    return validate(Params, content, name)
+    """Check params that were already read, as Snakemake does with its merged configuration.
+
+    Presets are replaced by what they stand for, and `tasks: all` by the tasks: what follows sees plain settings.
+
+    Raises:
+        InputError: for the first thing that cannot be used, naming its key and the file that has it.
+    """
+    presets = Presets(name)
+    return validate(Params, _with_all_tasks(presets.resolve(content)), presets.origin)
+
+
+def _with_all_tasks(content: Any) -> Any:
+    """`content` with the list of a dataset's tasks wherever an experiment says that all are wanted."""
+    experiments = content.get("experiments") if isinstance(content, Mapping) else None
+    if not isinstance(experiments, Mapping):
+        return content  # refused by what follows
+
+    def listed(dataset: str, experiment: Any) -> Any:
+        if not isinstance(experiment, Mapping) or experiment.get("tasks") != ALL:
+            return experiment
+        return {**experiment, "tasks": load_dataset(dataset).tasks}
+
+    return {**content, "experiments": {name: listed(name, experiment) for name, experiment in experiments.items()}}

@@ -1,6 +1,7 @@
 """From a YAML file to a typed object, or to one sentence that names the file and the key."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ class Frozen(BaseModel):
 
 
 Model = TypeVar("Model", bound=BaseModel)
+Key = tuple[str | int, ...]  # names of mappings and numbers in lists, from the outside in
 
 
 def read_yaml(path: Path) -> Any:
@@ -35,8 +37,8 @@ def read_yaml(path: Path) -> Any:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}; mend it there.") from error
 
 
-def validate(model: type[Model], content: Any, name: str | Path) -> Model:
-    """Check `content` (as read from the file `name`) against `model`.
+def validate(model: type[Model], content: Any, name: str | Path | Callable[[Key], str | Path]) -> Model:
+    """Check `content` (as read from the file `name`, or for each key from the file that `name` says) against `model`.
 
     Raises:
         InputError: for the first key that is unknown, missing or impossible.
@@ -47,7 +49,8 @@ def validate(model: type[Model], content: Any, name: str | Path) -> Model:
         errors = error.errors()
         # a misspelt key is both unknown and missing: the unknown one says what is wrong
         first = next((found for found in errors if found["type"] == "extra_forbidden"), errors[0])
-        raise InputError(f"{name}: {_sentence(model, first)}") from error
+        file = name(first["loc"]) if callable(name) else name
+        raise InputError(f"{file}: {_sentence(model, first)}") from error
 
 
 def _sentence(model: type[BaseModel], error: dict[str, Any]) -> str:

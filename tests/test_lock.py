@@ -5,9 +5,11 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft7Validator
 
 from dacsm.cli import main
 from dacsm.params import load_params
@@ -45,8 +47,40 @@ def test_schema_is_in_step_with_params(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_schema_knows_every_key_of_params() -> None:
-    schema = json.loads((PROJECT / "workflow/schemas/params.schema.json").read_text(encoding="utf-8"))
-    assert list(schema["properties"]) == list(load_params(PROJECT / "params.yaml").model_dump())
-    for definition in (schema, *schema["$defs"].values()):
-        for key in definition["properties"].values():
-            assert "$ref" in key or "title" in key
+    definitions = schema()["$defs"]
+    settings = load_params(PROJECT / "params.yaml").model_dump()
+    assert list(definitions["Params"]["properties"]) == [*settings, "preset"]
+    for name, definition in definitions.items():
+        if not name.startswith("Whole"):
+            for key in definition["properties"].values():
+                assert "$ref" in key or "title" in key
+
+
+def test_schema_takes_presets_anywhere_and_asks_for_what_they_leave_out() -> None:
+    content = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+
+    def complaints() -> list[str]:
+        return [error.message for error in Draft7Validator(schema()).iter_errors(content)]
+
+    assert complaints() == []
+    digits = content["pretrain"]["digits"]
+    del digits["optimiser"]["clip_norm"]
+    assert complaints() == ["'clip_norm' is a required property"]
+    digits["optimiser"]["preset"] = "some"
+    assert complaints() == []
+    del digits["optimiser"]["preset"]
+    content["pretrain"]["preset"] = "some"  # further out
+    assert complaints() == []
+    del content["pretrain"]["preset"]
+    digits["preset"] = "some"
+    digits["optimiser"]["rate"] = 1
+    assert complaints() == ["Additional properties are not allowed ('rate' was unexpected)"]
+    del digits["optimiser"]["rate"]
+    content["experiments"]["digits"]["tasks"] = "all"
+    assert complaints() == []
+    content["experiments"]["digits"]["tasks"] = "some"
+    assert len(complaints()) == 1
+
+
+def schema() -> dict[str, Any]:
+    return json.loads((PROJECT / "workflow/schemas/params.schema.json").read_text(encoding="utf-8"))

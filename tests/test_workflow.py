@@ -17,6 +17,7 @@ from tiny_project import Project
 
 from dacsm.catalog import DatasetSpec
 from dacsm.params import Params
+from dacsm.presets import PRESETS
 from dacsm.provenance import ROOMS
 
 CHECKOUT = Path(__file__).parents[1]
@@ -70,7 +71,9 @@ def test_dvc_lists_what_snakemake_uses(project: Project, room: str) -> None:
     stage = yaml.safe_load((project.folder / "dvc.yaml").read_text().replace("${item}", "tiny"))["stages"][room]["do"]
     outs = [place for entry in (*stage["outs"], *stage.get("metrics", [])) for place in entry]
     used, made = project.files_of(room)
-    for found, listed in ((used, stage["deps"]), (made, outs)):
+    deps = [dep for dep in stage["deps"] if dep != str(PRESETS)]  # these are in the settings that Snakemake sees
+    assert len(deps) == len(stage["deps"]) - 1
+    for found, listed in ((used, deps), (made, outs)):
         assert {path for path in found if not any(Path(path).is_relative_to(place) for place in listed)} == set()
         assert {place for place in listed if not any(Path(path).is_relative_to(place) for path in found)} == set()
 
@@ -103,6 +106,26 @@ def test_pretraining_settings_touch_all_that_follows(project: Project) -> None:
     tiny = (project.folder / "params.yaml").read_text().split("pretrain:")[1].split("adapt:")[0].split("  tiny:")[1]
     with project.edited("params.yaml", tiny, tiny.replace("label_smoothing: 0.1", "label_smoothing: 0.2")):
         assert project.jobs() == {"pretrain": 2, "adapt": 2, "evaluate": 4, "table": 1}
+
+
+def test_a_preset_touches_what_it_says_alone(project: Project) -> None:
+    """Moving settings into a preset changes nothing; editing the preset runs what reads them."""
+    preset = project.folder / PRESETS / "briefly.yaml"
+    text = (project.folder / "params.yaml").read_text()
+    tiny = text.split("adapt:")[1].split("  recipes:")[1].split("    tiny:")[1].split("  methods:")[0]
+    preset.write_text("epochs: 2\nbatch_size: 16\n")
+    named = tiny.replace("      epochs: 2\n      batch_size: 16\n", "      preset: briefly\n")
+    try:
+        with project.edited("params.yaml", tiny, named):
+            assert "preset: briefly" in (project.folder / "params.yaml").read_text()
+            assert project.jobs() == {}
+            preset.write_text("epochs: 3\nbatch_size: 16\n")
+            assert project.jobs() == {"adapt": 2, "evaluate": 2, "table": 1}
+            preset.write_text("epochs: 2\n")
+            printed = project.snakemake("-n", ok=False).rstrip().splitlines()[-1]
+            assert "adapt.recipes.tiny.batch_size is missing" in printed
+    finally:
+        preset.unlink()
 
 
 def test_a_new_seed_runs_alone(project: Project) -> None:
