@@ -22,29 +22,21 @@ from dacsm.models.noise import BeneficialNoise
 from dacsm.models.three_stream import three_stream
 from dacsm.pairing import Pairs, agreeing_pairs, centre_labels, fuse_sizes, nearest_over_sizes
 from dacsm.params import AdaptRecipe, Method, Params
-from dacsm.reading import ShardedImages, read_labels, require_size
+from dacsm.reading import ShardedImages
 from dacsm.seeding import numpy_generator, seed_torch, torch_generator
-from dacsm.selection import held_out, scores
+from dacsm.selection import scores
+from dacsm.training.domains import Domains, open_domains
 from dacsm.training.loss_log import LossLog
 from dacsm.training.losses import cdtrans_losses
+from dacsm.training.matches import Matches
 from dacsm.training.optim import build_optimiser, set_learning_rate
 from dacsm.training.pair_loader import pair_batches
 from dacsm.training.progress import TrainingProgress, training_progress
 from dacsm.training.record import AdaptationRecord
+from dacsm.training.resume import Generators, Resume, Stateful
 from dacsm.views import normalise
 
 FORMAT_VERSION = 1  # raise it when a module that is no code of this room (files, layout, …) changes what it writes
-
-
-@dataclass(frozen=True)
-class Domains:
-    """Both domains' images, the source's labels, and which source images are for training."""
-
-    source: ShardedImages
-    target: ShardedImages
-    source_labels: Tensor  # (S,)
-    training: Tensor  # numbers of the source images that are trained on
-    held_out: Tensor  # numbers of those kept out
 
 
 @dataclass
@@ -65,13 +57,27 @@ class Run:
         """The model that predicts: the weight average, where there is one."""
         return self.classifier if self.average is None else self.average.module
 
+    @property
+    def parts(self) -> dict[str, Stateful | None]:
+        """What changes from step to step."""
+        generators = Generators(self.compute.device, *([] if self.noise is None else [self.noise.generator]))
+        modules = {"classifier": self.classifier, "noise": self.noise, "average": self.average}
+        return {**modules, "optimiser": self.optimiser, "generators": generators}
+
 
 def adapt(
-    params: Params, dataset: DatasetSpec, method: str, task: str, seed: int, layout: Layout, compute: Compute
+    params: Params,
+    dataset: DatasetSpec,
+    method: str,
+    task: str,
+    seed: int,
+    layout: Layout,
+    compute: Compute,
+    resume: Resume | None = None,
 ) -> dict[str, float]:
     """Adapt a source model to the target; writes model.safetensors, last.safetensors, log.csv and epochs.npz.
 
-    Returns what was measured, for the run's card.
+    Goes on from what `resume` has of a run that was killed. Returns what was measured, for the run's card.
 
     Raises:
         InputError: for shards, checkpoints or settings that cannot be used, or a loss that is not a number.
@@ -82,7 +88,9 @@ def adapt(
     set_threads(recipe.threads)
     checkpoint = layout.pretrained(dataset.name, source, seed) / "model.safetensors"
     classifier = load_checkpoint(checkpoint, compute.device)
-    domains = _open(dataset, source, target, params.recipe("pretrain", dataset.name).held_out, layout, classifier)
+    folders = [layout.shards(dataset.name, domain) for domain in (source, target)]
+    share = params.recipe("pretrain", dataset.name).held_out
+    domains = open_domains(*folders, share, classifier.description.model.resize)
     if recipe.validator == "source_accuracy" and not len(domains.held_out):
         raise InputError(
             f"params.yaml: adapt.recipes.{dataset.name}.validator is source_accuracy, but pretrain.{dataset.name}."
@@ -91,31 +99,24 @@ def adapt(
     seed_torch(seed, "adapt", dataset.name, task)
     run = _start(recipe, settings, seed, compute, classifier)
     record = AdaptationRecord(recipe.validator)
+    matches = Matches()
+    resume = resume or Resume()
     with training_progress(f"adapt {dataset.name} {method} {task} seed {seed}", recipe.epochs) as progress:
-        pairs, pseudo_labels, predictions = None, None, None
-        for epoch in range(1, recipe.epochs + 1):
-            if (epoch - 1) % recipe.refresh_epochs == 0:
-                pairs, pseudo_labels = _refresh(run, domains, epoch, predictions, pairs)
-            losses = _train_epoch(run, domains, pairs, epoch, progress)
+        first = resume.start(progress, record=record, matches=matches, **run.parts)
+        for epoch in range(first, recipe.epochs + 1):
+            if (epoch - 1) % recipe.refresh_epochs == 0 and not resume.inside_epoch:
+                found = _refresh(run, domains, epoch, matches.predictions, matches.pairs)
+                matches.pairs, matches.pseudo_labels, matches.predictions = *found, None
+            losses = _train_epoch(run, domains, matches.pairs, epoch, progress, resume)
             predictions = predict(run.evaluated, domains.target, compute, recipe.precision)
             judged = _judge(run, domains, epoch, predictions)
-            row = {**losses, "pairs": len(pairs)}
-            record.add(predictions.predicted, pseudo_labels.numpy(), judged, row, run.evaluated.state_dict())
-            progress.end_epoch(epoch, losses, f"{len(pairs)} pairs")
+            row = {**losses, "pairs": len(matches.pairs)}
+            record.add(predictions.predicted, matches.pseudo_labels.numpy(), judged, row, run.evaluated.state_dict())
+            matches.predictions = predictions if epoch % recipe.refresh_epochs == 0 else None
+            progress.end_epoch(epoch, losses, f"{len(matches.pairs)} pairs")
+            resume.end_epoch(epoch)
     record.write(layout.adapted(dataset.name, method, task, seed), classifier.description, run.evaluated.state_dict())
     return progress.measured
-
-
-def _open(
-    dataset: DatasetSpec, source: str, target: str, share: float, layout: Layout, classifier: Classifier
-) -> Domains:
-    folders = [layout.shards(dataset.name, domain) for domain in (source, target)]
-    source_images, target_images = (ShardedImages(folder) for folder in folders)
-    for images in (source_images, target_images):
-        require_size(images, classifier.description.model.resize)
-    kept_out = torch.from_numpy(held_out(len(source_images), share))
-    labels = torch.from_numpy(read_labels(folders[0]))
-    return Domains(source_images, target_images, labels, (~kept_out).nonzero()[:, 0], kept_out.nonzero()[:, 0])
 
 
 def _start(recipe: AdaptRecipe, method: Method, seed: int, compute: Compute, classifier: Classifier) -> Run:
@@ -166,21 +167,24 @@ def _judge(run: Run, domains: Domains, epoch: int, predictions: Predictions) -> 
     return scores(epoch, predictions.logits, held.logits, domains.source_labels[domains.held_out])
 
 
-def _train_epoch(run: Run, domains: Domains, pairs: Pairs, epoch: int, progress: TrainingProgress) -> dict[str, float]:
+def _train_epoch(
+    run: Run, domains: Domains, pairs: Pairs, epoch: int, progress: TrainingProgress, resume: Resume
+) -> dict[str, float]:
     """One pass over the epoch's pairs; the mean of each loss."""
     recipe, model = run.recipe, run.classifier.description.model
     run.classifier.train()
     log = LossLog(epoch)
     sizes = numpy_generator(run.seed, "sizes", epoch)
+    done = resume.start_epoch(losses=log, generators=Generators(run.compute.device, sizes))
     images = (domains.source, domains.target)
-    batches = pair_batches(images, pairs, model, recipe, run.seed, epoch, run.compute.workers)
+    batches, steps = pair_batches(images, pairs, model, recipe, run.seed, epoch, run.compute.workers, done)
     parameters = [p for group in run.optimiser.param_groups for p in group["params"]]
-    progress.start_epoch(epoch, len(batches))
-    for step, batch in enumerate(batches):
+    progress.start_epoch(epoch, steps, done)
+    for step, batch in enumerate(batches, done):
         source, target, labels, pseudo_labels = (part.to(run.compute.device, non_blocking=True) for part in batch)
-        set_learning_rate(run.optimiser, recipe.optimiser, recipe.epochs, epoch, step / len(batches))
+        set_learning_rate(run.optimiser, recipe.optimiser, recipe.epochs, epoch, step / steps)
         if run.noise is not None:
-            run.noise.progress = (epoch - 1 + step / len(batches)) / recipe.epochs
+            run.noise.progress = (epoch - 1 + step / steps) / recipe.epochs
         losses, total = _losses(run, normalise(source, model), normalise(target, model), labels, pseudo_labels, sizes)
         run.optimiser.zero_grad(set_to_none=True)
         total.backward()
@@ -190,6 +194,7 @@ def _train_epoch(run: Run, domains: Domains, pairs: Pairs, epoch: int, progress:
             run.average.update_parameters(run.classifier)
         log.append(losses)
         progress.step(2 * len(labels), log.latest)
+        resume.end_step(epoch, step + 1, steps)
     means = log.means()
     if run.noise is not None:
         means["noise_gain"] = _noise_gain(run, normalise(source, model), normalise(target, model), labels)

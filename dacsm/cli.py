@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from dacsm.compute import Compute
     from dacsm.layout import Layout
     from dacsm.params import Params
+    from dacsm.training.resume import Resume
+
+    Read = tuple[Params, DatasetSpec, Layout]
 
 BAD_INPUT = 2  # exit code where the user can mend it
 INTERRUPTED = 130
@@ -154,7 +157,7 @@ def _seed(text: str) -> int:
     return int(text)
 
 
-def _read(args: argparse.Namespace) -> tuple["Params", "DatasetSpec", "Layout"]:
+def _read(args: argparse.Namespace) -> "Read":
     """The settings, the dataset, and the places of files."""
     from dacsm.catalog import load_dataset
     from dacsm.layout import Layout
@@ -180,19 +183,21 @@ def _shard(args: argparse.Namespace) -> None:
 
 
 def _pretrain(args: argparse.Namespace) -> None:
-    params, dataset, layout = _read(args)
+    params, dataset, layout = read = _read(args)
     dataset.require_domain(args.source)
     params.recipe("pretrain", dataset.name)
     from dacsm.pretrain import pretrain
 
     output = layout.pretrained(dataset.name, args.source, args.seed)
+    weights = params.recipe("pretrain", dataset.name).model.weights  # a file, or a name of one that is not
     data = [layout.shards(dataset.name, args.source) / "index.json"]
-    with _card(args, "pretrain", output, data, [output / "model.safetensors"]) as (compute, measured):
-        measured.update(pretrain(params, dataset, args.source, args.seed, layout, compute))
+    hidden = [layout.shards(dataset.name, args.source) / "labels.csv", Path(weights)]
+    with _resumable(args, read, "pretrain", output, data, hidden) as (compute, measured, resume):
+        measured.update(pretrain(params, dataset, args.source, args.seed, layout, compute, resume))
 
 
 def _adapt(args: argparse.Namespace) -> None:
-    params, dataset, layout = _read(args)
+    params, dataset, layout = read = _read(args)
     source, target = dataset.split_task(args.task)
     from dacsm.params import SOURCE_ONLY
 
@@ -205,12 +210,13 @@ def _adapt(args: argparse.Namespace) -> None:
     output = layout.adapted(dataset.name, args.method, args.task, args.seed)
     data = [layout.shards(dataset.name, domain) / "index.json" for domain in (source, target)]
     data.append(layout.pretrained(dataset.name, source, args.seed) / "model.safetensors")
-    with _card(args, "adapt", output, data, [output / "model.safetensors"]) as (compute, measured):
-        measured.update(adapt(params, dataset, args.method, args.task, args.seed, layout, compute))
+    labels = [layout.shards(dataset.name, source) / "labels.csv"]
+    with _resumable(args, read, "adapt", output, data, labels) as (compute, measured, resume):
+        measured.update(adapt(params, dataset, args.method, args.task, args.seed, layout, compute, resume))
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    params, dataset, layout = _read(args)
+    params, dataset, layout = read = _read(args)
     source, target = dataset.split_task(args.task)
     from dacsm.params import SOURCE_ONLY
 
@@ -223,7 +229,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
     output = layout.evaluated(dataset.name, args.method, args.task, args.seed)
     data = [layout.shards(dataset.name, target) / "index.json", model / "model.safetensors"]
-    with _card(args, "evaluate", output, data, [output / "metrics.json"]) as (compute, _measured):
+    with _card(args, read, "evaluate", output, data, [output / "metrics.json"]) as (compute, _measured):
         evaluate(params, dataset, args.method, args.task, args.seed, layout, compute)
 
 
@@ -241,16 +247,39 @@ def _schema(_args: argparse.Namespace) -> None:
 
 
 @contextmanager
+def _resumable(
+    args: argparse.Namespace, read: "Read", room: str, output: Path, inputs: list[Path], others: list[Path]
+) -> Iterator[tuple["Compute", dict[str, float], "Resume"]]:
+    """As `_card`, for a run that goes on where it was killed; `others` are inputs that the card does not name."""
+    from dacsm.files import remove_partials
+    from dacsm.training.resume import Resume, run_key
+
+    remove_partials(output)
+    with _card(args, read, room, output, inputs, [output / "model.safetensors"]) as (compute, measured):
+        key = run_key(room, *_described(args, read, room), [*inputs, *others], compute.device)
+        resume = Resume(read[2].resume(output), key)
+        yield compute, measured, resume
+    resume.finish()  # only now that the card is written
+
+
+@contextmanager
 def _card(
-    args: argparse.Namespace, room: str, output: Path, inputs: list[Path], outputs: list[Path]
+    args: argparse.Namespace, read: "Read", room: str, output: Path, inputs: list[Path], outputs: list[Path]
 ) -> Iterator[tuple["Compute", dict[str, float]]]:
     """Choose where to compute, and leave the run's card behind."""
     from dacsm.compute import choose_compute
-    from dacsm.provenance import card, settings_of
+    from dacsm.provenance import card
 
-    params, dataset, layout = _read(args)
     compute = choose_compute(args.device, args.workers)
-    arguments = {key: getattr(args, key) for key in ("dataset", "source", "method", "task", "seed") if key in args}
-    settings = settings_of(room, params, dataset, arguments)
-    with card(layout.card(output), room, arguments, settings, inputs, outputs, compute.device) as measured:
+    arguments, settings = _described(args, read, room)
+    with card(read[2].card(output), room, arguments, settings, inputs, outputs, compute.device) as measured:
         yield compute, measured
+
+
+def _described(args: argparse.Namespace, read: "Read", room: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A run's arguments, and the settings that it takes: from what was read at first, as the file may change since."""
+    from dacsm.provenance import settings_of
+
+    params, dataset, _layout = read
+    arguments = {key: getattr(args, key) for key in ("dataset", "source", "method", "task", "seed") if key in args}
+    return arguments, settings_of(room, params, dataset, arguments)

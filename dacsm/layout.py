@@ -37,6 +37,13 @@ class Layout:
         dataset, *inside = output.relative_to(self.root / "results").parts
         return self.phase(dataset, "cards").joinpath(*inside[:-1]) / f"{inside[-1]}.json"
 
+    def resume(self, output: Path) -> Path:
+        """Where the state of an unfinished run is kept that writes into the folder `output`: .resume/<name of the run>.
+
+        Outside data/ and results/, since Snakemake removes the outputs of a run that was killed.
+        """
+        return self.root / ".resume" / "-".join(output.relative_to(self.root / "results").parts)
+
     def table(self, dataset: str, suffix: str = "csv") -> Path:
         return self.root / "results" / f"{dataset}_table.{suffix}"
 

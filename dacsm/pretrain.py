@@ -10,11 +10,10 @@ from torch.nn import functional as F
 
 from dacsm.catalog import DatasetSpec
 from dacsm.compute import Compute, autocast, set_threads
-from dacsm.files import write_csv
 from dacsm.inference import predict
 from dacsm.layout import Layout
 from dacsm.models.backbone import load_weights
-from dacsm.models.classifier import Classifier, Description, save_checkpoint
+from dacsm.models.classifier import Classifier, Description
 from dacsm.params import Params, Pretrain
 from dacsm.reading import ShardedImages, read_labels, require_size, stream
 from dacsm.seeding import seed_torch
@@ -22,6 +21,8 @@ from dacsm.selection import held_out
 from dacsm.training.loss_log import LossLog
 from dacsm.training.optim import build_optimiser, set_learning_rate
 from dacsm.training.progress import TrainingProgress, training_progress
+from dacsm.training.record import PretrainingRecord
+from dacsm.training.resume import Generators, Resume
 from dacsm.views import normalise, train_views
 
 FORMAT_VERSION = 1  # raise it when a module that is no code of this room (files, layout, …) changes what it writes
@@ -42,11 +43,17 @@ class Run:
 
 
 def pretrain(
-    params: Params, dataset: DatasetSpec, source: str, seed: int, layout: Layout, compute: Compute
+    params: Params,
+    dataset: DatasetSpec,
+    source: str,
+    seed: int,
+    layout: Layout,
+    compute: Compute,
+    resume: Resume | None = None,
 ) -> dict[str, float]:
     """Train a classifier on the source domain; writes model.safetensors (the last epoch) and log.csv.
 
-    Returns what was measured, for the run's card.
+    Goes on from what `resume` has of a run that was killed. Returns what was measured, for the run's card.
 
     Raises:
         InputError: for shards or settings that cannot be used, or a loss that is not a number.
@@ -66,17 +73,18 @@ def pretrain(
     optimiser = build_optimiser(recipe.optimiser, [classifier])
     run = Run(recipe, folder, labels, ~kept_out, seed, compute, classifier, optimiser)
 
-    rows = []
+    record = PretrainingRecord()
+    resume = resume or Resume()
+    generators = Generators(compute.device)
     with training_progress(f"pretrain {dataset.name} {source} seed {seed}", recipe.epochs) as progress:
-        for epoch in range(1, recipe.epochs + 1):
-            losses = _train_epoch(run, epoch, progress)
+        first = resume.start(progress, classifier=classifier, optimiser=optimiser, generators=generators, record=record)
+        for epoch in range(first, recipe.epochs + 1):
+            losses = _train_epoch(run, epoch, progress, resume)
             accuracy = _accuracy(run, images, kept_out.nonzero()[0])
-            rows.append([epoch, f"{losses['loss']:.6g}", f"{accuracy:.2f}"])
+            record.add(losses["loss"], accuracy)
             progress.end_epoch(epoch, losses, f"held-out source accuracy {accuracy:.1f}")
-
-    output = layout.pretrained(dataset.name, source, seed)
-    write_csv(output / "log.csv", ["epoch", "loss", "held_out_accuracy"], rows)
-    save_checkpoint(output / "model.safetensors", classifier.description, classifier.state_dict())
+            resume.end_epoch(epoch)
+    record.write(layout.pretrained(dataset.name, source, seed), classifier.description, classifier.state_dict())
     return progress.measured
 
 
@@ -88,14 +96,15 @@ def _accuracy(run: Run, images: ShardedImages, numbers: np.ndarray) -> float:
     return (predictions.logits.argmax(dim=1) == run.labels[numbers]).double().mean().item() * 100
 
 
-def _train_epoch(run: Run, epoch: int, progress: TrainingProgress) -> dict[str, float]:
+def _train_epoch(run: Run, epoch: int, progress: TrainingProgress, resume: Resume) -> dict[str, float]:
     """One pass over the source; the mean loss."""
     recipe, classifier, device = run.recipe, run.classifier, run.compute.device
     classifier.train()
     log = LossLog(epoch)
     count = int(run.keep.sum())
     steps = -(-count // recipe.batch_size)
-    progress.start_epoch(epoch, steps)
+    done = resume.start_epoch(losses=log)
+    progress.start_epoch(epoch, steps, done)
     views = train_views(recipe.model, recipe.augment, count, run.seed, epoch, "source")
     batches = stream(
         run.folder,
@@ -105,8 +114,9 @@ def _train_epoch(run: Run, epoch: int, progress: TrainingProgress) -> dict[str, 
         view=views,
         keep=run.keep,
         workers=run.compute.workers,
+        start=done,
     )
-    for step, (numbers, pixels) in enumerate(batches):
+    for step, (numbers, pixels) in enumerate(batches, done):
         if len(numbers) == 1:
             continue  # one image has no batch statistics; CDTrans skips such a batch too
         set_learning_rate(run.optimiser, recipe.optimiser, recipe.epochs, epoch, step / steps)
@@ -121,4 +131,5 @@ def _train_epoch(run: Run, epoch: int, progress: TrainingProgress) -> dict[str, 
         run.optimiser.step()
         log.append({"loss": loss})
         progress.step(len(numbers), log.latest)
+        resume.end_step(epoch, step + 1, steps)
     return log.means()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from dacsm.errors import InputError
@@ -72,8 +72,9 @@ def save_checkpoint(path: Path, description: Description, state: dict[str, Tenso
     """Write a classifier's state as safetensors, its description beside it in the file's header."""
     header = {"model": description.model.model_dump_json(), "classes": json.dumps(description.classes)}
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    content = save(tensors, metadata={"dacsm": json.dumps(header)})  # save_file hides that a disk is full
     with whole_file(path) as partial:
-        save_file(tensors, partial, metadata={"dacsm": json.dumps(header)})
+        partial.write_bytes(content)
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Classifier:

@@ -1,6 +1,8 @@
 """What the losses of an epoch were, and a stop where one is not a number."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,4 +55,14 @@ class LossLog:
     def means(self) -> dict[str, float]:
         """The mean of each loss over the epoch."""
         self.check()
-        return dict(zip(self.names, torch.stack(self.rows).mean(dim=0).tolist(), strict=True))
+        rows = [row.to(self.rows[-1].device) for row in self.rows]  # those of a run that went on are on the CPU
+        return dict(zip(self.names, torch.stack(rows).mean(dim=0).tolist(), strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a run that is saved inside an epoch; raises as `append` does, so that no bad step is ever saved."""
+        self.check()
+        return {"names": list(self.names), "rows": torch.stack(self.rows)}  # (steps, losses)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.names, self.rows = tuple(state["names"]), list(state["rows"])
+        self.checked = len(self.rows)

@@ -55,17 +55,23 @@ def pair_batches(
     seed: int,
     epoch: int,
     workers: int,
-) -> DataLoader:
-    """Batches of (source (B, C, H, W) uint8, target likewise, source labels (B,), pseudo labels (B,))."""
+    start: int = 0,
+) -> tuple[DataLoader, int]:
+    """Batches of (source (B, C, H, W) uint8, target likewise, source labels (B,), pseudo labels (B,)).
+
+    The first `start` batches are left out, as done before. Beside the batches comes how many the whole epoch has.
+    """
     order = epoch_order(len(pairs), recipe, seed, epoch)
     views = tuple(
         train_views(model, recipe.augment, len(order), seed, epoch, stream) for stream in ("source", "target")
     )
     dataset = PairViews(images, views, pairs, order)
-    return DataLoader(
+    loader = DataLoader(
         dataset,
         recipe.batch_size,
+        sampler=range(start * recipe.batch_size, len(order)),
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # so that loading takes nothing from the generator of the drop paths
     )
+    return loader, len(order) // recipe.batch_size

@@ -17,12 +17,22 @@ class TrainingProgress:
     def __init__(self, name: str, epochs: int, bar: Progress | None, task: TaskID | None):
         self.name, self.epochs, self.bar, self.task = name, epochs, bar, task
         self.images, self.epoch_images, self.steps = 0, 0, 0
+        self.resumed = 0  # how often the run went on after it had been killed
         self.started = self.epoch_started = time.perf_counter()
 
-    def start_epoch(self, epoch: int, steps: int) -> None:
+    def go_on(self, epoch: int, step: int) -> None:
+        """Say that the run goes on after `step` steps of an epoch."""
+        self.resumed += 1
+        inside = f" and {step} steps of epoch {epoch}" if step else ""
+        self._say(f"{self.name}: going on after epoch {epoch - 1} of {self.epochs}{inside}")
+
+    def start_epoch(self, epoch: int, steps: int, done: int = 0) -> None:
+        """Begin an epoch, of whose steps some may be done already."""
         self.epoch_images, self.epoch_started = 0, time.perf_counter()
         if self.bar is not None:
-            self.bar.reset(self.task, total=steps, description=f"{self.name}  epoch {epoch}/{self.epochs}")
+            self.bar.reset(
+                self.task, total=steps, completed=done, description=f"{self.name}  epoch {epoch}/{self.epochs}"
+            )
 
     def step(self, images: int, losses: Callable[[], Mapping[str, float]]) -> None:
         """Count one step; every so often the losses are asked for and shown, where there is a terminal."""
@@ -37,7 +47,9 @@ class TrainingProgress:
         elapsed = time.perf_counter() - self.started
         left = elapsed / epoch * (self.epochs - epoch)
         line = f"{self.name}  epoch {epoch}/{self.epochs}  {_losses(losses)}  {remark}"
-        line += f"  {self.images_per_second:,.0f} images/s  {left:.0f} s left"
+        self._say(f"{line}  {self.images_per_second:,.0f} images/s  {left:.0f} s left")
+
+    def _say(self, line: str) -> None:
         if self.bar is not None:
             self.bar.console.print(line, highlight=False, soft_wrap=True)
         else:
@@ -49,9 +61,20 @@ class TrainingProgress:
 
     @property
     def measured(self) -> dict[str, float]:
-        """For the run's card: over the whole run, pauses between epochs included."""
+        """For the run's card: over the whole run, pauses between epochs included; of a run that went on, all parts."""
         seconds = time.perf_counter() - self.started
-        return {"training_seconds": round(seconds, 1), "images_per_second": round(self.images / max(seconds, 1e-9), 1)}
+        measured = {
+            "training_seconds": round(seconds, 1),
+            "images_per_second": round(self.images / max(seconds, 1e-9), 1),
+        }
+        return {**measured, "resumed": self.resumed} if self.resumed else measured
+
+    def state_dict(self) -> dict[str, float]:
+        return {"images": self.images, "seconds": time.perf_counter() - self.started, "resumed": self.resumed}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        self.images, self.resumed = state["images"], state["resumed"]
+        self.started = time.perf_counter() - state["seconds"]
 
 
 @contextmanager

@@ -1,18 +1,48 @@
-"""What an adaptation leaves for evaluation: each epoch's predictions and scores, and the selected epoch's weights."""
+"""What a run of training leaves, gathered epoch by epoch."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dacsm.files import whole_file, write_csv
 from dacsm.models.classifier import Description, save_checkpoint
 from dacsm.selection import NAMES
 
+PREDICTIONS = ("predicted", "pseudo_labels")  # what AdaptationRecord gathers in arrays,
+GATHERED = ("scores", "rows", "selected", "selected_state")  # and in plain values and tensors
+
+
+class PretrainingRecord:
+    """Each epoch's loss and accuracy."""
+
+    def __init__(self) -> None:
+        self.rows: list[list[int | str]] = []
+
+    def add(self, loss: float, accuracy: float) -> None:
+        """Record an epoch: its mean loss, and the percent of the source's held-out images that are classified right."""
+        self.rows.append([len(self.rows) + 1, f"{loss:.6g}", f"{accuracy:.2f}"])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.rows = state["rows"]
+
+    def write(self, folder: Path, description: Description, last_state: dict[str, Tensor]) -> None:
+        """Write log.csv and the checkpoint."""
+        write_csv(folder / "log.csv", ["epoch", "loss", "held_out_accuracy"], self.rows)
+        save_checkpoint(folder / "model.safetensors", description, last_state)
+
 
 class AdaptationRecord:
-    """Epoch by epoch; keeps the weights of the epoch that the validator likes best (the first, where several tie)."""
+    """What evaluation reads: each epoch's predictions and scores, and the weights of the selected epoch.
+
+    That is the epoch that the validator likes best (the first, where several tie).
+    """
 
     def __init__(self, validator: str):
         self.validator = validator
@@ -40,6 +70,16 @@ class AdaptationRecord:
         if not self.selected or scores[column] > self.scores[self.selected - 1][column]:
             self.selected = len(self.predicted)
             self.selected_state = {key: value.detach().cpu().clone() for key, value in state.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        predictions = {name: [torch.from_numpy(row) for row in getattr(self, name)] for name in PREDICTIONS}
+        return {**predictions, **{name: getattr(self, name) for name in GATHERED}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name in PREDICTIONS:
+            setattr(self, name, [row.numpy() for row in state[name]])
+        for name in GATHERED:
+            setattr(self, name, state[name])
 
     def write(self, folder: Path, description: Description, last_state: dict[str, Tensor]) -> None:
         """Write log.csv, epochs.npz (no labels in it) and both checkpoints."""

@@ -1,0 +1,31 @@
+"""What an adaptation knows of the target from one refresh of its pairs to the next."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dacsm.inference import Predictions
+from dacsm.pairing import Pairs
+
+
+@dataclass
+class Matches:
+    """The pairs, the target's pseudo labels (T,), and its predictions where the next refresh will want them."""
+
+    pairs: Pairs | None = None
+    pseudo_labels: Tensor | None = None
+    predictions: Predictions | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        pairs = self.pairs and {name: torch.from_numpy(column) for name, column in asdict(self.pairs).items()}
+        predictions = self.predictions and vars(self.predictions)
+        return {"pairs": pairs, "pseudo_labels": self.pseudo_labels, "predictions": predictions}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pairs, predictions = state["pairs"], state["predictions"]
+        self.pairs = pairs and Pairs(**{name: column.numpy() for name, column in pairs.items()})
+        self.pseudo_labels = state["pseudo_labels"]
+        self.predictions = predictions and Predictions(**predictions)
