@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from base64 import urlsafe_b64decode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
@@ -19,21 +21,23 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def run(self, *command: str, ok: bool = True) -> str:
-        """What a command prints, stdout and stderr together in its order."""
+    def environment(self, command: str) -> dict[str, str]:
         # Python's own modules first; `python` and `snakemake` only as Snakemake or an activated environment find them.
-        path = os.pathsep.join([str(BIN), "/usr/bin", "/bin"] if command[0] == "dvc" else ["/usr/bin", "/bin"])
-        environment = {
+        path = os.pathsep.join([str(BIN), "/usr/bin", "/bin"] if command == "dvc" else ["/usr/bin", "/bin"])
+        return {
             "PATH": path,
             "HOME": str(self.folder.parent),
             "OMP_NUM_THREADS": "1",
             "PYTHONDONTWRITEBYTECODE": "",
         }
+
+    def run(self, *command: str, ok: bool = True) -> str:
+        """What a command prints, stdout and stderr together in its order."""
         program = BIN / command[0] if (BIN / command[0]).exists() else command[0]
         result = subprocess.run(
             [program, *command[1:]],
             cwd=self.folder,
-            env=environment,
+            env=self.environment(command[0]),
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -43,6 +47,21 @@ class Project:
 
     def snakemake(self, *arguments: str, ok: bool = True) -> str:
         return self.run("snakemake", "--cores", "2", *arguments, ok=ok)
+
+    def kill(self, appears: str, *arguments: str) -> None:
+        """Start Snakemake, and SIGKILL it with all its jobs as soon as a file appears."""
+        process = subprocess.Popen(
+            [BIN / "snakemake", "--cores", "2", *arguments],
+            cwd=self.folder,
+            env=self.environment("snakemake"),
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        while process.poll() is None and not any(self.folder.glob(appears)):
+            time.sleep(0.0005)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
     def jobs(self, *arguments: str) -> dict[str, int]:
         """How many jobs of each rule a dry run would start, without `all`."""
