@@ -30,7 +30,7 @@ from dacsm.training.loss_log import LossLog
 from dacsm.training.losses import cdtrans_losses
 from dacsm.training.matches import Matches
 from dacsm.training.optim import build_optimiser, set_learning_rate
-from dacsm.training.pair_loader import pair_batches
+from dacsm.training.pair_loader import few_pairs, pair_batches
 from dacsm.training.progress import TrainingProgress, training_progress
 from dacsm.training.record import AdaptationRecord
 from dacsm.training.resume import Generators, Resume, Stateful
@@ -105,10 +105,10 @@ def adapt(
         first = resume.start(progress, record=record, matches=matches, **run.parts)
         for epoch in range(first, recipe.epochs + 1):
             if (epoch - 1) % recipe.refresh_epochs == 0 and not resume.inside_epoch:
-                found = _refresh(run, domains, epoch, matches.predictions, matches.pairs)
+                found = _refresh(run, domains, epoch, matches.predictions, matches.pairs, progress)
                 matches.pairs, matches.pseudo_labels, matches.predictions = *found, None
             losses = _train_epoch(run, domains, matches.pairs, epoch, progress, resume)
-            predictions = predict(run.evaluated, domains.target, compute, recipe.precision)
+            predictions = predict(run.evaluated, domains.target, compute, recipe.precision, keep=recipe.features)
             judged = _judge(run, domains, epoch, predictions)
             row = {**losses, "pairs": len(matches.pairs)}
             record.add(predictions.predicted, matches.pseudo_labels.numpy(), judged, row, run.evaluated.state_dict())
@@ -132,12 +132,17 @@ def _start(recipe: AdaptRecipe, method: Method, seed: int, compute: Compute, cla
 
 
 def _refresh(
-    run: Run, domains: Domains, epoch: int, at_full_size: Predictions | None, before: Pairs | None
+    run: Run,
+    domains: Domains,
+    epoch: int,
+    at_full_size: Predictions | None,
+    before: Pairs | None,
+    progress: TrainingProgress,
 ) -> tuple[Pairs, Tensor]:
     """New pairs, and the target's pseudo labels (T,); `at_full_size` are the target's predictions, where known."""
 
     def see(images: ShardedImages, **options) -> Predictions:
-        return predict(run.evaluated, images, run.compute, run.recipe.precision, **options)
+        return predict(run.evaluated, images, run.compute, run.recipe.precision, keep=run.recipe.features, **options)
 
     matching = run.method.matching
     scales = matching.scales if epoch > matching.after_epochs else ()
@@ -146,8 +151,7 @@ def _refresh(
     source = see(domains.source, numbers=domains.training.numpy())
     features, logits = fuse_sizes([size.features for size in sizes], [size.logits for size in sizes])
     pseudo_labels = centre_labels(features, logits)
-    device = run.compute.device
-    neighbours = nearest_over_sizes(source.features.to(device), [size.features.to(device) for size in sizes])
+    neighbours = nearest_over_sizes(source.features, [size.features for size in sizes], run.compute.device)
     target_of_source, source_of_target = (index.cpu() for index in neighbours)
     labels = domains.source_labels[domains.training]
     found = agreeing_pairs(target_of_source, source_of_target, labels, pseudo_labels)
@@ -157,6 +161,8 @@ def _refresh(
             "pretrain longer, or look whether source and target have the same classes."
         )
     pairs = before if not len(found) else found.with_source(domains.training.numpy())
+    if remark := few_pairs(len(found), len(pairs), run.recipe):
+        progress.note(epoch, remark)
     return pairs, pseudo_labels
 
 

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -125,6 +126,13 @@ def _parser() -> argparse.ArgumentParser:
             entry.add_argument("--seed", type=_seed, required=True, metavar="K", help="number of the run, from 0")
             entry.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, …")
             entry.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read images")
+            entry.add_argument(
+                "--features-folder",
+                type=Path,
+                default=os.environ.get("DACSM_FEATURES_FOLDER") or None,
+                metavar="FOLDER",
+                help="keep the features of whole domains on disk there; by default in memory",
+            )
         if name != "schema":
             entry.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="the settings")
             entry.add_argument("--log", type=Path, metavar="FILE", help="copy all that is printed to this file")
@@ -270,7 +278,7 @@ def _card(
     from dacsm.compute import choose_compute
     from dacsm.provenance import card
 
-    compute = choose_compute(args.device, args.workers)
+    compute = choose_compute(args.device, args.workers, args.features_folder)
     arguments, settings = _described(args, read, room)
     with card(read[2].card(output), room, arguments, settings, inputs, outputs, compute.device) as measured:
         yield compute, measured

@@ -1,7 +1,8 @@
-"""Where a run computes. Neither the device nor the number of loader workers is a setting of the experiment."""
+"""Where a run computes. Device, loader workers and where features are kept are no settings: they change no number."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -10,17 +11,21 @@ from dacsm.errors import InputError
 
 @dataclass(frozen=True)
 class Compute:
-    """A device, and how many processes read images for it (0: the training process reads them itself)."""
+    """A device; how many processes read images for it (0: the training process reads them itself); where features are.
+
+    Features of whole domains are kept in memory, or, where a folder is named, in files there.
+    """
 
     device: torch.device
     workers: int = 0
+    features_folder: Path | None = None
 
 
-def choose_compute(device: str = "auto", workers: int = 0) -> Compute:
+def choose_compute(device: str = "auto", workers: int = 0, features_folder: Path | None = None) -> Compute:
     """The device by name; `auto` takes a GPU where there is one.
 
     Raises:
-        InputError: where this machine has no such device.
+        InputError: where this machine has no such device, or there is no such folder.
     """
     if workers < 0:
         raise InputError(f"--workers is {workers}, expected 0 or more; correct it.")
@@ -31,7 +36,9 @@ def choose_compute(device: str = "auto", workers: int = 0) -> Compute:
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device is {device!r}, which this machine does not offer; use auto or cpu.") from error
-    return Compute(chosen, workers)
+    if features_folder is not None and not features_folder.is_dir():
+        raise InputError(f"--features-folder is {features_folder}, which is not a folder; make it, or name another.")
+    return Compute(chosen, workers, features_folder)
 
 
 def set_threads(threads: int) -> None:

@@ -1,6 +1,9 @@
 """Features and logits of a whole domain, through the plain network and the centre view."""
 
+import os
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dacsm.compute import Compute, autocast
+from dacsm.errors import InputError
 from dacsm.models.classifier import Classifier
 from dacsm.reading import ShardedImages
 from dacsm.views import centre_view, normalise, resized
@@ -15,7 +19,7 @@ from dacsm.views import centre_view, normalise, resized
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the model says of N images, on the CPU in float32: features (N, D) after the neck, logits (N, K)."""
+    """What the model says of N images, on the CPU: features (N, D) after the neck, logits (N, K) in float32."""
 
     features: Tensor
     logits: Tensor
@@ -49,22 +53,47 @@ def predict(
     batch_size: int = 256,
     size: int | None = None,
     numbers: np.ndarray | None = None,
+    keep: str = "float32",
 ) -> Predictions:
     """Features and logits of a domain's images, in evaluation mode; the classifier's mode is put back.
 
-    `size` is the resolution that the model sees, in pixels, if not its own; `numbers` picks images.
+    `size` is the resolution that the model sees, in pixels, if not its own; `numbers` picks images; `keep` is
+    what features are kept in, float32 or float16.
+
+    Raises:
+        InputError: where the folder for features, if one is named, has no room for them.
     """
     training = classifier.training
     classifier.eval()
     views = CentreViews(images, classifier, numbers)
     model = classifier.description.model
-    features, logits = [], []
+    features = _array(len(views), classifier.backbone.embed_dim, getattr(torch, keep), compute.features_folder)
+    logits = torch.empty(len(views), len(classifier.description.classes))
+    start = 0
     loader = DataLoader(views, batch_size, num_workers=compute.workers, generator=torch.Generator())
     for pixels in loader:  # uint8 (B, C, H, W)
         pixels = resized(normalise(pixels.to(compute.device, non_blocking=True), model), size or model.image_size)
         with autocast(compute.device, precision):
             batch = classifier.features(pixels)
-        features.append(batch.cpu())
-        logits.append(classifier.classify(batch).cpu())
+        rows = slice(start, start + len(batch))
+        features[rows], logits[rows] = batch, classifier.classify(batch)
+        start += len(batch)
     classifier.train(training)
-    return Predictions(torch.cat(features), torch.cat(logits))
+    return Predictions(features, logits)
+
+
+def _array(rows: int, columns: int, dtype: torch.dtype, folder: Path | None) -> Tensor:
+    """An array to be filled, in memory, or in a file of the folder that has no name and goes when it is not used."""
+    array = torch.empty(0 if folder else rows, columns, dtype=dtype)
+    if folder is None or not rows:
+        return array
+    size = rows * columns * array.element_size()
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size)  # a disk that is full says so here, not in the midst of writing
+            return torch.from_numpy(np.memmap(file, array.numpy().dtype, "r+", shape=(rows, columns)))
+    except OSError as error:
+        raise InputError(
+            f"the features folder {folder} cannot take {size / 1e6:,.0f} MB ({error.strerror}); "
+            "name a folder on a disk with room, or none, so that features stay in memory."
+        ) from error

@@ -1,5 +1,6 @@
 """Two-way, centre-aware pseudo labels and pairs (CDTrans, arXiv 2109.06165, section 3.1)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,7 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 EPSILON = 1e-8
-BLOCK = 1024  # source rows a matrix product: bounds memory to BLOCK × targets
+BLOCK = 16384  # images at a time where classes are few
+CHUNK = 64  # a tile's sides are multiples of it
+# Source rows × target rows of a tile of similarities, by measurement: 64 MB keep a CPU's matrix product at its full
+# rate, and the caches help the search for maxima; 268 MB on a GPU.
+TILES = {"cpu": (2048, 8192), "cuda": (2048, 32768)}
 
 
 @dataclass(frozen=True)
@@ -33,25 +38,40 @@ def unit(features: Tensor) -> Tensor:
     return features / (features.norm(dim=1, keepdim=True) + EPSILON)
 
 
+def _widened(features: Tensor) -> Tensor:
+    """Features as they are computed with: float16 is for keeping them only."""
+    return features.to(torch.promote_types(features.dtype, torch.float32))
+
+
 def centre_labels(features: Tensor, logits: Tensor) -> Tensor:
     """Pseudo labels (N,) by the nearest class centre, for target features (N, D) and logits (N, K).
 
     Centres are first means weighted by probability, then means of the labels that these give; classes that no image is
     predicted as take no part. A constant 1 is appended to the features before they are scaled to unit length.
     """
-    extended = F.normalize(torch.cat([features, features.new_ones(len(features), 1)], dim=1), dim=1)
+    blocks = [slice(start, start + BLOCK) for start in range(0, len(features), BLOCK)]
     probabilities = F.softmax(logits, dim=1)
-    predicted = probabilities.argmax(dim=1)
-    classes = torch.bincount(predicted, minlength=logits.shape[1]).nonzero().flatten()
-    labels = _nearest_centre(extended, probabilities, classes)
-    return _nearest_centre(extended, F.one_hot(labels, logits.shape[1]).to(features.dtype), classes)
+    classes = torch.bincount(probabilities.argmax(dim=1), minlength=logits.shape[1]).nonzero().flatten()
+    labels = _nearest_centre(features, blocks, [probabilities[block] for block in blocks], classes)
+    members = (F.one_hot(labels[block], logits.shape[1]).to(logits.dtype) for block in blocks)
+    return _nearest_centre(features, blocks, members, classes)
 
 
-def _nearest_centre(features: Tensor, membership: Tensor, classes: Tensor) -> Tensor:
-    """The class, among `classes`, whose centre is closest in angle: (N, D), (N, K) to (N,)."""
-    centres = (membership.T @ features) / (EPSILON + membership.sum(dim=0)[:, None])  # (K, D)
-    similarity = features @ F.normalize(centres[classes], dim=1).T
-    return classes[similarity.argmax(dim=1)]
+def _nearest_centre(features: Tensor, blocks: list[slice], members: Iterable[Tensor], classes: Tensor) -> Tensor:
+    """The class, among `classes`, whose centre is closest in angle: (N, D) and blocks of (N, K) to (N,)."""
+    total, weight = 0, 0
+    for block, membership in zip(blocks, members, strict=True):
+        total = total + membership.T @ _extended(features[block])  # (K, D + 1)
+        weight = weight + membership.sum(dim=0)
+    centres = F.normalize((total / (EPSILON + weight[:, None]))[classes], dim=1)
+    nearest = [(_extended(features[block]) @ centres.T).argmax(dim=1) for block in blocks]
+    return classes[torch.cat(nearest)]
+
+
+def _extended(features: Tensor) -> Tensor:
+    """Features (N, D) with a constant 1 appended, at unit length: (N, D + 1)."""
+    features = _widened(features)
+    return F.normalize(torch.cat([features, features.new_ones(len(features), 1)], dim=1), dim=1)
 
 
 def fuse_sizes(features: list[Tensor], logits: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -65,41 +85,87 @@ def fuse_sizes(features: list[Tensor], logits: list[Tensor]) -> tuple[Tensor, Te
     probabilities = torch.stack([F.softmax(part, dim=1) for part in logits])  # (sizes, N, K)
     weights = probabilities.amax(dim=2, keepdim=True)
     weights = weights / weights.sum(dim=0)
-    fused = (weights * torch.stack([unit(part) for part in features])).sum(dim=0)
+    fused = torch.empty_like(features[0])
+    for start in range(0, len(fused), BLOCK):
+        block = slice(start, start + BLOCK)
+        units = torch.stack([unit(_widened(part[block])) for part in features])  # (sizes, block, D)
+        fused[block] = (weights[:, block] * units).sum(dim=0)
     return fused, torch.log((weights * probabilities).sum(dim=0) + EPSILON)
 
 
-def nearest_over_sizes(source: Tensor, targets: list[Tensor]) -> tuple[Tensor, Tensor]:
+def nearest_over_sizes(
+    source: Tensor, targets: list[Tensor], device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
     """For each source row its nearest target row, and the reverse, by cosine: (S, D), [(T, D), …] to (S,), (T,).
 
     `targets` has the target's features at one size or several; an image counts at the size at which it is closest.
-    Blockwise, so that the S × T matrix never exists; the first index wins on ties, as in the dense form.
+    The S × T matrix never exists: tiles of it are made on `device` (by default where `source` is) and looked through,
+    in float32. The features may be kept in float16, or on disk, and are never copied whole. The first index wins on
+    ties, as in the dense form.
     """
-    source = unit(source)
-    found = [_blockwise(source, unit(target)) for target in targets]
-    source_similarity = torch.stack([similarity for _, _, similarity, _ in found])  # (sizes, S)
-    target_similarity = torch.stack([similarity for _, _, _, similarity in found])  # (sizes, T)
-    of_source = torch.stack([index for index, _, _, _ in found])
-    of_target = torch.stack([index for _, index, _, _ in found])
-    target_of_source = of_source.gather(0, source_similarity.argmax(dim=0, keepdim=True))[0]
-    source_of_target = of_target.gather(0, target_similarity.argmax(dim=0, keepdim=True))[0]
+    found = [_nearest(source, target, device or source.device) for target in targets]
+    source_best = torch.stack([best for best, _, _, _ in found])  # (sizes, S)
+    target_best = torch.stack([best for _, _, best, _ in found])  # (sizes, T)
+    of_source = torch.stack([index for _, index, _, _ in found])
+    of_target = torch.stack([index for _, _, _, index in found])
+    target_of_source = of_source.gather(0, source_best.argmax(dim=0, keepdim=True))[0]
+    source_of_target = of_target.gather(0, target_best.argmax(dim=0, keepdim=True))[0]
     return target_of_source, source_of_target
 
 
-def _blockwise(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    target_of_source = torch.empty(len(source), dtype=torch.int64, device=source.device)
-    source_similarity = torch.empty(len(source), device=source.device)
-    source_of_target = torch.zeros(len(target), dtype=torch.int64, device=source.device)
-    target_similarity = torch.full((len(target),), -torch.inf, device=source.device)
-    for start in range(0, len(source), BLOCK):
-        similarity = source[start : start + BLOCK] @ target.T  # (block, T)
-        rows = slice(start, start + len(similarity))
-        source_similarity[rows], target_of_source[rows] = similarity.max(dim=1)
-        best, row = similarity.max(dim=0)
-        closer = best > target_similarity  # strictly: an earlier source row wins a tie
-        target_similarity[closer] = best[closer]
-        source_of_target[closer] = row[closer] + start
-    return target_of_source, source_of_target, source_similarity, target_similarity
+def _nearest(source: Tensor, target: Tensor, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The largest similarity of each source row and where it is, then the same of each target row."""
+    source_best, source_index = _nothing_yet(source, device)
+    target_best, target_index = _nothing_yet(target, device)
+    rows, columns = TILES[device.type]
+    rows, columns = min(rows, _round_up(len(source))), min(columns, _round_up(len(target)))
+    for left in range(0, len(target), columns):
+        target_tile = _tile(target, left, columns, device)
+        target_range = slice(left, left + len(target_tile))
+        buffer = target_tile.new_full((rows, _round_up(len(target_tile))), -torch.inf)  # what is not filled loses
+        for top in range(0, len(source), rows):
+            source_tile = _tile(source, top, rows, device)
+            source_range = slice(top, top + len(source_tile))
+            buffer[len(source_tile) :] = -torch.inf
+            similarities(source_tile, target_tile, out=buffer[: len(source_tile), : len(target_tile)])
+            across = buffer[: len(source_tile)].unflatten(1, (-1, CHUNK))  # (s, t / CHUNK, CHUNK)
+            _improve(source_best[source_range], source_index[source_range], across, across.amax(dim=2), left)
+            down = buffer[:, : len(target_tile)].unflatten(0, (-1, CHUNK))  # (s / CHUNK, CHUNK, t)
+            peaks = down.amax(dim=1).T
+            _improve(target_best[target_range], target_index[target_range], down.permute(2, 0, 1), peaks, top)
+    return source_best, source_index, target_best, target_index
+
+
+def similarities(source: Tensor, target: Tensor, out: Tensor) -> None:
+    """Cosines of rows at unit length, (s, D) and (t, D), into `out` (s, t)."""
+    torch.mm(source, target.T, out=out)
+
+
+def _improve(best: Tensor, index: Tensor, chunks: Tensor, peaks: Tensor, start: int) -> None:
+    """Where the similarities of a row exceed `best` (n,), put the largest there, and `start` + its place in `index`.
+
+    A row's similarities come in chunks (n, c, CHUNK) with their maxima (n, c): a maximum together with its index takes
+    several times as long as the bare one, so that the index is sought in one chunk, and only where there is something
+    new. An equal similarity is nothing new, since earlier tiles come first.
+    """
+    found, chunk = peaks.max(dim=1)
+    closer = (found > best).nonzero()[:, 0]
+    chunk = chunk[closer]
+    best[closer] = found[closer]
+    index[closer] = start + chunk * CHUNK + chunks[closer, chunk].argmax(dim=1)
+
+
+def _nothing_yet(features: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    least = torch.full((len(features),), -torch.inf, dtype=_widened(features[:0]).dtype, device=device)
+    return least, torch.zeros(len(features), dtype=torch.int64, device=device)
+
+
+def _tile(features: Tensor, start: int, rows: int, device: torch.device) -> Tensor:
+    return unit(_widened(features[start : start + rows].to(device)))
+
+
+def _round_up(length: int) -> int:
+    return -(-length // CHUNK) * CHUNK
 
 
 def agreeing_pairs(

@@ -121,6 +121,9 @@ class AdaptRecipe(Training):
 
     refresh_epochs: PositiveInt = Field(description="pseudo labels and pairs are renewed every so many epochs")
     max_pairs: PositiveInt | None = Field(description="pairs an epoch, drawn anew each epoch; null takes all")
+    features: Literal["float32", "float16"] = Field(
+        description="what the features behind pseudo labels and pairs are kept in"
+    )
     averaging: Share = Field(
         description="decay of the weight average that is evaluated; 0 takes the weights as they are"
     )

@@ -1,5 +1,9 @@
 """Pretraining and adaptation on a tiny dataset: reproducible, blind to target labels, and stopped by a bad loss."""
 
+import csv
+import errno
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -7,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from dacsm import pairing
 from dacsm.adapt import adapt
 from dacsm.compute import choose_compute
 from dacsm.errors import InputError
@@ -42,11 +47,11 @@ def with_recipe(params: Params, **changes) -> Params:
     return params.model_copy(update={"adapt": params.adapt.model_copy(update={"recipes": recipes})})
 
 
-def run(params, dataset, layout, method: str, workers: int = 0) -> dict[str, str]:
+def run(params, dataset, layout, method: str, workers: int = 0, features_folder: Path | None = None) -> dict[str, str]:
     """Adapt, and the hashes of what it wrote."""
     folder = layout.adapted("tiny", method, TASK, 0)
     shutil.rmtree(folder, ignore_errors=True)
-    adapt(params, dataset, method, TASK, 0, layout, choose_compute("cpu", workers))
+    adapt(params, dataset, method, TASK, 0, layout, choose_compute("cpu", workers, features_folder))
     return {path.name: sha256(path) for path in folder.iterdir()}
 
 
@@ -129,6 +134,69 @@ def test_an_epoch_is_whole_batches_even_of_few_pairs(tiny_params, pairs, expecte
     assert len(order) == expected
     assert set(order) <= set(range(pairs))
     assert pairs < 16 or len(set(order)) == len(order)
+
+
+def test_fewer_pairs_than_a_batch_are_repeated_and_said(trained, tiny_params, tiny_dataset, capsys):
+    run(with_recipe(tiny_params, batch_size=2, max_pairs=None), tiny_dataset, trained, "cdtrans")
+    assert "fewer than a batch" not in capsys.readouterr().err
+    run(with_recipe(tiny_params, batch_size=500, max_pairs=None), tiny_dataset, trained, "cdtrans")
+    said = capsys.readouterr().err
+    assert re.search(r"epoch 1/2  \d+ pairs are fewer than a batch of 500, and are repeated to fill one\n", said)
+    assert "epoch 2/2" in said
+
+
+def test_a_refresh_without_pairs_keeps_the_former_ones_and_says_so(
+    trained, tiny_params, tiny_dataset, capsys, monkeypatch
+):
+    found = []
+
+    def agreeing_pairs(*arguments):
+        found.append(pairing.agreeing_pairs(*arguments))
+        none = np.zeros(0, dtype=np.int64)
+        return found[0] if len(found) == 1 else pairing.Pairs(none, none, none, none)
+
+    monkeypatch.setattr("dacsm.adapt.agreeing_pairs", agreeing_pairs)
+    run(tiny_params, tiny_dataset, trained, "cdtrans")
+    notes = [line for line in capsys.readouterr().err.splitlines() if "former pairs are kept" in line]
+    assert len(notes) == 1
+    assert "epoch 2/2" in notes[0]
+    with (trained.adapted("tiny", "cdtrans", TASK, 0) / "log.csv").open() as file:
+        assert [row["pairs"] for row in csv.DictReader(file)] == [str(len(found[0]))] * 2
+
+
+def test_no_pair_at_all_is_a_sentence(trained, tiny_params, tiny_dataset, monkeypatch):
+    none = np.zeros(0, dtype=np.int64)
+    monkeypatch.setattr("dacsm.adapt.agreeing_pairs", lambda *_: pairing.Pairs(none, none, none, none))
+    with pytest.raises(InputError, match="no pair to adapt on"):
+        run(tiny_params, tiny_dataset, trained, "cdtrans")
+
+
+def test_features_on_disk_change_nothing_and_those_in_float16_stay_so(
+    trained, tiny_params, tiny_dataset, tmp_path, monkeypatch
+):
+    before = run(tiny_params, tiny_dataset, trained, "dacsm")
+    assert run(tiny_params, tiny_dataset, trained, "dacsm", features_folder=tmp_path) == before
+    assert not list(tmp_path.iterdir())
+    kept = set()
+
+    def nearest_over_sizes(source, targets, *others):
+        kept.update(part.dtype for part in (source, *targets))
+        return pairing.nearest_over_sizes(source, targets, *others)
+
+    monkeypatch.setattr("dacsm.adapt.nearest_over_sizes", nearest_over_sizes)
+    run(with_recipe(tiny_params, features="float16"), tiny_dataset, trained, "dacsm")
+    assert kept == {torch.float16}
+
+
+def test_a_features_folder_without_room_is_said(trained, tiny_params, tiny_dataset, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(InputError, match=r"features folder .* cannot take 0 MB \(No space left on device\)"):
+        run(tiny_params, tiny_dataset, trained, "cdtrans", features_folder=tmp_path)
+    with pytest.raises(InputError, match="not a folder"):
+        choose_compute("cpu", features_folder=tmp_path / "missing")
 
 
 def test_a_missing_source_model_is_named(tiny_params, tiny_dataset, trained):

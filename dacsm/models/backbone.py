@@ -84,9 +84,22 @@ def plain_block(block: Block, tokens: Tensor, wanted: int | None = None) -> Tens
     """
     attention_factors, mlp_factors = drop_path_factors(block, tokens)
     queries, keys, values = project_heads(block.attn, block.norm1(tokens), wanted)
-    attended = merge_heads(F.scaled_dot_product_attention(queries, keys, values, scale=block.attn.scale))
+    attended = merge_heads(attend(queries, keys, values, block.attn.scale))
     tokens = add_branch(tokens[:, :wanted], block.ls1(block.attn.proj(attended)), attention_factors)
     return add_branch(tokens, block.ls2(block.mlp(block.norm2(tokens))), mlp_factors)
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, scale: float, bias: Tensor | None = None) -> Tensor:
+    """Attention of queries (B, heads, n, d) over keys and values (B, heads, N, d); `bias` is added to the logits.
+
+    PyTorch's fused form, but for bfloat16 on a CPU, where it is slow: forward and backward of 197 tokens, 6 heads of 64
+    and 8 images took 57 ms fused and 30 ms written out (one core of a Xeon with AVX-512), against 26 ms both ways in
+    float32. Of 17 tokens and 3 heads of 32, float32 took 1.2 ms fused and 1.9 ms written out.
+    """
+    if queries.device.type == "cpu" and queries.dtype == torch.bfloat16:
+        logits = (queries * scale) @ keys.transpose(-2, -1)  # (B, heads, n, N)
+        return (logits if bias is None else logits + bias).softmax(dim=-1) @ values
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, scale=scale)
 
 
 def project_heads(attention: torch.nn.Module, normed: Tensor, wanted: int | None = None) -> tuple[Tensor, ...]:

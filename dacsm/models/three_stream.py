@@ -11,10 +11,10 @@ from typing import Protocol
 import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor
-from torch.nn import functional as F
 
 from dacsm.models.backbone import (
     add_branch,
+    attend,
     drop_path_factors,
     embed,
     merge_heads,
@@ -113,7 +113,7 @@ def _attend(block: Block, layer: int, normed: Tensor, noise: CrossAttentionNoise
             mix_keys, mix_values = project_keys_values(attention, translated)
         bias = noise.bias(layer, source_queries, mix_keys)
         bias = bias if bias is None else bias.to(values.dtype)
-    plain = F.scaled_dot_product_attention(queries, keys, values, scale=attention.scale)
-    mix = F.scaled_dot_product_attention(source_queries, mix_keys, mix_values, attn_mask=bias, scale=attention.scale)
+    plain = attend(queries, keys, values, attention.scale)
+    mix = attend(source_queries, mix_keys, mix_values, attention.scale, bias)
     attended = torch.cat([plain, mix])
     return merge_heads(attended)

@@ -47,6 +47,15 @@ def epoch_order(pairs: int, recipe: AdaptRecipe, *names: int | str) -> np.ndarra
     return order[: len(order) // recipe.batch_size * recipe.batch_size]
 
 
+def few_pairs(found: int, in_use: int, recipe: AdaptRecipe) -> str:
+    """What to say where a refresh found no pair, or an epoch has fewer than a batch; else nothing."""
+    taken, batch_size = min(in_use, recipe.max_pairs or in_use), recipe.batch_size
+    repeated = f"{taken} pairs are fewer than a batch of {batch_size}, and are repeated to fill one"
+    remarks = ["" if found else "no image and its nearest agree in label, so that the former pairs are kept"]
+    remarks.append(repeated if taken < batch_size else "")
+    return "; ".join(filter(None, remarks))
+
+
 def pair_batches(
     images: tuple[ShardedImages, ShardedImages],
     pairs: Pairs,

@@ -49,6 +49,10 @@ class TrainingProgress:
         line = f"{self.name}  epoch {epoch}/{self.epochs}  {_losses(losses)}  {remark}"
         self._say(f"{line}  {self.images_per_second:,.0f} images/s  {left:.0f} s left")
 
+    def note(self, epoch: int, remark: str) -> None:
+        """Say what is out of the ordinary in an epoch."""
+        self._say(f"{self.name}  epoch {epoch}/{self.epochs}  {remark}")
+
     def _say(self, line: str) -> None:
         if self.bar is not None:
             self.bar.console.print(line, highlight=False, soft_wrap=True)
