@@ -157,7 +157,7 @@ def test_a_run_leaves_a_card(room: Callable[..., None], tmp_path: Path, monkeypa
         (run / "metrics.json").write_text("{}")
 
     compute = ModuleType("dacsm.compute")
-    compute.choose_compute = lambda device, workers: SimpleNamespace(
+    compute.choose_compute = lambda device, workers, _features_folder: SimpleNamespace(
         device=SimpleNamespace(type=device), workers=workers
     )
     monkeypatch.setitem(sys.modules, "dacsm.compute", compute)
