@@ -3,9 +3,10 @@
     python -m benchmarks.kills --kills 20
 
 Each kill is a run of its own: start, SIGKILL, and the same command again until it ends; every fourth is killed twice.
-Moments are spread over the whole time that the uninterrupted run took; some are aimed at the writing of the state and
-of the results, which take too little time to be met by chance. Every other run saves inside its epochs as well. The
-dataset is made of a few digits a class, in a temporary folder. Exits with 1 unless all runs end in the same bytes.
+Moments are spread over the whole time that the uninterrupted run took; some are aimed at the time after the first save,
+and at the writing of the state and of the results, which take too little time to be met by chance. Every other run
+saves inside its epochs as well. The dataset is made of a few digits a class, in a temporary folder. Exits with 1 unless
+all runs end in the same bytes.
 """
 
 import argparse
@@ -35,7 +36,7 @@ import dacsm.training.resume
 from dacsm.cli import main
 dacsm.training.resume.SAVE_EVERY = 0.3  # seconds
 sys.exit(main())"""
-PLANS = ("at a time", "as the state is written", "at a time", "as the results are written", "at a time")
+PLANS = ("at a time", "as the state is written", "while it trains", "as the results are written", "while it trains")
 
 
 def main() -> int:
@@ -174,14 +175,18 @@ def waiting(runs: Runs, plan: str, moment: float, draw: random.Random) -> Callab
     """What tells that the moment to kill has come."""
     if plan == "at a time":
         return lambda: time.monotonic() >= moment
-    delay, seen = draw.uniform(0, 0.01), []
-    written = {"as the state is written": runs.states, "as the results are written": runs.output}[plan]
-    after = moment if written is runs.states else 0.0
+    delay = draw.uniform(0, max(0.0, moment - time.monotonic()) if plan == "while it trains" else 0.01)
+    folder, pattern = {
+        "while it trains": (runs.states, "*/state.pt"),
+        "as the state is written": (runs.states, "*/.*.partial"),
+        "as the results are written": (runs.output, "*"),
+    }[plan]
+    earliest = moment if plan == "as the state is written" else 0.0
+    seen: list[float] = []  # when the file was found
 
     def come() -> bool:
-        if time.monotonic() >= after and not seen and any(written.rglob("*")):
-            partial = written is runs.output or any(written.rglob(".*.partial"))
-            seen.extend([time.monotonic()] if partial else [])
+        if not seen and time.monotonic() >= earliest and any(folder.glob(pattern)):
+            seen.append(time.monotonic())
         return bool(seen) and time.monotonic() >= seen[0] + delay
 
     return come

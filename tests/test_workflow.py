@@ -253,7 +253,7 @@ def test_dvc_records_and_a_clone_is_up_to_date(project: Project, tmp_path: Path)
 
 def test_a_killed_pipeline_goes_on_inside_the_run(project: Project) -> None:
     """Snakemake and its job are killed together; at its next start it removes the outputs, but not the saved state."""
-    model, log = ADAPTED / "model.safetensors", project.folder / "logs/tiny/adapted/dacsm/synthetic-mnist/seed0.log"
+    model, log = ADAPTED / "model.safetensors", project.folder / f"logs/{ADAPTED}.log"
     before = (project.folder / model).read_bytes()
     for _ in range(5):  # where it was over too soon, it is killed in the next try
         project.kill(
@@ -262,8 +262,8 @@ def test_a_killed_pipeline_goes_on_inside_the_run(project: Project) -> None:
         if any(project.folder.glob(".resume/*/state.pt")):
             break
     project.snakemake("--unlock")
-    project.snakemake()
-    assert "going on after epoch 1 of 2" in log.read_text()
+    project.snakemake(str(model))
+    assert "going on after epoch " in log.read_text()
     assert (project.folder / model).read_bytes() == before
     assert not any(project.folder.glob(".resume/*"))
     assert NOTHING in project.snakemake()
