@@ -66,6 +66,9 @@ class DatasetSpec(Frozen):
     development_task: str | None = Field(description="its target labels may be used to choose settings")
     protocol: str = Field(description="which target images are adapted on, and which are evaluated on")
     headline: Literal["mean_per_class", "overall"]
+    layout: Literal["classes", "tasks", "matrix"] = Field(
+        "classes", description="of its table: a column a class, a column a task, or sources by targets"
+    )
     licence: str
     citation: str
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
+from sklearn.metrics import accuracy_score, recall_score
 
 from dacsm.catalog import DatasetSpec
 from dacsm.errors import InputError
@@ -64,7 +64,7 @@ def evaluate(
         made_by = f"dacsm adapt {dataset.name} {method} {task} --seed {seed}"
 
     shape = (len(labels), len(dataset.classes))
-    predicted, logits = _predict(run / "model.safetensors", made_by, shards, shape, recipe, compute)
+    predicted, logits, backbone = _predict(run / "model.safetensors", made_by, shards, shape, recipe, compute)
     if method == SOURCE_ONLY:
         # Pretraining sees no target image, so there are no epochs to choose among: no validators and no oracle.
         last = {"selection": LAST, "epoch": recipe.epochs, **measure(labels, predicted, dataset.classes)}
@@ -77,12 +77,12 @@ def evaluate(
     rows = zip(range(len(labels)), labels, predicted, _probabilities(logits, predicted), strict=True)
     folder = layout.evaluated(dataset.name, method, task, seed)
     write_csv(folder / "predictions.csv", ("number", "label", "predicted", "probability"), rows)
-    run_facts = {"dataset": dataset.name, "method": method, "task": task, "seed": seed}
+    run_facts = {"dataset": dataset.name, "method": method, "task": task, "seed": seed, "backbone": backbone}
     write_json(folder / "metrics.json", {**run_facts, "protocol": dataset.protocol, "images": len(labels), **results})
 
 
 def measure(labels: np.ndarray, predicted: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
-    """Accuracies of predictions, in percent with 2 decimals, and the confusion matrix in images, rows actual.
+    """Accuracies of predictions, in percent with 2 decimals. Confusions are in predictions.csv, image by image.
 
     `labels` and `predicted` are class numbers (N,). A class without images has no accuracy: it is null in `per_class`
     and is left out of `mean_per_class`.
@@ -94,7 +94,6 @@ def measure(labels: np.ndarray, predicted: np.ndarray, classes: tuple[str, ...])
         "per_class": {
             name: None if np.isnan(recall) else _percent(recall) for name, recall in zip(classes, recalls, strict=True)
         },
-        "confusion": confusion_matrix(labels, predicted, labels=range(len(classes))).tolist(),
     }
 
 
@@ -194,8 +193,11 @@ def _require_same(predicted: np.ndarray, recorded: np.ndarray, run: Path, made_b
 
 def _predict(
     checkpoint: Path, made_by: str, shards: Path, shape: tuple[int, int], recipe: Training, compute: "Compute"
-) -> tuple[np.ndarray, np.ndarray]:
-    """The checkpoint's classes (N,) and logits (N, K) on every image of a domain; `shape` is the (N, K) expected."""
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """The checkpoint's classes (N,) and logits (N, K) on every image of a domain, and the name of its backbone.
+
+    `shape` is the (N, K) expected.
+    """
     from dacsm.compute import set_threads  # these import torch, which reading metrics does not need
     from dacsm.inference import predict
     from dacsm.models.classifier import load_checkpoint
@@ -217,7 +219,7 @@ def _predict(
             f"{checkpoint} gives logits that are not finite on {shards}, since its training diverged; "
             f"lower the learning rate and run `{made_by}`."
         )
-    return predictions.predicted, logits
+    return predictions.predicted, logits, classifier.description.model.name
 
 
 def _read_labels(shards: Path, dataset: DatasetSpec, domain: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The table as Markdown, for people: in the shape of VisDA's table, with what is needed to trust it below."""
+"""The table as Markdown, for people: in the dataset's shape, with what is needed to trust it below."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -7,47 +7,36 @@ from tabulate import tabulate
 
 from dacsm.catalog import DatasetSpec
 from dacsm.params import SOURCE_ONLY, Experiment
+from dacsm.published import Published
+from dacsm.shapes import MEASURES, MOST_CLASSES, Grid, Rows, arrow, decimal, measured_grids, published_grids
 from dacsm.statistics import CONFIDENCE, Row, average_tasks, paired_difference
 
-MOST_CLASSES = 20  # columns; past that a page is too narrow, and the CSV has them
-MEASURES = {"mean_per_class": "mean per class", "overall": "overall"}
 BASELINES = ("cdtrans", SOURCE_ONLY)  # the first of these that was run is what methods are compared with
-Rows = Mapping[tuple[str, str], Row]  # by task and method
 
 
-def arrow(task: str) -> str:
-    """`source-target` as it is read: source → target."""
-    return task.replace("-", " → ")
-
-
-def markdown(dataset: DatasetSpec, experiment: Experiment, selected: Rows, last: Rows, oracle: Rows) -> str:
+def markdown(
+    dataset: DatasetSpec,
+    experiment: Experiment,
+    backbone: str,
+    selected: Rows,
+    last: Rows,
+    oracle: Rows,
+    published: Sequence[Published],
+) -> str:
     """The whole text. `oracle` lacks the methods that have but one checkpoint."""
     parts = [f"# {dataset.title}", *_introduction(dataset, experiment)]
-    for task in experiment.tasks:
-        source, target = dataset.split_task(task)
-        parts.append(f"## {arrow(task)}")
-        parts.append(f"Task: {_domain(dataset, source)} → {_domain(dataset, target)}.")
-        if task == dataset.development_task:
-            parts.append(
-                "This is the development task: settings were chosen with its target labels, so that its numbers are no "
-                "evidence."
-            )
-        of_task = {method: selected[task, method] for method in experiment.methods}
-        parts.append(_accuracies(dataset, of_task))
-        if len(dataset.classes) > MOST_CLASSES:
-            parts.append(f"The accuracies of the {len(dataset.classes)} classes are in the CSV beside this file.")
-        parts += ["### How the checkpoint was chosen", *_choices(dataset, task, of_task, last, oracle)]
-        parts += _seeds_and_differences(dataset, of_task)
+    grids = measured_grids(dataset, experiment.tasks, experiment.methods, selected)
+    if dataset.layout == "classes":
+        for task, grid in zip(experiment.tasks, grids, strict=True):
+            parts += _task_by_classes(dataset, experiment, task, grid, selected, last, oracle)
+    else:
+        parts += [f"## Measured: {MEASURES[dataset.headline]} accuracy", *_blocks(grids)]
     if len(experiment.tasks) > 1:
-        name = f"Average over {len(experiment.tasks)} tasks"
-        averages = {
-            method: average_tasks([selected[task, method] for task in experiment.tasks], name)
-            for method in experiment.methods
-        }
-        parts += [f"## {name}", _tasks(dataset, experiment, selected, averages)]
-        if dataset.development_task in experiment.tasks:
-            parts.append(f"The average includes the development task, {arrow(dataset.development_task)}.")
-        parts += _seeds_and_differences(dataset, averages)
+        parts += _averages(dataset, experiment, selected, last, oracle)
+    elif dataset.layout != "classes":
+        parts += _seeds_and_differences(dataset, {m: selected[experiment.tasks[0], m] for m in experiment.methods})
+    if published:
+        parts += _published(dataset, backbone, published)
     return "\n\n".join(parts) + "\n"
 
 
@@ -68,28 +57,76 @@ def _domain(dataset: DatasetSpec, name: str) -> str:
     return f"{name} ({dataset.domains[name].title})"
 
 
-def _accuracies(dataset: DatasetSpec, rows: Mapping[str, Row]) -> str:
-    """A row per method: its classes, mean per class, overall."""
-    wide = len(dataset.classes) <= MOST_CLASSES
-    first = 0 if wide else len(dataset.classes)
-    header = ["method", "selection", *(dataset.classes if wide else ()), *MEASURES.values()]
-    cells = [[method, row.selection, *map(_cell, row.mean[first:], row.spread[first:])] for method, row in rows.items()]
-    return _grid(header, cells, names=2)
+def _task_by_classes(
+    dataset: DatasetSpec, experiment: Experiment, task: str, grid: Grid, selected: Rows, last: Rows, oracle: Rows
+) -> Iterator[str]:
+    """A task's section: its classes, how the checkpoints were chosen, its seeds."""
+    source, target = dataset.split_task(task)
+    yield f"## {arrow(task)}"
+    yield f"Task: {_domain(dataset, source)} → {_domain(dataset, target)}."
+    if task == dataset.development_task:
+        yield (
+            "This is the development task: settings were chosen with its target labels, so that its numbers are no "
+            "evidence."
+        )
+    yield _of_grid(grid)
+    if len(dataset.classes) > MOST_CLASSES:
+        yield f"The accuracies of the {len(dataset.classes)} classes are in the CSV beside this file."
+    rows = [{method: kind[task, method] for method in experiment.methods if (task, method) in kind}
+            for kind in (selected, last, oracle)]  # fmt: skip
+    yield from _choices(dataset, *rows)
+    yield from _seeds_and_differences(dataset, rows[0])
 
 
-def _choices(dataset: DatasetSpec, task: str, selected: Mapping[str, Row], last: Rows, oracle: Rows) -> Iterator[str]:
+def _averages(dataset: DatasetSpec, experiment: Experiment, selected: Rows, last: Rows, oracle: Rows) -> Iterator[str]:
+    """The tasks side by side, where they are not already, and what holds for their average."""
+    name = f"Average over {len(experiment.tasks)} tasks"
+
+    def average(kind: Rows) -> dict[str, Row]:
+        return {
+            method: average_tasks([kind[task, method] for task in experiment.tasks], name)
+            for method in experiment.methods
+            if all((task, method) in kind for task in experiment.tasks)
+        }
+
+    averages = average(selected)
+    yield f"## {name}"
+    if dataset.layout == "classes":
+        yield _tasks(dataset, experiment, selected, averages)
+    if dataset.development_task in experiment.tasks:
+        yield f"The average includes the development task, {arrow(dataset.development_task)}."
+    if dataset.layout != "classes":
+        yield from _choices(dataset, averages, average(last), average(oracle))
+    yield from _seeds_and_differences(dataset, averages)
+
+
+def _published(dataset: DatasetSpec, backbone: str, published: Sequence[Published]) -> Iterator[str]:
+    yield "## Published numbers"
+    yield (
+        "Printed by others, and not measured here: each with its backbone, how its checkpoint was chosen, and where it "
+        "was found. The oracle chooses with the target's labels, so that such a number is a bound on what one would "
+        f"get without them. What was measured above has the backbone {backbone}. Protocol of all: {dataset.protocol}."
+    )
+    yield from _blocks(published_grids(dataset, published))
+
+
+def _choices(
+    dataset: DatasetSpec, selected: Mapping[str, Row], last: Mapping[str, Row], oracle: Mapping[str, Row]
+) -> Iterator[str]:
     """What the label-free choice of an epoch cost, against the last epoch and against the oracle."""
+    yield "### How the checkpoint was chosen"
     yield (
         f"The same runs under three choices of the epoch, {MEASURES[dataset.headline]}. The oracle sees the target's "
         "labels, so that it is a bound and no result."
     )
-    header = ["method", "selected without labels", "last epoch", "oracle (target labels)", "epochs selected"]
+    header = ["method", "selected without labels", "last epoch", "oracle (target labels)"]
     cells = []
     for method, row in selected.items():
-        choices = (row, last[task, method], oracle.get((task, method)))
+        choices = (row, last[method], oracle.get(method))
         numbers = ["–" if choice is None else _headline(dataset, choice) for choice in choices]
-        cells.append([method, *numbers, ", ".join(map(str, row.epochs))])
-    yield _grid(header, cells)
+        cells.append([method, *numbers, *([", ".join(map(str, row.epochs))] if row.epochs else [])])
+    one_task = all(row.epochs for row in selected.values())
+    yield _grid([*header, *(["epochs selected"] if one_task else [])], cells)
 
 
 def _seeds_and_differences(dataset: DatasetSpec, rows: Mapping[str, Row]) -> Iterator[str]:
@@ -144,11 +181,28 @@ def _headline(dataset: DatasetSpec, row: Row) -> str:
     return _cell(row.mean[column], row.spread[column])
 
 
-def _cell(mean: float, spread: float) -> str:
+def _blocks(grids: Sequence[Grid]) -> Iterator[str]:
+    """Each grid under its title, if it has one."""
+    for grid in grids:
+        if grid.title:
+            yield f"### {grid.title}"
+        yield _of_grid(grid)
+
+
+def _of_grid(grid: Grid) -> str:
+    cells = [
+        [*line.names, *(_cell(*cell, grid) for cell in zip(line.mean, line.spread, strict=True))] for line in grid.lines
+    ]
+    return _grid([*grid.names, *grid.columns], cells, names=len(grid.names))
+
+
+def _cell(mean: float, spread: float, grid: Grid | None = None) -> str:
     """74.1 ± 0.8, with spaces that do not break; the mean alone for one seed."""
     if np.isnan(mean):
         return "–"
-    return f"{mean:.1f}" if np.isnan(spread) else f"{mean:.1f}\u00a0±\u00a0{spread:.1f}"
+    if np.isnan(spread):
+        return f"{mean:.1f}" if grid is None else decimal(grid, mean)
+    return f"{mean:.1f}\u00a0±\u00a0{spread:.1f}"
 
 
 def _signed(points: float) -> str:

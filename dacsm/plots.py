@@ -1,4 +1,4 @@
-"""Pictures of a table: accuracy per class, and confusion matrices. The same numbers give the same bytes."""
+"""Pictures of a table: accuracies as bars or matrices, and confusions. The same numbers give the same bytes."""
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -27,19 +27,17 @@ STYLE = {
     "grid.color": "#DDDDDD",
     "hatch.color": "white",
 }
-CLASSES_A_PANEL = 20
+COLUMNS_A_PANEL = 20
 MOST_NUMBERED = 20  # classes of a confusion matrix with a number in each cell
 MOST_NAMED = 80  # classes of a confusion matrix with their names at the axes
 
 
-def per_class(
-    path: Path, title: str, columns: Sequence[str], methods: Mapping[str, tuple[np.ndarray, np.ndarray]]
-) -> None:
-    """Grouped bars: a group for each of the K columns (classes, and what else is to stand beside them), a bar a method.
+def bars(path: Path, title: str, columns: Sequence[str], methods: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Grouped bars: a group for each of the K columns (classes or tasks, and their mean), a bar a method.
 
     `methods` has for each name its means and its standard deviations, (K,) in percent; NaN draws nothing.
     """
-    panels = -(-len(columns) // CLASSES_A_PANEL)
+    panels = -(-len(columns) // COLUMNS_A_PANEL)
     in_panel = -(-len(columns) // panels)  # spread evenly, so that no panel is left nearly empty
     names = [textwrap.fill(column, 10, break_long_words=False) for column in columns]
     slanted = max(len(line) for name in names for line in name.split("\n")) * in_panel > 110
@@ -76,10 +74,7 @@ def confusion(path: Path, title: str, classes: Sequence[str], percent: np.ndarra
             axes.set_xticks(range(count), classes, rotation=90 if slanted else 0, fontsize=size_of_names)
             axes.set_yticks(range(count), classes, fontsize=size_of_names)
         if numbered:
-            for row, column in np.argwhere(np.isfinite(percent)):
-                value = percent[row, column]
-                colour = "white" if value > 55 else "#AAAAAA" if value < 0.5 else "black"
-                axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=9, color=colour)
+            _number_cells(axes, percent, "{:.0f}", 9)
         unit = "" if count <= MOST_NAMED else " (number of the class)"
         axes.set_xlabel(f"predicted{unit}")
         axes.set_ylabel(f"actual{unit}")
@@ -89,6 +84,44 @@ def confusion(path: Path, title: str, classes: Sequence[str], percent: np.ndarra
         bar.outline.set_visible(False)
 
     _save(path, (size + 0.6, size), draw)
+
+
+def matrices(path: Path, title: str, domains: Sequence[str], methods: Mapping[str, np.ndarray]) -> None:
+    """Sources by targets, a matrix (D, D) in percent a method, side by side; NaN, as on the diagonal, stays white.
+
+    `domains` are the D headings of lines and columns, the last of them for means.
+    """
+    count = len(domains)
+    across = min(len(methods), 3)
+    down = -(-len(methods) // across)
+
+    def draw(figure: "Figure") -> None:
+        places = figure.subplots(down, across, squeeze=False).ravel()
+        for axes in places[len(methods) :]:
+            axes.set_visible(False)
+        for axes, (name, percent) in zip(places, methods.items(), strict=False):
+            axes.imshow(percent, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
+            axes.spines[:].set_visible(False)
+            axes.tick_params(length=0)
+            axes.set_xticks(range(count), domains, rotation=90, fontsize=8)
+            axes.set_yticks(range(count), domains, fontsize=8)
+            axes.axhline(count - 1.5, color="white", linewidth=3)
+            axes.axvline(count - 1.5, color="white", linewidth=3)
+            _number_cells(axes, percent, "{:.1f}", 7)
+            axes.set_title(name, fontsize=9)
+        figure.supxlabel("target", fontsize=10)
+        figure.supylabel("source", fontsize=10)
+        figure.suptitle(title, fontsize=11, fontweight="bold")
+
+    _save(path, (4.2 * across + 0.4, 4.2 * down + 0.8), draw)
+
+
+def _number_cells(axes: "Axes", percent: np.ndarray, form: str, size: float) -> None:
+    """Write each number of a matrix into its cell."""
+    for row, column in np.argwhere(np.isfinite(percent)):
+        value = percent[row, column]
+        colour = "white" if value > 55 else "#AAAAAA" if value < 0.5 else "black"
+        axes.text(column, row, form.format(value), ha="center", va="center", fontsize=size, color=colour)
 
 
 def _draw_bars(

@@ -26,6 +26,7 @@ class Presets:
     def __init__(self, name: str | Path) -> None:
         self.name = name  # of the file with the settings
         self._origins: dict[Key, str | Path] = {}
+        self._contents: dict[str, Any] = {}  # of the presets read so far
 
     def resolve(self, content: Any) -> Any:
         """`content` (as read from the file `name`) with each preset replaced by what it stands for.
@@ -74,9 +75,10 @@ class Presets:
                 f"name another of {', '.join(preset_names())}."
             )
         path = PRESETS / f"{name}.yaml"
-        content = read_yaml(path)
+        content = self._contents[name] if name in self._contents else read_yaml(path)
         if not isinstance(content, Mapping):
             raise InputError(f"{path} is {content!r}, but a preset is a mapping of settings; write some into it.")
+        self._contents[name] = content
         return self._resolve(content, path, (), place, (*opened, name))
 
 

@@ -16,6 +16,8 @@ from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from dacsm.catalog import DatasetSpec
 from dacsm.errors import InputError
 from dacsm.files import sha256, write_json
@@ -106,7 +108,7 @@ def settings_of(room: str, params: Params, dataset: DatasetSpec, arguments: Mapp
 
     `arguments` are the run's own: dataset, and archive, domain, source, method, task or seed where the room has them.
     """
-    facts = dataset.model_dump(mode="json")
+    facts = dict(_plain(dataset))
     if room == "download":  # an archive is made anew for the options of its domains alone
         holders = {name: domain for name, domain in dataset.domains.items() if arguments["archive"] in domain.archives}
         facts["domains"] = {name: domain.options for name, domain in holders.items()}
@@ -114,11 +116,21 @@ def settings_of(room: str, params: Params, dataset: DatasetSpec, arguments: Mapp
         facts["archives"] = {arguments["archive"]: {key: known[key] for key in ("file", "bytes", "sha256", "md5")}}
     recipe = "pretrain" if arguments.get("method") == SOURCE_ONLY else "adapt.recipes"
     found = {}
-    for keys, content in ((SETTINGS[room], params.model_dump(mode="json")), (FACTS[room], facts)):
+    for keys, content in ((SETTINGS[room], _plain(params)), (FACTS[room], facts)):
         for key in keys:
             place = key.format(recipe=recipe, **arguments)
             found[place] = reduce(lambda part, name: part[name], place.split("."), content)
     return found
+
+
+_PLAIN: dict[int, tuple[BaseModel, dict[str, Any]]] = {}  # the object itself too, so that its id stays its own
+
+
+def _plain(settings: BaseModel) -> dict[str, Any]:
+    """Settings or facts as plain values; made once for each object, since Snakemake asks for every job."""
+    if id(settings) not in _PLAIN:
+        _PLAIN[id(settings)] = settings, settings.model_dump(mode="json")
+    return _PLAIN[id(settings)][1]
 
 
 def require_records(layout: Layout, records: Path = Path(".snakemake/metadata")) -> None:

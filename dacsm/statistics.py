@@ -27,14 +27,19 @@ class Row:
     @property
     def spread(self) -> np.ndarray:
         """The sample standard deviation over seeds, (K + 2,); NaN for a single seed."""
-        if len(self.seeds) < 2:
-            return np.full(self.accuracy.shape[1], np.nan)
-        return self.accuracy.std(axis=0, ddof=1)
+        return deviation(self.accuracy)
 
     def by_seed(self, summary: str) -> dict[int, float]:
         """One of SUMMARIES for each seed."""
         column = SUMMARIES.index(summary) - len(SUMMARIES)
         return dict(zip(self.seeds, self.accuracy[:, column].tolist(), strict=True))
+
+
+def deviation(values: np.ndarray) -> np.ndarray:
+    """The sample standard deviation over seeds of (S, C) values, (C,); NaN for a single seed."""
+    if len(values) < 2:
+        return np.full(values.shape[1], np.nan)
+    return values.std(axis=0, ddof=1)
 
 
 def average_tasks(rows: Sequence[Row], name: str) -> Row:

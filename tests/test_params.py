@@ -10,7 +10,7 @@ import yaml
 
 from dacsm.catalog import DatasetSpec, load_dataset
 from dacsm.errors import InputError
-from dacsm.params import Params, load_params, parse_params
+from dacsm.params import load_params, parse_params
 from dacsm.validation import read_yaml, validate
 
 PROJECT = Path(__file__).parents[1]
@@ -48,7 +48,7 @@ def changed(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("experiments.digits.seeds", [], r"seeds is \[\], but it should have at least 1 item"),
         ("experiments.digits.seeds", [1, 1], "experiments.digits: seeds has an entry twice"),
         ("experiments.digits.methods", ["magic"], "has 'magic', expected one of source_only, cdtrans"),
-        ("datasets", ["moons"], "names 'moons', but experiments has only digits"),
+        ("datasets", ["moons"], "names 'moons', but experiments has only digits, visda"),
         ("pretrain.digits.model.dim", 97, "dim 97 is not a multiple of heads"),
         ("pretrain.digits.model.image_size", 30, "image_size 30 is not a multiple of patch_size|resize is 28, smaller"),
         ("pretrain.digits.model.mean", [0.1, 0.2], "mean and std must have one number for each of the 1 channels"),
@@ -94,14 +94,14 @@ def test_a_folder_in_place_of_params(tmp_path):
 
 def test_settings_that_are_absent_are_named(content):
     params = parse_params(content)
-    with pytest.raises(InputError, match=r"adapt\.recipes has no settings for 'visda'; add adapt\.recipes\.visda"):
-        params.recipe("adapt", "visda")
+    with pytest.raises(InputError, match=r"adapt\.recipes has no settings for 'moons'; add adapt\.recipes\.moons"):
+        params.recipe("adapt", "moons")
     with pytest.raises(InputError, match=r"adapt\.methods has no 'magic'; it has cdtrans"):
         params.method("magic")
 
 
 def test_every_part_is_off_unless_it_is_named(content):
-    cdtrans = Params.model_validate(content).method("cdtrans")
+    cdtrans = parse_params(content).method("cdtrans")
     weights = (cdtrans.style.weight, cdtrans.noise.weight, cdtrans.pyramid.weight, cdtrans.resolution.weight)
     assert weights == (0, 0, 0, 0)
     assert cdtrans.matching.scales == ()

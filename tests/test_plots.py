@@ -23,7 +23,7 @@ def chunks(path: Path) -> dict[str, bytes]:
 
 def bars(path: Path, classes: int = 3, methods: int = 2, spread: float = 2.0) -> Path:
     values = {f"method{number}": (np.linspace(40, 95, classes), np.full(classes, spread)) for number in range(methods)}
-    plots.per_class(path, "Title", [f"class {number}" for number in range(classes)], values)
+    plots.bars(path, "Title", [f"class {number}" for number in range(classes)], values)
     return path
 
 
@@ -34,7 +34,16 @@ def matrix(path: Path, classes: int = 3, **changed: float) -> Path:
     return path
 
 
-@pytest.mark.parametrize("draw", [bars, matrix])
+def matrices(path: Path, methods: int = 3, **changed: float) -> Path:
+    percent = np.full((7, 7), 31.4)
+    np.fill_diagonal(percent, np.nan)
+    percent[0, 1] = changed.get("diagonal", 90.0)
+    values = {f"method{number}": percent for number in range(methods)}
+    plots.matrices(path, "Title", [*(f"domain{number}" for number in range(6)), "mean"], values)
+    return path
+
+
+@pytest.mark.parametrize("draw", [bars, matrix, matrices])
 def test_the_same_bytes_whatever_the_users_settings(draw, tmp_path: Path) -> None:
     first = draw(tmp_path / "first.png").read_bytes()
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 30}):
@@ -42,12 +51,12 @@ def test_the_same_bytes_whatever_the_users_settings(draw, tmp_path: Path) -> Non
     assert second == first
 
 
-@pytest.mark.parametrize("draw", [bars, matrix])
+@pytest.mark.parametrize("draw", [bars, matrix, matrices])
 def test_no_date_and_no_program_in_the_file(draw, tmp_path: Path) -> None:
     assert chunks(draw(tmp_path / "plot.png")).keys() <= {"IHDR", "pHYs", "IDAT", "IEND"}
 
 
-@pytest.mark.parametrize("draw", [bars, matrix])
+@pytest.mark.parametrize("draw", [bars, matrix, matrices])
 def test_other_numbers_give_another_picture(draw, tmp_path: Path) -> None:
     changed = {"spread": 9.0} if draw is bars else {"diagonal": 50.0}
     assert draw(tmp_path / "a.png").read_bytes() != draw(tmp_path / "b.png", **changed).read_bytes()
@@ -57,13 +66,13 @@ def test_other_numbers_give_another_picture(draw, tmp_path: Path) -> None:
 def test_any_number_of_classes_and_methods_fits_a_page(classes: int, methods: int, tmp_path: Path) -> None:
     with Image.open(bars(tmp_path / "plot.png", classes, methods)) as image:
         assert 1400 < image.width < 1800
-        panels = -(-classes // plots.CLASSES_A_PANEL)
+        panels = -(-classes // plots.COLUMNS_A_PANEL)
         assert image.height < 900 * panels
 
 
 def test_one_seed_and_absent_classes_are_drawn_without_warnings(tmp_path: Path, recwarn) -> None:
     means, none = np.array([80.0, np.nan, 60.0]), np.full(3, np.nan)
-    plots.per_class(tmp_path / "bars.png", "Title", ["a", "b", "c"], {"one": (means, none), "two": (means, means / 50)})
+    plots.bars(tmp_path / "bars.png", "Title", ["a", "b", "c"], {"one": (means, none), "two": (means, means / 50)})
     percent = np.array([[80.0, 20.0], [np.nan, np.nan]])
     plots.confusion(tmp_path / "matrix.png", "Title", ["a", "b"], percent)
     assert [str(warning.message) for warning in recwarn] == []
@@ -76,3 +85,10 @@ def test_one_seed_and_absent_classes_are_drawn_without_warnings(tmp_path: Path, 
 def test_large_matrices_are_drawn(classes: int, tmp_path: Path) -> None:
     with Image.open(matrix(tmp_path / "plot.png", classes)) as image:
         assert min(image.size) > 1000
+
+
+@pytest.mark.parametrize("methods", [1, 2, 4, 7])
+def test_matrices_of_any_number_of_methods(methods: int, tmp_path: Path) -> None:
+    with Image.open(matrices(tmp_path / "plot.png", methods)) as image:
+        assert 500 < image.width < 2200
+        assert image.height < 800 * -(-methods // 3) + 200

@@ -1,5 +1,6 @@
 """Presets: how they are laid under settings, what is refused, and CDTrans' own against its tables."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from dacsm import presets
 from dacsm.catalog import DatasetSpec, load_dataset
 from dacsm.errors import InputError
 from dacsm.models.backbone import build_backbone
-from dacsm.params import AdaptRecipe, Model, Params, Pretrain, Shard, parse_params
+from dacsm.params import AdaptRecipe, Model, Params, Pretrain, Shard, load_params, parse_params
 from dacsm.presets import Presets
 from dacsm.provenance import settings_of
 from dacsm.training.optim import build_optimiser, set_learning_rate
@@ -123,6 +124,7 @@ def test_what_cannot_be_is_one_sentence(folder: Path, files: dict, settings: dic
 
 
 def test_a_mistake_is_reported_with_the_file_that_has_it(folder: Path) -> None:
+    shutil.copytree(PROJECT / "workflow/presets", folder, dirs_exist_ok=True)
     content = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
     digits = content["pretrain"]["digits"]
     digits["optimiser"] = {"preset": "quick", "clip_norm": 1.0}
@@ -242,6 +244,20 @@ def test_the_backbones_are_deit(backbone: str) -> None:
     assert built.patch_embed.grid_size == (14, 14)
     assert built.norm.eps == 1e-6
     assert sum(p.numel() for p in built.parameters()) == parameters
+
+
+def test_the_entries_of_params_yaml_are_the_recipes() -> None:
+    """All tasks, three methods and three seeds of the four datasets, with DeiT-B; digits stays the default."""
+    params = load_params(PROJECT / "params.yaml")
+    assert params.datasets == ("digits",)
+    for dataset in CDTRANS:
+        experiment = params.experiments[dataset]
+        assert experiment.tasks == load_dataset(dataset).tasks
+        assert (experiment.methods, experiment.seeds) == (("source_only", "cdtrans", "dacsm"), (0, 1, 2))
+        pretrain = resolved(preset_of(dataset, "pretrain"), model={"preset": "deit_base"})
+        assert params.recipe("pretrain", dataset) == Pretrain.model_validate(pretrain)
+        assert params.recipe("adapt", dataset) == AdaptRecipe.model_validate(resolved(preset_of(dataset, "adapt")))
+        assert params.recipe("shard", dataset) == Shard.model_validate(resolved("photographs_256"))
 
 
 def test_photographs_are_stored_at_the_size_that_the_models_squash_them_to() -> None:

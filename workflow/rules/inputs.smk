@@ -1,4 +1,5 @@
 # What a rule's inputs, settings and needs are, from its wildcards.
+from functools import lru_cache
 from itertools import product
 
 
@@ -14,16 +15,21 @@ def spec_of(wildcards):
 
 def code(room):
     """The files that do a room's work on a dataset."""
-    return lambda wildcards: code_of(room, spec_of(wildcards).maker)
+    of_maker = lru_cache(lambda maker: code_of(room, maker))
+    return lambda wildcards: of_maker(spec_of(wildcards).maker)
 
 
 def settings(room):
     """What a run takes from params.yaml and the catalog, an entry each: where one changes, Snakemake runs it again."""
 
+    @lru_cache
+    def of_arguments(arguments):
+        return list(settings_of(room, PARAMS, SPECS[dict(arguments)["dataset"]], dict(arguments)).items())
+
     def entry(number):
         def of_run(wildcards):
-            found = settings_of(room, PARAMS, spec_of(wildcards), dict(wildcards.items()))
-            return dict([list(found.items())[number]])
+            spec_of(wildcards)
+            return dict([of_arguments(tuple(wildcards.items()))[number]])
 
         return of_run
 
@@ -92,10 +98,15 @@ def metrics(wildcards):
     return phase_targets(spec_of(wildcards).name)["evaluated"]
 
 
-def first_predictions(wildcards):
-    """The predictions that the table draws confusions from: those of the first seed."""
-    first = f"seed{PARAMS.experiments[spec_of(wildcards).name].seeds[0]}"
-    return [path.with_name("predictions.csv") for path in metrics(wildcards) if path.parent.name == first]
+def drawn_predictions(wildcards):
+    """The predictions that confusions are drawn from, where the table is one of classes."""
+    by_class = spec_of(wildcards).layout == "classes"
+    return [path.with_name("predictions.csv") for path in metrics(wildcards)] if by_class else []
+
+
+def published_numbers(wildcards):
+    """The file of published numbers to show beside those measured, where there is one."""
+    return published_file(wildcards.dataset) or []
 
 
 def phase_targets(dataset):

@@ -3,12 +3,14 @@ rule table:
         code=code("table"),
         dataset=CATALOG / "{dataset}.yaml",
         metrics=metrics,
-        predictions=first_predictions,
+        predictions=drawn_predictions,
+        published=published_numbers,
     output:
         csv=LAYOUT.table("{dataset}", "csv"),
         markdown=LAYOUT.table("{dataset}", "md"),
+        latex=LAYOUT.table("{dataset}", "tex"),
         metrics=LAYOUT.metrics("{dataset}"),
-        figure=LAYOUT.plots("{dataset}") / "per_class.png",
+        figure=LAYOUT.plots("{dataset}") / "accuracy.png",
     log:
         log_of(LAYOUT.table("{dataset}")),
     benchmark:

@@ -1,0 +1,110 @@
+"""What was measured: the metrics.json of every seed of a method on a task, as rows of numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dacsm.catalog import DatasetSpec
+from dacsm.errors import InputError
+from dacsm.files import read_json
+from dacsm.layout import Layout
+from dacsm.params import Experiment
+from dacsm.statistics import SUMMARIES, Row
+
+KINDS = ("selected", "last", "oracle")  # ways to choose a run's checkpoint; the first is the primary one
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A method on a task, over all seeds."""
+
+    selected: Row
+    last: Row
+    oracle: Row | None  # none for source-only, which has one checkpoint
+    backbone: str
+
+
+Runs = Mapping[tuple[str, str], Measured]  # by task and method
+
+
+def collect(dataset: DatasetSpec, experiment: Experiment, layout: Layout) -> Runs:
+    """The runs of a whole experiment.
+
+    Raises:
+        InputError: where one is missing, is not what evaluate writes, or is of another protocol or backbone.
+    """
+    runs = {
+        (task, method): collect_run(dataset, method, task, experiment.seeds, layout)
+        for task in experiment.tasks
+        for method in experiment.methods
+    }
+    backbones = {run.backbone: place for place, run in runs.items()}
+    if len(backbones) > 1:
+        found = " and ".join(f"{name} ({' '.join(place)})" for name, place in backbones.items())
+        raise InputError(
+            f"the runs of {dataset.name} are of different backbones, {found}; evaluate the older ones again."
+        )
+    return runs
+
+
+def collect_run(dataset: DatasetSpec, method: str, task: str, seeds: Sequence[int], layout: Layout) -> Measured:
+    """Read the metrics of every seed of a method on a task."""
+    measured = [read_metrics(dataset, method, task, seed, layout) for seed in seeds]
+
+    def row(kind: str) -> Row:
+        chosen = [metrics[kind] for metrics in measured]
+        names = dict.fromkeys(choice["selection"] for choice in chosen)
+        accuracy = [[*(choice["per_class"][name] for name in dataset.classes), *(choice[s] for s in SUMMARIES)]
+                    for choice in chosen]  # fmt: skip
+        return Row(
+            task=task,
+            method=method,
+            selection=", ".join(names),
+            seeds=tuple(seeds),
+            epochs=tuple(choice["epoch"] for choice in chosen),
+            accuracy=np.array(accuracy, dtype=float),  # None, of a class without images, becomes NaN
+        )
+
+    oracle = row("oracle") if all("oracle" in metrics for metrics in measured) else None
+    backbones = dict.fromkeys(metrics["backbone"] for metrics in measured)
+    return Measured(row("selected"), row("last"), oracle, ", ".join(backbones))
+
+
+def metrics_path(dataset: DatasetSpec, method: str, task: str, seed: int, layout: Layout) -> Path:
+    return layout.evaluated(dataset.name, method, task, seed) / "metrics.json"
+
+
+def evaluate_command(dataset: DatasetSpec, method: str, task: str, seed: int) -> str:
+    """What makes a run's metrics and predictions."""
+    return f"dacsm evaluate {dataset.name} {method} {task} --seed {seed}"
+
+
+def read_metrics(dataset: DatasetSpec, method: str, task: str, seed: int, layout: Layout) -> dict[str, Any]:
+    """One run's metrics.json, if it is of that run, of these classes and of this protocol.
+
+    Raises:
+        InputError: where it is missing or anything else.
+    """
+    path = metrics_path(dataset, method, task, seed, layout)
+    made_by = evaluate_command(dataset, method, task, seed)
+    metrics = read_json(path, made_by)
+    expected = {"dataset": dataset.name, "method": method, "task": task, "seed": seed, "protocol": dataset.protocol}
+    for key, value in expected.items():
+        if not isinstance(metrics, dict) or metrics.get(key) != value:
+            raise InputError(f"{path} is not of {key} {value!r}; make it again with `{made_by}`.")
+    if not isinstance(metrics.get("backbone"), str):
+        raise InputError(f"{path} names no backbone; make it again with `{made_by}`.")
+    needed = {"selection", "epoch", "per_class", *SUMMARIES}
+    for kind in ("selected", "last", *(["oracle"] if "oracle" in metrics else [])):
+        choice = metrics.get(kind)
+        if not isinstance(choice, dict) or not needed <= choice.keys():
+            raise InputError(f"{path}: {kind} is not what evaluate writes; make it again with `{made_by}`.")
+        if list(choice["per_class"]) != list(dataset.classes):
+            raise InputError(
+                f"{path}: {kind}.per_class does not hold the {len(dataset.classes)} classes of {dataset.name}; "
+                f"make it again with `{made_by}`."
+            )
+    return metrics
