@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from dacsm import __version__
 from dacsm.checkpoint_commands import add_checkpoint_commands
 from dacsm.errors import InputError
+from dacsm.table_commands import add_table_commands
 
 if TYPE_CHECKING:
     from dacsm.catalog import DatasetSpec
@@ -145,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     room("evaluate", _evaluate, "measure a model on its target, with labels", "dataset", "method", "task")
     room("table", _table, "write a dataset's table of results", "dataset")
     room("schema", _schema, "print the JSON schema of params.yaml")
+    add_table_commands(rooms)
     add_checkpoint_commands(rooms)
     return parser
 
