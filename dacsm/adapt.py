@@ -97,7 +97,7 @@ def adapt(
             "held_out is 0; keep a share of the source out, or name another validator."
         )
     seed_torch(seed, "adapt", dataset.name, task)
-    run = _start(recipe, settings, seed, compute, classifier)
+    run = start_run(recipe, settings, seed, compute, classifier)
     record = AdaptationRecord(recipe.validator)
     matches = Matches()
     resume = resume or Resume()
@@ -119,7 +119,7 @@ def adapt(
     return progress.measured
 
 
-def _start(recipe: AdaptRecipe, method: Method, seed: int, compute: Compute, classifier: Classifier) -> Run:
+def start_run(recipe: AdaptRecipe, method: Method, seed: int, compute: Compute, classifier: Classifier) -> Run:
     noise = None
     if method.style.weight or method.noise.weight:
         noise = BeneficialNoise(classifier, method, torch_generator(compute.device, seed, "noise")).to(compute.device)
@@ -191,7 +191,9 @@ def _train_epoch(
         set_learning_rate(run.optimiser, recipe.optimiser, recipe.epochs, epoch, step / steps)
         if run.noise is not None:
             run.noise.progress = (epoch - 1 + step / steps) / recipe.epochs
-        losses, total = _losses(run, normalise(source, model), normalise(target, model), labels, pseudo_labels, sizes)
+        losses, total = step_losses(
+            run, normalise(source, model), normalise(target, model), labels, pseudo_labels, sizes
+        )
         run.optimiser.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_(parameters, recipe.optimiser.clip_norm)
@@ -219,7 +221,7 @@ def _noise_gain(run: Run, source: Tensor, target: Tensor, labels: Tensor) -> flo
     return (F.cross_entropy(plain, labels) - F.cross_entropy(noisy, labels)).item()
 
 
-def _losses(
+def step_losses(
     run: Run, source: Tensor, target: Tensor, labels: Tensor, pseudo_labels: Tensor, sizes: np.random.Generator
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Every loss of a step by name, and their weighted sum; a part whose weight is 0 is not computed."""

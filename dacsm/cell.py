@@ -1,4 +1,4 @@
-"""One number of a table, and all that it rests on: its seeds, how they were selected, what made them, and how to again."""
+"""One number of a table, and all that it rests on: seeds, selection, settings, data, code, and how to make it again."""
 
 import hashlib
 import json
@@ -71,7 +71,9 @@ def _over_tasks(dataset: DatasetSpec, experiment: Experiment, name: str) -> Cell
             )
     known = (*experiment.tasks, *(mean for mean, tasks in means.items() if tasks))
     found = _closest(name, known, f"{dataset.name} has no cell")
-    return Cell(f"{MEASURES[measure]} of {arrow(found)}", measure, tuple(means.get(found, (found,))))
+    tasks = tuple(means.get(found, (found,)))
+    of = f"the mean of {len(tasks)} tasks ({found})" if found in means else arrow(found)
+    return Cell(f"{MEASURES[measure]} of {of}", measure, tasks)
 
 
 def _matching(name: str, known: Sequence[str]) -> str | None:
@@ -212,13 +214,13 @@ def _costs(cards: Mapping[Path, Mapping[str, Any]]) -> Iterator[str]:
         return
     total = sum(card["seconds"] for card in cards.values())
     peaks = {where: max(card["peak_memory_mb"].get(where, 0) for card in cards.values()) for where in ("ram", "cuda")}
-    memory = f"{peaks['ram']} MiB of memory" + (f", {peaks['cuda']} MiB of it on the GPU" if peaks["cuda"] else "")
-    yield f"took {_duration(total)} in {len(cards)} runs, at most {memory.replace(' of it', '')}"
+    memory = f"{peaks['ram']} MiB of memory" + (f", {peaks['cuda']} MiB on the GPU" if peaks["cuda"] else "")
+    yield f"took {_duration(total)} in {len(cards)} runs, with at most {memory}"
     if len(cards) <= MOST_LISTED:
         for place, card in cards.items():
             peak = card["peak_memory_mb"]
-            cuda = f", {peak['cuda']} MiB on the GPU" if "cuda" in peak else ""
-            yield f"  {card['room']} {'/'.join(place.parts[-3:])}: {_duration(card['seconds'])}, {peak['ram']} MiB{cuda}"
+            memory = f"{peak['ram']} MiB" + (f", {peak['cuda']} MiB on the GPU" if "cuda" in peak else "")
+            yield f"  {card['room']} {'/'.join(place.parts[-3:])}: {_duration(card['seconds'])}, {memory}"
 
 
 def _duration(seconds: float) -> str:

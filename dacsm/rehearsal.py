@@ -1,0 +1,141 @@
+"""How long a training step and a prediction take on the present device: a few of each, on made-up images."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dacsm.adapt import start_run, step_losses
+from dacsm.catalog import DatasetSpec
+from dacsm.compute import Compute, autocast, set_threads
+from dacsm.models.classifier import Classifier, Description
+from dacsm.params import Model, Params
+from dacsm.seeding import numpy_generator
+from dacsm.training.optim import build_optimiser
+
+ENOUGH = 2.0  # seconds that a measurement takes before its batch is large enough
+STEPS = 2  # after one that warms up
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds for each image or pair, and the batch at which that was measured."""
+
+    seconds: float
+    batch: int
+
+
+def parameters_of(model: Model, dataset: DatasetSpec) -> int:
+    """How many numbers a checkpoint holds; nothing is allocated for them."""
+    with torch.device("meta"):
+        classifier = Classifier(Description(model, dataset.classes))
+    return sum(tensor.numel() for tensor in classifier.state_dict().values())
+
+
+def pretrain_speed(params: Params, dataset: DatasetSpec, compute: Compute) -> Speed:
+    """A step of pretraining, for each image."""
+    recipe = params.recipe("pretrain", dataset.name)
+    classifier = _classifier(params, dataset, compute).train()
+    optimiser = build_optimiser(recipe.optimiser, [classifier])
+    _set_threads(recipe.threads)
+
+    def step(batch: int) -> None:
+        with autocast(compute.device, recipe.precision):
+            logits = classifier(_images(recipe.model, batch, compute))
+        loss = F.cross_entropy(logits, _labels(dataset, batch, compute), label_smoothing=recipe.label_smoothing)
+        _descend(loss, optimiser, recipe.optimiser.clip_norm)
+
+    return _measure(step, recipe.batch_size, compute)
+
+
+def adapt_speed(params: Params, dataset: DatasetSpec, method: str, compute: Compute) -> Speed:
+    """A step of adaptation with a method, for each pair."""
+    recipe, model = params.recipe("adapt", dataset.name), params.recipe("pretrain", dataset.name).model
+    classifier = _classifier(params, dataset, compute).train()
+    run = start_run(recipe, params.method(method), 0, compute, classifier)
+    if run.noise is not None:
+        run.noise.progress = 0.5
+    sizes = numpy_generator(0, "sizes")
+    _set_threads(recipe.threads)
+
+    def step(batch: int) -> None:
+        source, target = (_images(model, batch, compute) for _ in range(2))
+        labels = _labels(dataset, batch, compute)
+        _losses, total = step_losses(run, source, target, labels, labels, sizes)
+        _descend(total, run.optimiser, recipe.optimiser.clip_norm)
+
+    return _measure(step, recipe.batch_size, compute)
+
+
+def predict_speed(params: Params, dataset: DatasetSpec, compute: Compute) -> Speed:
+    """Features and logits, for each image."""
+    recipe = params.recipe("adapt", dataset.name)
+    classifier = _classifier(params, dataset, compute).eval()
+    model = classifier.description.model
+    _set_threads(recipe.threads)
+
+    @torch.inference_mode()
+    def step(batch: int) -> None:
+        with autocast(compute.device, recipe.precision):
+            features = classifier.features(_images(model, batch, compute))
+        classifier.classify(features)
+
+    return _measure(step, 256, compute)
+
+
+def _set_threads(threads: int) -> None:
+    """Those of the recipe, but no more than there are cores: more would only wait for each other."""
+    set_threads(min(threads, os.cpu_count() or 1))
+
+
+def _classifier(params: Params, dataset: DatasetSpec, compute: Compute) -> Classifier:
+    """The recipe's model, with weights of chance: they change no time."""
+    model = params.recipe("pretrain", dataset.name).model
+    return Classifier(Description(model, dataset.classes)).to(compute.device)
+
+
+def _images(model: Model, batch: int, compute: Compute) -> Tensor:
+    return torch.randn(batch, model.channels, model.image_size, model.image_size, device=compute.device)
+
+
+def _labels(dataset: DatasetSpec, batch: int, compute: Compute) -> Tensor:
+    return torch.arange(batch, device=compute.device) % len(dataset.classes)
+
+
+def _descend(loss: Tensor, optimiser: torch.optim.Optimizer, clip_norm: float) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], clip_norm)
+    optimiser.step()
+
+
+def _measure(step: Callable[[int], None], most: int, compute: Compute) -> Speed:
+    """Time steps at ever larger batches, until one takes long enough or is of the recipe's size.
+
+    A GPU is measured at the recipe's batch alone, since smaller ones leave it idle.
+    """
+    cuda = compute.device.type == "cuda"
+    batch = most if cuda else 2
+    started = _now(compute)
+    step(batch)
+    first = _now(compute) - started
+    if not cuda and first >= ENOUGH:
+        return Speed(first / batch, batch)  # so slow that one step says enough
+    while True:
+        started = _now(compute)
+        for _ in range(STEPS):
+            step(batch)
+        seconds = _now(compute) - started
+        if seconds >= ENOUGH or batch >= most:
+            return Speed(seconds / STEPS / batch, batch)
+        batch = min(most, 4 * batch if seconds < ENOUGH / 8 else 2 * batch)
+
+
+def _now(compute: Compute) -> float:
+    if compute.device.type == "cuda":
+        torch.cuda.synchronize(compute.device)
+    return time.perf_counter()
