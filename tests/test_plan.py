@@ -1,0 +1,147 @@
+"""What a table would take: how many runs, downloads, disk and hours, and what is already made."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from dacsm import plan, rehearsal
+from dacsm.catalog import DatasetSpec, load_dataset
+from dacsm.compute import Compute
+from dacsm.errors import InputError
+from dacsm.layout import Layout
+from dacsm.params import Params, load_params
+from dacsm.rehearsal import Speed
+
+PROJECT = Path(__file__).parents[1]
+CPU = Compute(torch.device("cpu"))
+FILE = Path("params.yaml")
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return load_params(PROJECT / "params.yaml")
+
+
+@pytest.fixture
+def planned(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """The lines for a dataset, of which the rooms in `made` are made, at made-up speeds."""
+    monkeypatch.setattr(plan, "predict_speed", lambda *_: Speed(0.001, 256))
+    monkeypatch.setattr(plan, "pretrain_speed", lambda *_: Speed(0.01, 64))
+    monkeypatch.setattr(plan, "adapt_speed", lambda _p, _d, method, _c: Speed(0.03 if method == "dacsm" else 0.02, 64))
+
+    def lines(name: str, made: tuple[str, ...] = ()) -> list[str]:
+        dataset, layout = load_dataset(name), Layout(tmp_path)
+        unmade = {job.file for job in plan.jobs_of(params, dataset, layout) if job.room not in made}
+        monkeypatch.setattr(plan, "pending", lambda *_: unmade)
+        return list(plan.describe_plan(params, dataset, layout, CPU, FILE))
+
+    return lines
+
+
+def test_the_runs_of_visda(planned: Callable[..., list[str]]) -> None:
+    lines = planned("visda")
+    assert lines[0] == "VisDA-2017: 1 task, 3 methods, 3 seeds, deit_base_patch16_224"
+    counts = {words[0]: words[1:] for line in lines[2:8] if (words := line.split())}
+    assert counts == {"download": ["2", "0"], "shard": ["2", "0"], "pretrain": ["3", "0"], "adapt": ["6", "0"],
+                      "evaluate": ["9", "0"], "table": ["1", "0"]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "rooms"),
+    [
+        ("office_home", {"shard": 4, "pretrain": 12, "adapt": 72, "evaluate": 108, "table": 1}),
+        ("domainnet", {"shard": 6, "pretrain": 18, "adapt": 180, "evaluate": 270, "table": 1}),
+        ("office31", {"shard": 3, "pretrain": 9, "adapt": 36, "evaluate": 54, "table": 1}),
+    ],
+)
+def test_the_number_of_runs(params: Params, name: str, rooms: dict[str, int]) -> None:
+    dataset = load_dataset(name)
+    found = Counter(job.room for job in plan.jobs_of(params, dataset, Layout()))
+    assert found.pop("download") == len(dataset.archives)
+    assert found == rooms
+
+
+def test_downloads_and_disk(planned: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "\n".join(planned("visda"))
+    assert "downloads  8.72 GB of known size in 2 archives\n  train.tar: 7.7 GB\n  validation.tar: 1.02 GB" in text
+    assert "raw archives 8.72 GB, shards 4.2" in text
+    assert "checkpoints 5.15 GB" in text  # 3 + 2 × 6 files of 86 million float32
+    text = "\n".join(planned("domainnet"))
+    assert "of unknown size: " in text
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: type("Usage", (), {"free": 10**6}))
+    assert "that is more than is free" in "\n".join(planned("visda"))
+
+
+def test_the_hours_are_those_of_the_steps(planned: Callable[..., list[str]]) -> None:
+    """3 seeds on VisDA: 20 epochs of its 152,397 renders; then 40 of at most 207,785 pairs, and passes over domains."""
+    lines = {line.split(":")[0].strip(): line for line in planned("visda") if "run" in line and ":" in line}
+    source, target = 152_397, 55_388
+    pretrain = 3 * 20 * source * 0.01 / 3600
+    assert f"{pretrain:.1f} h, at 100 images/s (measured at 64 a step)" in lines["pretrain"]
+    cdtrans = 3 * (40 * (source + target) * 0.02 + (40 * target + 4 * source + target) * 0.001) / 3600
+    assert f"3 runs, {cdtrans:,.0f} h, at 50 pairs/s" in lines["adapt cdtrans"]
+    scales = 0.75**2 + 1.25**2
+    passes = 40 * target + 4 * (source + scales * target) + target
+    dacsm = 3 * (40 * (source + target) * 0.03 + passes * 0.001) / 3600
+    assert f"3 runs, {dacsm:,.0f} h, at 33.3 pairs/s" in lines["adapt dacsm"]
+
+
+def test_what_is_made_is_not_counted(planned: Callable[..., list[str]]) -> None:
+    lines = planned("visda", made=("download", "shard", "pretrain"))
+    assert "  pretrain     0      3" in lines
+    assert "downloads  none, all is here" in lines
+    assert not any(line.startswith("  pretrain:") for line in lines)
+    lines = planned("visda", made=("download", "shard", "pretrain", "adapt", "evaluate", "table"))
+    assert lines[-1] == "time       none: every model is made and evaluated"
+
+
+def test_without_snakefile_there_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = load_dataset("visda")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="snakemake cannot tell what is made: "):
+        plan.pending(dataset, Layout(), FILE)
+
+
+def test_a_dataset_without_settings_is_named(params: Params) -> None:
+    with pytest.raises(InputError, match="experiments has no entry for 'visda_test'"):
+        list(plan.describe_plan(params, load_dataset("visda_test"), Layout(), CPU, FILE))
+
+
+@pytest.mark.parametrize("method", ["cdtrans", "dacsm"])
+def test_a_step_is_measured_with_the_recipes_model(
+    method: str, tiny_params: Params, tiny_dataset: DatasetSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearsal, "ENOUGH", 0.05)
+    threads = torch.get_num_threads()
+    for speed in (
+        rehearsal.adapt_speed(tiny_params, tiny_dataset, method, CPU),
+        rehearsal.pretrain_speed(tiny_params, tiny_dataset, CPU),
+        rehearsal.predict_speed(tiny_params, tiny_dataset, CPU),
+    ):
+        assert 0 < speed.seconds < 1
+        assert 2 <= speed.batch <= 256
+    torch.set_num_threads(threads)
+
+
+def test_a_slow_device_is_measured_by_one_small_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 1000, 30))
+    monkeypatch.setattr(rehearsal, "_now", lambda _compute: next(clock))
+    batches = []
+    assert rehearsal._measure(batches.append, 64, CPU) == Speed(15.0, 2)
+    assert batches == [2]
+
+
+def test_a_fast_device_is_measured_at_the_recipes_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = []
+    speed = rehearsal._measure(batches.append, 64, CPU)
+    assert speed.batch == 64
+    assert batches == sorted(batches)
+
+
+def test_parameters_are_counted_without_memory(params: Params) -> None:
+    dataset = load_dataset("visda")
+    count = rehearsal.parameters_of(params.recipe("pretrain", "visda").model, dataset)
+    assert count == 85_798_656 + 4 * 768 + 1 + 12 * 768  # DeiT-B, the neck, the head
