@@ -101,8 +101,8 @@ def test_a_methods_key_touches_that_method_alone(project: Project) -> None:
 def test_pretraining_settings_touch_all_that_follows(project: Project) -> None:
     with project.edited(
         "params.yaml",
-        "label_smoothing: 0.1\n    held_out: 0.1\n  tiny",
-        "label_smoothing: 0.2\n    held_out: 0.1\n  tiny",
+        "label_smoothing: 0.1\n    held_out: 0.1\n  visda",
+        "label_smoothing: 0.2\n    held_out: 0.1\n  visda",
     ):
         assert project.jobs() == {}
     tiny = (project.folder / "params.yaml").read_text().split("pretrain:")[1].split("adapt:")[0].split("  tiny:")[1]
@@ -176,7 +176,7 @@ def test_modules_that_do_no_rooms_work_touch_nothing(project: Project) -> None:
     ("old", "new", "sentence"),
     [
         ("refresh_epochs: 1", "refresh_epochs: none", "refresh_epochs is 'none'"),
-        ("datasets:\n- tiny", "datasets:\n- tiny\n- visda", "datasets names 'visda'"),
+        ("datasets:\n- tiny", "datasets:\n- tiny\n- moons", "datasets names 'moons'"),
         ("- synthetic-mnist", "- mnist-mnist", "no task 'mnist-mnist'"),
         ("root: .", "root: .\nspeed: 3", "speed is not a known key"),
         ("root: .", "root: . .: .", "params.yaml"),
