@@ -134,6 +134,8 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="FOLDER",
                 help="keep the features of whole domains on disk there; by default in memory",
             )
+        if name == "shard":
+            entry.add_argument("--workers", type=int, default=1, metavar="N", help="processes that encode images")
         if name != "schema":
             entry.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="the settings")
             entry.add_argument("--log", type=Path, metavar="FILE", help="copy all that is printed to this file")
@@ -189,7 +191,7 @@ def _shard(args: argparse.Namespace) -> None:
     dataset.require_domain(args.domain)
     from dacsm.shard import shard
 
-    shard(params, dataset, args.domain, layout)
+    shard(params, dataset, args.domain, layout, args.workers)
 
 
 def _pretrain(args: argparse.Namespace) -> None:

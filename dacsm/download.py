@@ -1,5 +1,7 @@
 """Fetch or make a dataset's raw archives, each with a receipt that stands for it in the pipeline's graph."""
 
+import os
+
 from dacsm.catalog import DatasetSpec
 from dacsm.errors import InputError
 from dacsm.files import sha256, write_json
@@ -18,5 +20,6 @@ def download(dataset: DatasetSpec, archive: str, layout: Layout) -> None:
     receipt = layout.receipt(dataset.name, archive)
     receipt.unlink(missing_ok=True)  # an old receipt must not vouch for a new file
     raw = source_of(dataset).fetch(dataset, archive, layout)
-    sizes = {"file": raw.path.name, "bytes": raw.path.stat().st_size, "sha256": sha256(raw.path)}
+    file = os.path.relpath(raw.path, layout.raw(dataset.name))  # elsewhere, where another dataset's archive is used
+    sizes = {"file": file, "bytes": raw.path.stat().st_size, "sha256": raw.sha256 or sha256(raw.path)}
     write_json(receipt, {**sizes, **raw.details})

@@ -19,6 +19,18 @@ Weight = Annotated[float, Field(ge=0)]
 Precision = Literal["float32", "bfloat16"]
 
 
+class Folder(Frozen):
+    """A folder of your own images, <domain>/<class>/<image>, as a dataset."""
+
+    path: str = Field(description="from the project's folder, or absolute")
+    title: str | None = Field(None, description="for tables; the dataset's name where there is none")
+    channels: Literal[1, 3] = Field(3, description="1: grey, 3: colour")
+    headline: Literal["mean_per_class", "overall"] = Field("mean_per_class", description="of its table")
+    held_out: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="share of each domain that is evaluated on, and not adapted on; null: all are both"
+    )
+
+
 class Experiment(Frozen):
     """What a dataset's table holds: every method on every task with every seed."""
 
@@ -199,6 +211,7 @@ class Params(Frozen):
 
     root: str = Field(description="put before data/ and results/")
     datasets: tuple[Name, ...] = Field(min_length=1, description="what plain snakemake and dvc repro make")
+    folders: dict[Name, Folder] = Field({}, description="your own images, each folder a dataset of that name")
     experiments: dict[Name, Experiment] = Field(description="what each dataset's table holds")
     shard: dict[Name, Shard] = Field(description="how each dataset's images are stored")
     pretrain: dict[Name, Pretrain] = Field(description="source pretraining of each dataset")
@@ -267,7 +280,20 @@ def parse_params(content: Any, name: str | Path = "params.yaml") -> Params:
         InputError: for the first thing that cannot be used, naming its key and the file that has it.
     """
     presets = Presets(name)
-    return validate(Params, _with_all_tasks(presets.resolve(content)), presets.origin)
+    resolved = presets.resolve(content)
+    _describe_folders(resolved, name)
+    return validate(Params, _with_all_tasks(resolved), presets.origin)
+
+
+def _describe_folders(content: Any, name: str | Path) -> None:
+    """Write the catalog's file of each folder of images that is named for the first time."""
+    folders = content.get("folders") if isinstance(content, Mapping) else None
+    if not folders or not isinstance(folders, Mapping):
+        return  # none, or refused by what follows
+    from dacsm.folders import describe
+
+    for dataset, folder in folders.items():
+        describe(dataset, validate(Folder, folder, f"{name}: folders.{dataset}"))
 
 
 def _with_all_tasks(content: Any) -> Any:

@@ -28,8 +28,12 @@ PACKAGE = Path(__file__).parent
 ROOMS = ("download", "shard", "pretrain", "adapt", "evaluate", "table")
 
 # Modules that do none of a room's work: what a room takes from params.yaml and the catalog is recorded as its settings,
-# and the format of files is stated by a version inside them. A change to these alone must train nothing.
-NOT_CODE = {"catalog", "cli", "errors", "files", "layout", "params", "provenance", "validation"}
+# the format of files is stated by a version inside them, and what is transferred is held to its size and hash. A change
+# to these alone must train nothing.
+NOT_CODE = {
+    *("catalog", "cli", "errors", "files", "layout", "params", "provenance", "validation"),
+    *("transfer", "transfer_progress"),
+}
 
 # What each room takes from params.yaml. {…} are the run's arguments; {recipe} is that of the run that is evaluated.
 SETTINGS = {

@@ -20,6 +20,13 @@ class ShardEntry(Frozen):
     sha256: str
 
 
+class Unreadable(Frozen):
+    """An image that was left out: its number in the order of all images, and why; its name would tell its class."""
+
+    number: int
+    reason: str
+
+
 class Index(Frozen):
     """What index.json says of a domain's shards."""
 
@@ -33,6 +40,10 @@ class Index(Frozen):
     encoding: Literal["png", "jpeg"]
     offsets: str
     shards: tuple[ShardEntry, ...]
+    quality: int | None = None  # these three where the images are JPEGs
+    subsampling: int | None = None
+    resample: str | None = None
+    unreadable: tuple[Unreadable, ...] = ()
 
 
 def read_index(folder: Path) -> Index:

@@ -93,7 +93,9 @@ def test_images_and_index_do_not_depend_on_labels(
     tiny_params: Params, tiny_dataset: DatasetSpec, tiny_layout: Layout, raw_layout: Layout
 ) -> None:
     rewrite_raw(raw_layout, labels=np.zeros(60, dtype=np.int64), names=np.array([f"other{i}" for i in range(60)]))
-    shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+    absent = tiny_dataset.domains[DOMAIN].model_copy(update={"absent": tiny_dataset.classes[1:]})
+    dataset = tiny_dataset.model_copy(update={"domains": {**tiny_dataset.domains, DOMAIN: absent}})
+    shard(tiny_params, dataset, DOMAIN, raw_layout)
     before, after = (contents(layout.shards("tiny", DOMAIN)) for layout in (tiny_layout, raw_layout))
     assert {name for name in before if before[name] != after[name]} == {"labels.csv", "counts.csv"}
     assert after["counts.csv"].decode().splitlines()[1:3] == ["0,0,60", "1,1,0"]

@@ -14,34 +14,45 @@ from pathlib import Path
 from types import ModuleType
 from typing import Protocol
 
+import numpy as np
 from PIL import Image
 
 from dacsm.catalog import DatasetSpec
 
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+
 
 @dataclass(frozen=True)
 class Raw:
-    """A raw file, and what goes into its receipt besides its size and hash."""
+    """A raw file, what goes into its receipt besides its size and hash, and the sha256 where it is known already."""
 
     path: Path
     details: dict[str, object] = field(default_factory=dict)
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled image; `name` says where it came from."""
+    """One labelled image; `name` says where it came from.
+
+    The image is decoded, or the bytes as they lie in an archive, or the reason why there are none.
+    """
 
     name: str
     label: int
-    image: Image.Image
+    image: Image.Image | bytes | Exception
 
 
 class Samples(Protocol):
     """A domain's images by position."""
 
+    labels: np.ndarray  # (N,) int64
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, position: int) -> Sample: ...
+
+    def name(self, position: int) -> str: ...
 
 
 def source_of(dataset: DatasetSpec) -> ModuleType:

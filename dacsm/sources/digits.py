@@ -52,6 +52,9 @@ class Digits:
     def __getitem__(self, position: int) -> Sample:
         return Sample(str(self.names[position]), int(self.labels[position]), Image.fromarray(self.images[position]))
 
+    def name(self, position: int) -> str:
+        return str(self.names[position])
+
     def pixels(self) -> str:
         """The sha256 of the pixels and labels: the same for any compression of the file."""
         return hashlib.sha256(self.images.tobytes() + self.labels.astype("<i8").tobytes()).hexdigest()

@@ -1,0 +1,149 @@
+"""Your own images: a folder becomes a dataset, and stays what it was."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from dacsm import catalog, folders
+from dacsm.catalog import DatasetSpec, load_dataset
+from dacsm.download import download
+from dacsm.errors import InputError
+from dacsm.layout import Layout
+from dacsm.params import Params, parse_params
+from dacsm.reading import ShardedImages, read_labels
+from dacsm.shard import shard
+
+COUNTS = {"photos": {"cat": 4, "dog": 3}, "drawings": {"cat": 2, "dog": 5, "emu": 1}}
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of images, in a project of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(catalog, "CATALOG", tmp_path / "catalog")
+    monkeypatch.setattr(folders, "CATALOG", tmp_path / "catalog")
+    number = 0
+    for domain, classes in COUNTS.items():
+        for name, count in classes.items():
+            for _ in range(count):
+                number += 1
+                path = tmp_path / "my photos" / domain / name / f"{number}.{'JPG' if number % 2 else 'png'}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(np.full((30 + number, 40, 3), 9 * number, dtype=np.uint8)).save(path)
+    (tmp_path / "my photos/notes.txt").write_text("not an image")
+    (tmp_path / "my photos/photos/.hidden").mkdir()
+    return tmp_path / "my photos"
+
+
+def read(params: Params, **folder: object) -> Params:
+    """The params with the folder as the dataset `mine`."""
+    content = params.model_dump(mode="json")
+    content["folders"] = {"mine": {"path": "my photos"} | folder}
+    for room in (content["shard"], content["pretrain"], content["adapt"]["recipes"]):
+        room["mine"] = room["tiny"]
+    content["shard"]["mine"] = {"image_size": 32, "encoding": "jpeg", "images_per_shard": 4}
+    content["experiments"] = {"mine": {"tasks": ["photos-drawings"], "methods": ["cdtrans"], "seeds": [0]}}
+    content["datasets"] = ["mine"]
+    return parse_params(content)
+
+
+def made(params: Params, layout: Layout) -> DatasetSpec:
+    dataset = load_dataset("mine")
+    for archive in dataset.archives:
+        download(dataset, archive, layout)
+    for domain in dataset.domains:
+        shard(params, dataset, domain, layout)
+    return dataset
+
+
+def test_a_folder_becomes_a_dataset(mine: Path, tiny_params: Params, tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "root")
+    dataset = made(read(tiny_params), layout)
+    assert dataset.classes == ("cat", "dog", "emu")
+    assert dataset.tasks == ("drawings-photos", "photos-drawings")
+    assert dataset.domains["photos"].absent == ("emu",)
+    for domain, classes in COUNTS.items():
+        folder = layout.shards("mine", domain)
+        assert np.bincount(read_labels(folder), minlength=3).tolist() == [classes.get(c, 0) for c in dataset.classes]
+        assert ShardedImages(folder)[0].size == (32, 32)
+    again = {path: path.read_bytes() for path in layout.root.rglob("*") if path.is_file()}
+    made(read(tiny_params), layout)
+    assert {path: path.read_bytes() for path in layout.root.rglob("*") if path.is_file()} == again
+
+
+def test_a_share_can_be_held_out(mine: Path, tiny_params: Params, tmp_path: Path) -> None:
+    dataset = made(read(tiny_params, held_out=0.25), Layout(tmp_path))
+    assert dataset.evaluation_domain("drawings") == "drawings_held_out"
+    assert [len(read_labels(Layout(tmp_path).shards("mine", name))) for name in ("drawings", "drawings_held_out")] == [
+        6,
+        2,
+    ]
+    assert "25%" in dataset.protocol
+
+
+def test_a_folder_that_changed_is_noticed(mine: Path, tiny_params: Params, tmp_path: Path) -> None:
+    params = read(tiny_params)
+    dataset = made(params, Layout(tmp_path))
+    shutil.copy(mine / "photos/cat/1.JPG", mine / "photos/cat/new.jpg")
+    with pytest.raises(
+        InputError, match=r"photos has other images than when .*mine\.yaml was written .*; remove that file"
+    ):
+        read(tiny_params)
+    with pytest.raises(InputError, match="has other images than when"):
+        download(dataset, "photos", Layout(tmp_path))
+    (tmp_path / "catalog/mine.yaml").unlink()
+    assert made(read(tiny_params), Layout(tmp_path)).domains["photos"].images == 8
+
+
+def test_an_image_that_changed_is_noticed(mine: Path, tiny_params: Params, tmp_path: Path) -> None:
+    params = read(tiny_params)
+    dataset = made(params, Layout(tmp_path))
+    path = mine / "photos/cat/1.JPG"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(InputError, match=r"1\.JPG has changed since its domain was listed"):
+        shard(params, dataset, "photos", Layout(tmp_path))
+    path.unlink()
+    with pytest.raises(InputError, match=r"1\.JPG cannot be read: No such file"):
+        shard(params, dataset, "photos", Layout(tmp_path))
+
+
+def test_a_clone_without_the_images_still_knows_them(mine: Path, tiny_params: Params) -> None:
+    before = (read(tiny_params), load_dataset("mine"))
+    mine.rename(mine.with_name("elsewhere"))
+    assert (read(tiny_params), load_dataset("mine")) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "folder", "sentence"),
+    [
+        (lambda root: shutil.rmtree(root / "photos"), {}, "has 1 domains and 3 classes, expected at least two of both"),
+        (lambda root: (root / "photos").rename(root / "ph-otos"), {}, "ph-otos"),
+        (lambda root: (root / "photos/cat/1.JPG").rename(root / "photos/1.JPG"), {}, "1.JPG is not where images are"),
+        (lambda root: None, {"path": "nowhere"}, "nowhere cannot be read: No such file or directory"),
+        (lambda root: None, {"chanels": 1}, "chanels is not a known key"),
+    ],
+)
+def test_a_folder_that_cannot_be_used(
+    mine: Path, tiny_params: Params, change: object, folder: dict[str, object], sentence: str
+) -> None:
+    change(mine)
+    with pytest.raises(InputError) as error:
+        read(tiny_params, **folder)
+    assert sentence in str(error.value)
+    assert not (mine.parent / "catalog/mine.yaml").exists()
+
+
+def test_a_name_of_the_catalog_is_taken(mine: Path, tiny_params: Params) -> None:
+    read(tiny_params)
+    path = mine.parent / "catalog/mine.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"maker": "digits"}))
+    with pytest.raises(InputError, match="describes as another dataset; choose another name"):
+        read(tiny_params)
+    path.unlink()
+    read(tiny_params)
+    with pytest.raises(InputError, match=r"path is 'other', but .*mine\.yaml describes 'my photos'; remove that file"):
+        read(tiny_params, path="other")
