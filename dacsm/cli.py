@@ -240,7 +240,8 @@ def _evaluate(args: argparse.Namespace) -> None:
     from dacsm.evaluate import evaluate
 
     output = layout.evaluated(dataset.name, args.method, args.task, args.seed)
-    data = [layout.shards(dataset.name, target) / "index.json", model / "model.safetensors"]
+    measured_on = dataset.evaluation_domain(target)
+    data = [layout.shards(dataset.name, measured_on) / "index.json", model / "model.safetensors"]
     with _card(args, read, "evaluate", output, data, [output / "metrics.json"]) as (compute, _measured):
         evaluate(params, dataset, args.method, args.task, args.seed, layout, compute)
 

@@ -51,8 +51,9 @@ def evaluate(
         InputError: where a file is missing, or checkpoint, epochs.npz and shards do not belong together.
     """
     source, target = dataset.split_task(task)
-    shards = layout.shards(dataset.name, target)
-    labels = _read_labels(shards, dataset, target)
+    measured_on = dataset.evaluation_domain(target)
+    shards = layout.shards(dataset.name, measured_on)
+    labels = _read_labels(shards, dataset, measured_on)
     if method == SOURCE_ONLY:
         recipe = params.recipe("pretrain", dataset.name)
         run = layout.pretrained(dataset.name, source, seed)
@@ -69,6 +70,8 @@ def evaluate(
         # Pretraining sees no target image, so there are no epochs to choose among: no validators and no oracle.
         last = {"selection": LAST, "epoch": recipe.epochs, **measure(labels, predicted, dataset.classes)}
         results = {"selected": last, "last": last}
+    elif measured_on != target:
+        results = _measure_elsewhere(run, made_by, labels, predicted, dataset, target, shards, recipe, layout, compute)
     else:
         epochs = read_epochs(run / "epochs.npz", made_by, images=len(labels), classes=len(dataset.classes))
         predicted = _require_same(predicted, epochs.predicted[epochs.selected - 1], run, made_by)
@@ -172,6 +175,26 @@ def _measure_epochs(labels: np.ndarray, epochs: Epochs, dataset: DatasetSpec) ->
         "validators": validators,
         "pseudo_label_accuracy": [_percent(share) for share in (epochs.pseudo_labels == labels).mean(axis=1)],
     }
+
+
+def _measure_elsewhere(
+    run: Path, made_by: str, labels: np.ndarray, predicted: np.ndarray, dataset: DatasetSpec, target: str, shards: Path,
+    recipe: Training, layout: Layout, compute: "Compute",
+) -> dict[str, Any]:  # fmt: skip
+    """The selected and the last epoch on images (N,) that were not adapted on.
+
+    epochs.npz is about the images that were, so that there is no oracle, and nothing on the epochs between.
+    """
+    from dacsm.shard_index import read_index
+
+    adapted_on = read_index(layout.shards(dataset.name, target)).images
+    epochs = read_epochs(run / "epochs.npz", made_by, images=adapted_on, classes=len(dataset.classes))
+    shape = (len(labels), len(dataset.classes))
+    last, _ = _predict(run / "last.safetensors", made_by, shards, shape, recipe, compute)
+    name = LAST if epochs.validator == "last" else epochs.validator
+    selected = {"selection": name, "epoch": epochs.selected, **measure(labels, predicted, dataset.classes)}
+    last_epoch = {"selection": LAST, "epoch": len(epochs.predicted), **measure(labels, last, dataset.classes)}
+    return {"selected": selected, "last": last_epoch}
 
 
 def _require_same(predicted: np.ndarray, recorded: np.ndarray, run: Path, made_by: str) -> np.ndarray:

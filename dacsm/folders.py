@@ -41,8 +41,8 @@ def describe(name: str, folder: Folder) -> None:
     classes = sorted({path.partition("/")[0] for files in domains.values() for path, _ in files})
     if len(domains) < 2 or len(classes) < 2:
         raise InputError(
-            f"folders.{name}: {root} has {len(domains)} domains and {len(classes)} classes, expected at least two of both "
-            f"in {root}/<domain>/<class>/<image>; correct the path, or sort the images so."
+            f"folders.{name}: {root} has {len(domains)} domains and {len(classes)} classes, expected at least two of "
+            f"both in {root}/<domain>/<class>/<image>; correct the path, or sort the images so."
         )
     content = {
         "name": name,

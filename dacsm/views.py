@@ -52,9 +52,12 @@ def centre_view(image: Image.Image, model: Model) -> Tensor:
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """A PIL image as uint8 (C, H, W)."""
-    array = np.array(image)  # a writable copy: (H, W) or (H, W, C)
-    return torch.from_numpy(array).unsqueeze(0) if array.ndim == 2 else torch.from_numpy(array).permute(2, 0, 1)
+    """A PIL image of mode L or RGB as uint8 (C, H, W), contiguous."""
+    if image.mode != "RGB":
+        return torch.from_numpy(np.array(image)).unsqueeze(0)  # a writable copy
+    # Line by line, reds before greens before blues: whole lines are then moved, where (H, W, C) would move single bytes.
+    lines = np.frombuffer(image.tobytes("raw", "RGB;L"), dtype=np.uint8).reshape(image.height, 3, image.width)
+    return torch.from_numpy(np.ascontiguousarray(lines.transpose(1, 0, 2)))
 
 
 def normalise(pixels: Tensor, model: Model) -> Tensor:

@@ -4,7 +4,7 @@ rule evaluate:
         model=evaluated_model,
         epochs=evaluated_epochs,
         target=LAYOUT.shards("{dataset}", "{target}") / "index.json",
-        labels=LAYOUT.shards("{dataset}", "{target}") / "labels.csv",
+        measured=measured_images,
     output:
         predictions=EVALUATED / "predictions.csv",
         metrics=EVALUATED / "metrics.json",

@@ -46,6 +46,11 @@ def threads_of(room):
     return of_run
 
 
+def encoding_threads(wildcards):
+    """The digits are soon done; photographs take all that there is. The bytes are the same for any number."""
+    return 1 if spec_of(wildcards).maker == "digits" else 8
+
+
 def log_of(output, suffix="log"):
     """logs/ mirrors data/ and results/."""
     place = Path(output).relative_to(LAYOUT.root)
@@ -92,6 +97,15 @@ def evaluated_model(wildcards):
 def evaluated_epochs(wildcards):
     """What an adaptation wrote about its epochs; pretraining has seen no target, so that it has none."""
     return [] if wildcards.method == SOURCE_ONLY else evaluated_model(wildcards).with_name("epochs.npz")
+
+
+def measured_images(wildcards):
+    """The images that a method is evaluated on, with labels; and the last checkpoint, where they are other images."""
+    domain = spec_of(wildcards).evaluation_domain(wildcards.target)
+    shards = LAYOUT.shards(wildcards.dataset, domain)
+    adapted = wildcards.method != SOURCE_ONLY and domain != wildcards.target
+    last = [evaluated_model(wildcards).with_name("last.safetensors")] if adapted else []
+    return [shards / "index.json", shards / "labels.csv", *last]
 
 
 def metrics(wildcards):

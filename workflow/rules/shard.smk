@@ -13,7 +13,7 @@ rule shard:
         log_of(SHARDS, "tsv")
     conda:
         "../envs/dacsm.yaml"
-    threads: 1
+    threads: encoding_threads
     resources:
         mem_mb=4000,
         runtime=720,
@@ -23,4 +23,5 @@ rule shard:
     message:
         "{wildcards.dataset}: shard {wildcards.domain}"
     shell:
-        "python -m dacsm shard {wildcards.dataset} {wildcards.domain} --params {params.file} --log {log}"
+        "python -m dacsm shard {wildcards.dataset} {wildcards.domain} --workers {threads} --params {params.file} "
+        "--log {log}"
