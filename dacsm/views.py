@@ -33,10 +33,9 @@ class TrainViews:
         if self.augment.warps:
             image = _warp(image, self.augment, 2 * np.array(warp, dtype=np.float64) - 1)
         room = self.model.resize - self.model.image_size + 1
-        image = _crop(image, int(top * room), int(left * room), self.model.image_size)
-        if self.augment.flip and flip < 0.5:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return to_tensor(image)
+        return _cropped(
+            image, int(top * room), int(left * room), self.model.image_size, self.augment.flip and flip < 0.5
+        )
 
 
 def train_views(model: Model, augment: Augment, positions: int, *names: int | str) -> TrainViews:
@@ -48,16 +47,12 @@ def train_views(model: Model, augment: Augment, positions: int, *names: int | st
 def centre_view(image: Image.Image, model: Model) -> Tensor:
     """The view for features and evaluation, uint8 (C, size, size): squash, centre crop."""
     margin = (model.resize - model.image_size) // 2
-    return to_tensor(_crop(_squash(image, model), margin, margin, model.image_size))
+    return _cropped(_squash(image, model), margin, margin, model.image_size)
 
 
 def to_tensor(image: Image.Image) -> Tensor:
     """A PIL image of mode L or RGB as uint8 (C, H, W), contiguous."""
-    if image.mode != "RGB":
-        return torch.from_numpy(np.array(image)).unsqueeze(0)  # a writable copy
-    # Line by line, reds before greens before blues: whole lines are then moved, where (H, W, C) would move single bytes.
-    lines = np.frombuffer(image.tobytes("raw", "RGB;L"), dtype=np.uint8).reshape(image.height, 3, image.width)
-    return torch.from_numpy(np.ascontiguousarray(lines.transpose(1, 0, 2)))
+    return torch.from_numpy(np.array(_planes(image), order="C"))
 
 
 def normalise(pixels: Tensor, model: Model) -> Tensor:
@@ -79,8 +74,22 @@ def _squash(image: Image.Image, model: Model) -> Image.Image:
     return image if image.size == side else image.resize(side, Image.Resampling.BILINEAR)
 
 
-def _crop(image: Image.Image, top: int, left: int, size: int) -> Image.Image:
-    return image if image.size == (size, size) else image.crop((left, top, left + size, top + size))
+def _planes(image: Image.Image) -> np.ndarray:
+    """The pixels (C, H, W) of an image of mode L or RGB, not to be written to.
+
+    Pillow hands colours out line by line, the reds of a line before its greens and blues: a crop then moves whole lines,
+    where pixel by pixel it would move single bytes, which takes several times as long.
+    """
+    if image.mode != "RGB":
+        return np.asarray(image)[None]
+    lines = np.frombuffer(image.tobytes("raw", "RGB;L"), dtype=np.uint8)
+    return lines.reshape(image.height, 3, image.width).transpose(1, 0, 2)
+
+
+def _cropped(image: Image.Image, top: int, left: int, size: int, flip: bool = False) -> Tensor:
+    """A square of the image as uint8 (C, size, size), mirrored or not."""
+    square = _planes(image)[:, top : top + size, left : left + size]
+    return torch.from_numpy(np.array(square[..., ::-1] if flip else square, order="C"))
 
 
 def _warp(image: Image.Image, augment: Augment, draws: np.ndarray) -> Image.Image:

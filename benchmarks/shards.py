@@ -1,0 +1,234 @@
+"""Images into shards and out of them: images a second against the bare decoder and against files, and memory.
+
+python -m benchmarks.shards             # minutes
+python -m benchmarks.shards --small     # a quick look
+
+Pictures are parts of the photographs that come with scikit-learn, 500 × 375 pixels in JPEG. All that is compared runs
+in turn, round by round, in one process with one thread, and each number is a median over rounds.
+"""
+
+import argparse
+import io
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.report import Measurement, in_fresh_process, peak_bytes, report
+from dacsm import reading
+from dacsm.catalog import DatasetSpec
+from dacsm.download import download
+from dacsm.layout import Layout
+from dacsm.params import Augment, Model, load_params
+from dacsm.reading import ShardedImages, stream
+from dacsm.shard import shard
+from dacsm.views import train_views
+
+SIZE, VIEW = 256, 224
+ORIGINAL = (500, 375)
+CLASSES = tuple("abcdefghijkl")
+DECODER, FOLDER = 0.85, 2.0  # of the bare decoder's speed at least, and of ImageFolder's
+MEMORY = 1.25  # times the memory at 1,000 images
+SMALL_PICTURE = (40, 30)  # for memory, which the number of images could change, and not their size
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="fewer images and rounds")
+    small = parser.parse_args().small
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        lines = [*_speed(Path(folder), 120 if small else 600, 3 if small else 7)]
+    counts = (500, 2000) if small else (1000, 50_000)
+    for what, work in (("into shards", _memory_of_writing), ("out of shards", _memory_of_reading)):
+        peaks = []
+        for count in counts:
+            with tempfile.TemporaryDirectory() as folder:
+                peaks.append(in_fresh_process(work, folder, count))
+            lines.append(Measurement(f"memory, {count:,} images {what}", peaks[-1] / 2**20, "MiB"))
+        lines.append(Measurement(f"memory {what}, {counts[1]:,} over {counts[0]:,}", peaks[1] / peaks[0], "×", MEMORY))
+    return report("Shards", lines)
+
+
+def _speed(folder: Path, count: int, rounds: int) -> Iterator[Measurement]:
+    """Write `count` pictures as shards, and read them in each way."""
+    pictures = list(_pictures(count, ORIGINAL))
+    dataset, layout = _dataset(folder, pictures, count), Layout(folder)
+    for workers in (1, 2):
+        start = time.perf_counter()
+        shard(_params(SIZE), dataset, "photos", layout, workers)
+        seconds = time.perf_counter() - start
+        yield Measurement(f"into shards, {workers} process{'es' * (workers > 1)}", count / seconds, "images/s")
+    shards = layout.shards(dataset.name, "photos")
+    with patch.object(reading, "KEPT_BYTES", 0):  # as for a domain that does not fit into memory
+        contenders = _contenders(shards, _files(folder, pictures), count)
+        times = {name: [] for name in contenders}
+        for _ in range(rounds):
+            for name, read in contenders.items():
+                start = time.process_time()  # of the processor, so that other programs count less
+                read()
+                times[name].append(time.process_time() - start)
+    for name, seconds in times.items():
+        yield Measurement(name, count / median(seconds), "images/s")
+    for name in ("by number", "by stream"):
+        for other, share in (("bare decoder", DECODER), ("ImageFolder on the originals", FOLDER)):
+            ratio = median(own / theirs for own, theirs in zip(times[name], times[other], strict=True))
+            bound = round(1 / share, 3)
+            yield Measurement(f"time of {name} over {other} (speed at least {share} ×)", ratio, "×", bound)
+
+
+def _contenders(shards: Path, files: Path, count: int) -> dict[str, Callable[[], None]]:
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import v2
+
+    images = ShardedImages(shards)
+    encoded = [_encoded(images, number) for number in range(count)]
+    views = train_views(_model(), _augment(), count, 0)
+    steps = [v2.Resize((SIZE, SIZE)), v2.RandomCrop(VIEW), v2.RandomHorizontalFlip(), v2.PILToTensor()]
+    originals = ImageFolder(files, v2.Compose(steps))
+
+    def decode() -> None:
+        for content in encoded:
+            Image.open(io.BytesIO(content)).load()
+
+    def by_number() -> None:
+        for number in np.random.default_rng(0).permutation(count):
+            views(images[int(number)], int(number))
+
+    def by_stream() -> None:
+        for _ in stream(shards, seed=0, epoch=1, batch_size=32, view=views):
+            pass
+
+    def from_files() -> None:
+        for number in np.random.default_rng(0).permutation(count):
+            originals[number]
+
+    return {
+        "bare decoder": decode,
+        "by number": by_number,
+        "by stream": by_stream,
+        "ImageFolder on the originals": from_files,
+    }
+
+
+def _encoded(images: ShardedImages, number: int) -> bytes:
+    """The bytes of an image as they lie in its shard."""
+    shard, offset, size = (int(value) for value in images._offsets[number])
+    with (images.folder / images.index.shards[shard].name).open("rb") as file:
+        file.seek(offset)
+        return file.read(size)
+
+
+def _memory_of_writing(folder: str, count: int) -> int:
+    """The most memory that sharding took, less nothing; in a process of its own."""
+    dataset = _dataset(Path(folder), list(_pictures(20, SMALL_PICTURE)), count)
+    shard(_params(32), dataset, "photos", Layout(Path(folder)))
+    return peak_bytes()
+
+
+def _memory_of_reading(folder: str, count: int) -> int:
+    """The most memory that reading an epoch by stream and by number took, once each; in a process of its own."""
+    layout = Layout(Path(folder))
+    dataset = _dataset(Path(folder), list(_pictures(20, SMALL_PICTURE)), count)
+    in_fresh_process(shard, _params(32), dataset, "photos", layout)
+    shards = layout.shards(dataset.name, "photos")
+    with patch.object(reading, "KEPT_BYTES", 0):
+        images = ShardedImages(shards)
+        for number in range(count):
+            images[number]
+        for _ in stream(shards, seed=0, epoch=1, batch_size=32, view=_as_tensor):
+            pass
+    return peak_bytes()
+
+
+def _as_tensor(image: Image.Image, _position: int) -> torch.Tensor:
+    return torch.from_numpy(np.array(image))
+
+
+def _pictures(count: int, size: tuple[int, int]) -> Iterator[bytes]:
+    """Parts of photographs, resized, as JPEGs of quality 90."""
+    from sklearn.datasets import load_sample_images
+
+    photographs = [Image.fromarray(image) for image in load_sample_images().images]
+    random = np.random.default_rng(0)
+    for number in range(count):
+        photograph = photographs[number % len(photographs)]
+        width = int(random.integers(300, 560))  # of 640
+        height = width * size[1] // size[0]
+        left, top = (
+            int(random.integers(0, room + 1)) for room in (photograph.width - width, photograph.height - height)
+        )
+        file = io.BytesIO()
+        photograph.resize(size, Image.Resampling.BICUBIC, (left, top, left + width, top + height)).save(
+            file, "jpeg", quality=90
+        )
+        yield file.getvalue()
+
+
+def _dataset(folder: Path, pictures: list[bytes], count: int) -> DatasetSpec:
+    """A dataset with the domain `photos` of `count` images in a tar, downloaded."""
+    source = folder / "photos.tar"
+    with tarfile.open(source, "w") as tar:
+        for number in range(count):
+            content = pictures[number % len(pictures)]
+            member = tarfile.TarInfo(f"photos/{CLASSES[number % len(CLASSES)]}/{number:06d}.jpg")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    domain = {"images": count, "archives": ["photos"], "options": {"folder": "photos"}}
+    dataset = DatasetSpec.model_validate(
+        {
+            "name": "digits",  # whose settings are changed below
+            "title": "benchmark",
+            "maker": "archives",
+            "channels": 3,
+            "archives": {"photos": {"file": "photos.tar", "urls": [source.as_uri()]}},
+            "domains": {"photos": domain | {"title": "photos"}, "same": domain | {"title": "the same"}},
+            "classes": CLASSES,
+            "development_task": None,
+            "protocol": "none",
+            "headline": "overall",
+            "licence": "none",
+            "citation": "none",
+        }
+    )
+    download(dataset, "photos", Layout(folder))
+    return dataset
+
+
+def _params(size: int):
+    params = load_params(Path("params.yaml"))
+    settings = params.shard["digits"].model_copy(
+        update={"image_size": size, "encoding": "jpeg", "images_per_shard": 1000}
+    )
+    return params.model_copy(update={"shard": {"digits": settings}})
+
+
+def _files(folder: Path, pictures: list[bytes]) -> Path:
+    """The pictures as files, <class>/<number>.jpg."""
+    for number, content in enumerate(pictures):
+        path = folder / "files" / CLASSES[number % len(CLASSES)] / f"{number:06d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return folder / "files"
+
+
+def _model() -> Model:
+    settings = {"name": "vit_tiny_patch16_224", "weights": "none", "image_size": VIEW, "resize": SIZE, "channels": 3}
+    sizes = dict.fromkeys(("patch_size", "dim", "depth", "heads"))
+    return Model.model_validate({**settings, **sizes, "mean": [0.5] * 3, "std": [0.5] * 3, "drop_path": 0})
+
+
+def _augment() -> Augment:
+    return Augment(flip=True, rotate=0, zoom=0, shear=0, shift=0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
