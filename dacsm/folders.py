@@ -7,22 +7,46 @@ were.
 
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import Field
 
 from dacsm.catalog import CATALOG, DatasetSpec
 from dacsm.errors import InputError
 from dacsm.files import write_text
-from dacsm.params import Folder
-from dacsm.sources.image_folder import image_files, listing
-from dacsm.validation import read_yaml, validate
+from dacsm.validation import Frozen, read_yaml, validate
 
 HEADER = """\
 # Written by dacsm from {path}, which params.yaml names under folders.{name}. Complete and commit it;
 # remove it to have the folder described again.
 """
+
+
+class Folder(Frozen):
+    """A folder of your own images, <domain>/<class>/<image>, as a dataset."""
+
+    path: str = Field(description="from the project's folder, or absolute")
+    title: str | None = Field(None, description="for tables; the dataset's name where there is none")
+    channels: Literal[1, 3] = Field(3, description="1: grey, 3: colour")
+    headline: Literal["mean_per_class", "overall"] = Field("mean_per_class", description="of its table")
+    held_out: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="share of each domain that is evaluated on, and not adapted on; null: all are both"
+    )
+
+
+def describe_folders(content: Any, name: str | Path) -> None:
+    """Write the catalog's file of each folder that `content`, of the params file `name`, names for the first time.
+
+    Raises:
+        InputError: as `describe` does.
+    """
+    folders = content.get("folders") if isinstance(content, Mapping) else None
+    if isinstance(folders, Mapping):  # anything else is refused by whoever checks all of the file
+        for dataset, folder in folders.items():
+            describe(dataset, validate(Folder, folder, f"{name}: folders.{dataset}"))
 
 
 def describe(name: str, folder: Folder) -> None:
@@ -32,6 +56,8 @@ def describe(name: str, folder: Folder) -> None:
         InputError: where the folder holds no domains of classes of images, has other images than the file describes, or
             the name belongs to another dataset.
     """
+    from dacsm.sources.image_folder import image_files  # imports NumPy, which reading params does not need
+
     file = CATALOG / f"{name}.yaml"
     if file.exists():
         _require_same(name, folder, file)
@@ -73,6 +99,8 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _domain(folder: Path, files: list[tuple[str, int]], classes: list[str], settings: Folder) -> dict[str, Any]:
+    from dacsm.sources.image_folder import listing
+
     counts = Counter(path.partition("/")[0] for path, _ in files)
     content: dict[str, Any] = {
         "title": folder.name,
@@ -93,6 +121,8 @@ def _protocol(folder: Folder) -> str:
 
 def _require_same(name: str, folder: Folder, file: Path) -> None:
     """Raise InputError where the file describes another folder, or the folder as it was before."""
+    from dacsm.sources.image_folder import image_files, listing
+
     content = read_yaml(file)
     if content.get("maker") != "image_folder":
         raise InputError(f"folders has {name!r}, which {file} describes as another dataset; choose another name.")

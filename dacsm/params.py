@@ -8,6 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from dacsm.catalog import Name, load_dataset
 from dacsm.errors import InputError
+from dacsm.folders import Folder, describe_folders
 from dacsm.presets import Presets
 from dacsm.validation import Frozen, read_yaml, validate
 
@@ -17,18 +18,6 @@ ALL = "all"  # of the tasks of a dataset
 Share = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
 Precision = Literal["float32", "bfloat16"]
-
-
-class Folder(Frozen):
-    """A folder of your own images, <domain>/<class>/<image>, as a dataset."""
-
-    path: str = Field(description="from the project's folder, or absolute")
-    title: str | None = Field(None, description="for tables; the dataset's name where there is none")
-    channels: Literal[1, 3] = Field(3, description="1: grey, 3: colour")
-    headline: Literal["mean_per_class", "overall"] = Field("mean_per_class", description="of its table")
-    held_out: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="share of each domain that is evaluated on, and not adapted on; null: all are both"
-    )
 
 
 class Experiment(Frozen):
@@ -281,19 +270,8 @@ def parse_params(content: Any, name: str | Path = "params.yaml") -> Params:
     """
     presets = Presets(name)
     resolved = presets.resolve(content)
-    _describe_folders(resolved, name)
+    describe_folders(resolved, name)
     return validate(Params, _with_all_tasks(resolved), presets.origin)
-
-
-def _describe_folders(content: Any, name: str | Path) -> None:
-    """Write the catalog's file of each folder of images that is named for the first time."""
-    folders = content.get("folders") if isinstance(content, Mapping) else None
-    if not folders or not isinstance(folders, Mapping):
-        return  # none, or refused by what follows
-    from dacsm.folders import describe
-
-    for dataset, folder in folders.items():
-        describe(dataset, validate(Folder, folder, f"{name}: folders.{dataset}"))
 
 
 def _with_all_tasks(content: Any) -> Any:

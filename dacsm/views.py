@@ -77,8 +77,8 @@ def _squash(image: Image.Image, model: Model) -> Image.Image:
 def _planes(image: Image.Image) -> np.ndarray:
     """The pixels (C, H, W) of an image of mode L or RGB, not to be written to.
 
-    Pillow hands colours out line by line, the reds of a line before its greens and blues: a crop then moves whole lines,
-    where pixel by pixel it would move single bytes, which takes several times as long.
+    Pillow hands colours out line by line, the reds of a line before its greens and blues: a crop then moves whole
+    lines, where pixel by pixel it would move single bytes, which takes several times as long.
     """
     if image.mode != "RGB":
         return np.asarray(image)[None]
