@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format schema lock
+.PHONY: help env demo test test-all lint format schema lock
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
@@ -31,6 +31,10 @@ demo: env
 	@cat results/digits_table.md
 
 test: env lint
+	@pytest -n $(CORES) --dist loadfile -m "not long"
+
+# What CI runs: also the published datasets' look-alikes, from download to table.
+test-all: env lint
 	@pytest -n $(CORES) --dist loadfile
 
 lint: env
