@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from dacsm import __version__
+from dacsm.carded import carded, resumable
 from dacsm.checkpoint_commands import add_checkpoint_commands
 from dacsm.errors import InputError
+from dacsm.ledger_commands import add_ledger_commands
 from dacsm.table_commands import add_table_commands
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from dacsm.compute import Compute
     from dacsm.layout import Layout
     from dacsm.params import Params
-    from dacsm.training.resume import Resume
 
     Read = tuple[Params, DatasetSpec, Layout]
 
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _logged(getattr(args, "log", None)):
             try:
-                args.command(args)
+                return args.command(args) or 0
             except KeyboardInterrupt:
                 return _fail("interrupted.", INTERRUPTED)
             except Exception as error:
@@ -150,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     room("schema", _schema, "print the JSON schema of params.yaml")
     add_table_commands(rooms)
     add_checkpoint_commands(rooms)
+    add_ledger_commands(rooms)
     return parser
 
 
@@ -180,18 +182,20 @@ def _read(args: argparse.Namespace) -> "Read":
 
 
 def _download(args: argparse.Namespace) -> None:
-    _params, dataset, layout = _read(args)
+    _params, dataset, layout = read = _read(args)
     from dacsm.download import download
 
-    download(dataset, args.archive, layout)
+    with carded(args, read, "download"):
+        download(dataset, args.archive, layout)
 
 
 def _shard(args: argparse.Namespace) -> None:
-    params, dataset, layout = _read(args)
+    params, dataset, layout = read = _read(args)
     dataset.require_domain(args.domain)
     from dacsm.shard import shard
 
-    shard(params, dataset, args.domain, layout, args.workers)
+    with carded(args, read, "shard"):
+        shard(params, dataset, args.domain, layout, args.workers)
 
 
 def _pretrain(args: argparse.Namespace) -> None:
@@ -200,17 +204,14 @@ def _pretrain(args: argparse.Namespace) -> None:
     params.recipe("pretrain", dataset.name)
     from dacsm.pretrain import pretrain
 
-    output = layout.pretrained(dataset.name, args.source, args.seed)
-    weights = params.recipe("pretrain", dataset.name).model.weights  # a file, or a name of one that is not
-    data = [layout.shards(dataset.name, args.source) / "index.json"]
-    hidden = [layout.shards(dataset.name, args.source) / "labels.csv", Path(weights)]
-    with _resumable(args, read, "pretrain", output, data, hidden) as (compute, measured, resume):
+    compute = _compute(args)
+    with resumable(args, read, "pretrain", compute) as (measured, resume):
         measured.update(pretrain(params, dataset, args.source, args.seed, layout, compute, resume))
 
 
 def _adapt(args: argparse.Namespace) -> None:
     params, dataset, layout = read = _read(args)
-    source, target = dataset.split_task(args.task)
+    dataset.split_task(args.task)
     from dacsm.params import SOURCE_ONLY
 
     if args.method == SOURCE_ONLY:
@@ -219,38 +220,31 @@ def _adapt(args: argparse.Namespace) -> None:
     params.recipe("adapt", dataset.name)
     from dacsm.adapt import adapt
 
-    output = layout.adapted(dataset.name, args.method, args.task, args.seed)
-    data = [layout.shards(dataset.name, domain) / "index.json" for domain in (source, target)]
-    data.append(layout.pretrained(dataset.name, source, args.seed) / "model.safetensors")
-    labels = [layout.shards(dataset.name, source) / "labels.csv"]
-    with _resumable(args, read, "adapt", output, data, labels) as (compute, measured, resume):
+    compute = _compute(args)
+    with resumable(args, read, "adapt", compute) as (measured, resume):
         measured.update(adapt(params, dataset, args.method, args.task, args.seed, layout, compute, resume))
 
 
 def _evaluate(args: argparse.Namespace) -> None:
     params, dataset, layout = read = _read(args)
-    source, target = dataset.split_task(args.task)
+    dataset.split_task(args.task)
     from dacsm.params import SOURCE_ONLY
 
-    if args.method == SOURCE_ONLY:
-        model = layout.pretrained(dataset.name, source, args.seed)
-    else:
+    if args.method != SOURCE_ONLY:
         params.method(args.method)
-        model = layout.adapted(dataset.name, args.method, args.task, args.seed)
     from dacsm.evaluate import evaluate
 
-    output = layout.evaluated(dataset.name, args.method, args.task, args.seed)
-    measured_on = dataset.evaluation_domain(target)
-    data = [layout.shards(dataset.name, measured_on) / "index.json", model / "model.safetensors"]
-    with _card(args, read, "evaluate", output, data, [output / "metrics.json"]) as (compute, _measured):
-        evaluate(params, dataset, args.method, args.task, args.seed, layout, compute)
+    compute = _compute(args)
+    with carded(args, read, "evaluate", compute) as measured:
+        measured.update(evaluate(params, dataset, args.method, args.task, args.seed, layout, compute))
 
 
 def _table(args: argparse.Namespace) -> None:
-    params, dataset, layout = _read(args)
+    params, dataset, layout = read = _read(args)
     from dacsm.table import table
 
-    table(params, dataset, layout)
+    with carded(args, read, "table"):
+        table(params, dataset, layout)
 
 
 def _schema(_args: argparse.Namespace) -> None:
@@ -259,40 +253,7 @@ def _schema(_args: argparse.Namespace) -> None:
     print(json.dumps(params_schema(), indent=2, ensure_ascii=False))
 
 
-@contextmanager
-def _resumable(
-    args: argparse.Namespace, read: "Read", room: str, output: Path, inputs: list[Path], others: list[Path]
-) -> Iterator[tuple["Compute", dict[str, float], "Resume"]]:
-    """As `_card`, for a run that goes on where it was killed; `others` are inputs that the card does not name."""
-    from dacsm.files import remove_partials
-    from dacsm.training.resume import Resume, run_key
-
-    remove_partials(output)
-    with _card(args, read, room, output, inputs, [output / "model.safetensors"]) as (compute, measured):
-        key = run_key(room, *_described(args, read, room), [*inputs, *others], compute.device)
-        resume = Resume(read[2].resume(output), key)
-        yield compute, measured, resume
-    resume.finish()  # only now that the card is written
-
-
-@contextmanager
-def _card(
-    args: argparse.Namespace, read: "Read", room: str, output: Path, inputs: list[Path], outputs: list[Path]
-) -> Iterator[tuple["Compute", dict[str, float]]]:
-    """Choose where to compute, and leave the run's card behind."""
+def _compute(args: argparse.Namespace) -> "Compute":
     from dacsm.compute import choose_compute
-    from dacsm.provenance import card
 
-    compute = choose_compute(args.device, args.workers, args.features_folder)
-    arguments, settings = _described(args, read, room)
-    with card(read[2].card(output), room, arguments, settings, inputs, outputs, compute.device) as measured:
-        yield compute, measured
-
-
-def _described(args: argparse.Namespace, read: "Read", room: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A run's arguments, and the settings that it takes: from what was read at first, as the file may change since."""
-    from dacsm.provenance import settings_of
-
-    params, dataset, _layout = read
-    arguments = {key: getattr(args, key) for key in ("dataset", "source", "method", "task", "seed") if key in args}
-    return arguments, settings_of(room, params, dataset, arguments)
+    return choose_compute(args.device, args.workers, args.features_folder)

@@ -4,6 +4,7 @@ Which epoch was selected was settled in `adapt`, without labels; here the labels
 """
 
 import sys
+import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +42,10 @@ class Epochs:
 
 def evaluate(
     params: Params, dataset: DatasetSpec, method: str, task: str, seed: int, layout: Layout, compute: "Compute"
-) -> None:
+) -> dict[str, float]:
     """Evaluate one run on its target; write predictions.csv and metrics.json.
+
+    Returns what was measured, for the run's card.
 
     The classes of an adapted run are those that `adapt` recorded, so that the numbers do not depend on the device that
     evaluates; running the checkpoint proves that it is the recorded one, and gives the probabilities.
@@ -65,23 +68,37 @@ def evaluate(
         made_by = f"dacsm adapt {dataset.name} {method} {task} --seed {seed}"
 
     shape = (len(labels), len(dataset.classes))
+    started = time.perf_counter()
     predicted, logits, backbone = _predict(run / "model.safetensors", made_by, shards, shape, recipe, compute)
+    seconds = time.perf_counter() - started
     if method == SOURCE_ONLY:
-        # Pretraining sees no target image, so there are no epochs to choose among: no validators and no oracle.
-        last = {"selection": LAST, "epoch": recipe.epochs, **measure(labels, predicted, dataset.classes)}
-        results = {"selected": last, "last": last}
+        results = measure_run(labels, predicted, None, recipe.epochs, dataset)
     elif measured_on != target:
         results = _measure_elsewhere(run, made_by, labels, predicted, dataset, target, shards, recipe, layout, compute)
     else:
         epochs = read_epochs(run / "epochs.npz", made_by, images=len(labels), classes=len(dataset.classes))
         predicted = _require_same(predicted, epochs.predicted[epochs.selected - 1], run, made_by)
-        results = _measure_epochs(labels, epochs, dataset)
+        results = measure_run(labels, predicted, epochs, recipe.epochs, dataset)
 
     rows = zip(range(len(labels)), labels, predicted, _probabilities(logits, predicted), strict=True)
     folder = layout.evaluated(dataset.name, method, task, seed)
     write_csv(folder / "predictions.csv", ("number", "label", "predicted", "probability"), rows)
     run_facts = {"dataset": dataset.name, "method": method, "task": task, "seed": seed, "backbone": backbone}
     write_json(folder / "metrics.json", {**run_facts, "protocol": dataset.protocol, "images": len(labels), **results})
+    return {"images_per_second": round(len(labels) / max(seconds, 1e-9), 1)}
+
+
+def measure_run(
+    labels: np.ndarray, predicted: np.ndarray, epochs: Epochs | None, trained_epochs: int, dataset: DatasetSpec
+) -> dict[str, Any]:
+    """What metrics.json says of a run, from its class numbers `labels` and `predicted` (N,) and its epochs.
+
+    Pretraining sees no target image, so that a source model has no epochs to choose among: no validators, no oracle.
+    """
+    if epochs is not None:
+        return _measure_epochs(labels, epochs, dataset)
+    last = {"selection": LAST, "epoch": trained_epochs, **measure(labels, predicted, dataset.classes)}
+    return {"selected": last, "last": last}
 
 
 def measure(labels: np.ndarray, predicted: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:

@@ -1,17 +1,8 @@
-"""What a result depends on, and the card that each run of a model leaves behind."""
+"""What a result depends on: the code that makes it, and the settings that it takes."""
 
 import ast
-import os
-import platform
-import resource
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from functools import lru_cache, reduce
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
@@ -20,7 +11,6 @@ from pydantic import BaseModel
 
 from dacsm.catalog import DatasetSpec
 from dacsm.errors import InputError
-from dacsm.files import sha256, write_json
 from dacsm.layout import Layout
 from dacsm.params import SOURCE_ONLY, Params
 
@@ -53,10 +43,6 @@ FACTS = {
     "evaluate": ("classes", "headline", "protocol"),
     "table": (),
 }
-
-# A tree is clean where these are as committed; results and notes may differ.
-DECIDING = ("dacsm", "workflow", "profiles", "Snakefile", "dvc.yaml", "params.yaml", "requirements.lock")
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "webdataset", "pillow", "snakemake", "dvc")
 
 
 def code_of(room: str, maker: str | None = None) -> list[str]:
@@ -152,94 +138,3 @@ def require_records(layout: Layout, records: Path = Path(".snakemake/metadata"))
             f"{results} holds results, but {records} has no records of how they were made; "
             f"bring them back with `git checkout -- {records}`, or remove {results} to start anew."
         )
-
-
-@contextmanager
-def card(
-    path: Path,
-    room: str,
-    arguments: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    inputs: Sequence[Path],
-    outputs: Sequence[Path],
-    device: Any,
-) -> Iterator[dict[str, float]]:
-    """Write the card of the run inside the `with` block to `path`, once it has succeeded.
-
-    Yields the dict of what the run measures. `inputs` and `outputs` are hashed at the end; `device` is a torch.device.
-    Times, memory and the like go into cards alone, so that everything else is the same at each repetition.
-    """
-    path.unlink(missing_ok=True)  # an old card must not vouch for a run that fails
-    measured: dict[str, float] = {}
-    commit, clean = git_state()
-    started, clock = datetime.now(UTC), time.perf_counter()
-    yield measured
-    write_json(
-        path,
-        {
-            "room": room,
-            "arguments": dict(arguments),
-            "settings": dict(settings),
-            "git": {"commit": commit, "clean": clean},
-            "inputs": {str(file): sha256(file) for file in inputs},
-            "outputs": {str(file): sha256(file) for file in outputs},
-            "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-            "device": _device_name(device),
-            "started": started.isoformat(timespec="seconds"),
-            "seconds": round(time.perf_counter() - clock, 2),
-            "peak_memory_mb": _peak_memory(device),
-            "measured": measured,
-        },
-    )
-
-
-def git_state() -> tuple[str | None, bool | None]:
-    """The commit of the project, and whether all that decides a number is as committed; (None, None) outside git."""
-    try:
-        folder, commit = _git("rev-parse", "--show-toplevel", "HEAD").splitlines()
-        if not PACKAGE.parent.samefile(folder):  # a copy that merely lies inside another repository
-            return None, None
-        return commit, not _git("status", "--porcelain", "--", *DECIDING).strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None, None
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=PACKAGE.parent).stdout
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _device_name(device: Any) -> str:
-    if device.type == "cuda":
-        import torch
-
-        return torch.cuda.get_device_name(device)
-    return f"{device.type} ({_processor()}, {os.cpu_count()} cores)"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
-
-
-def _peak_memory(device: Any) -> dict[str, int]:
-    """The most memory that this process and its finished workers held, and that torch held on the GPU, in MiB."""
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
-    peaks = [resource.getrusage(who).ru_maxrss * unit for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    found = {"ram": max(peaks) >> 20}
-    if device.type == "cuda":
-        import torch
-
-        found["cuda"] = torch.cuda.max_memory_allocated(device) >> 20
-    return found

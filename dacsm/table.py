@@ -31,6 +31,16 @@ def table(params: Params, dataset: DatasetSpec, layout: Layout) -> None:
     Raises:
         InputError: where the dataset has no experiment, a run of it is missing, or a published number is not of it.
     """
+    runs = write_numbers(params, dataset, layout)
+    draw_figures(dataset, params.experiments[dataset.name], runs, layout)
+
+
+def write_numbers(params: Params, dataset: DatasetSpec, layout: Layout) -> Runs:
+    """Write the table in its three forms and the metrics, and return the runs that they are of.
+
+    Raises:
+        InputError: where the dataset has no experiment, or a run of it is missing.
+    """
     if dataset.name not in params.experiments:
         raise InputError(f"params.yaml: experiments has no entry for {dataset.name!r}; add experiments.{dataset.name}.")
     experiment = params.experiments[dataset.name]
@@ -44,7 +54,7 @@ def table(params: Params, dataset: DatasetSpec, layout: Layout) -> None:
     write_text(layout.table(dataset.name, "md"), text)
     write_text(layout.table(dataset.name, "tex"), latex(dataset, experiment, backbone, kinds["selected"], published))
     write_json(layout.metrics(dataset.name), _metrics(dataset, experiment, runs))
-    draw_figures(dataset, experiment, runs, layout)
+    return runs
 
 
 def _metrics(dataset: DatasetSpec, experiment: Experiment, runs: Runs) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """A dataset of a few digits a class, its shards, and settings for a model that trains in seconds."""
 
+import os
 from pathlib import Path
 
 import pytest
 import yaml
+from tiny_project import Project, built_project
 
 from dacsm.catalog import DatasetSpec
 from dacsm.download import download
@@ -52,3 +54,12 @@ def tiny_layout(tiny_dataset: DatasetSpec, tiny_params: Params, tmp_path_factory
     for domain in tiny_dataset.domains:
         shard(tiny_params, tiny_dataset, domain, layout)
     return layout
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: DatasetSpec, tiny_params: Params) -> Project:
+    """The tiny project, built, recorded and pushed; whoever changes it copies it first."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # the workers' folders lie in a common one
+        folder = folder.parent
+    return built_project(folder / "built", tiny_dataset, tiny_params)

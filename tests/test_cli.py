@@ -150,11 +150,13 @@ def test_a_run_leaves_a_card(room: Callable[..., None], tmp_path: Path, monkeypa
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({**params, "root": str(tmp_path)}))
     seen = {}
 
-    def evaluate(_params, dataset, method, task, seed, layout, compute) -> None:
+    def evaluate(_params, dataset, method, task, seed, layout, compute) -> dict[str, float]:
         seen.update(method=method, task=task, seed=seed, compute=compute)
         run = layout.evaluated(dataset.name, method, task, seed)
         run.mkdir(parents=True)
-        (run / "metrics.json").write_text("{}")
+        for name in ("metrics.json", "predictions.csv"):
+            (run / name).write_text("{}")
+        return {"images_per_second": 7.0}
 
     compute = ModuleType("dacsm.compute")
     compute.choose_compute = lambda device, workers, _features_folder: SimpleNamespace(
@@ -176,3 +178,4 @@ def test_a_run_leaves_a_card(room: Callable[..., None], tmp_path: Path, monkeypa
     assert card["arguments"] == {"dataset": "digits", "method": "source_only", "task": "synthetic-mnist", "seed": 7}
     assert card["settings"]["pretrain.digits"] == params["pretrain"]["digits"]
     assert len(card["inputs"]) == 2
+    assert card["measured"] == {"images_per_second": 7.0}

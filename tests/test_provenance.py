@@ -1,12 +1,10 @@
-"""What a room depends on is what its rule and its stage of DVC say; and cards say what happened."""
+"""What a room depends on is what its rule and its stage of DVC say."""
 
 import configparser
 import json
 import re
-import subprocess
 from fnmatch import fnmatchcase
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -16,13 +14,12 @@ from dacsm.catalog import CATALOG, DatasetSpec
 from dacsm.errors import InputError
 from dacsm.layout import Layout
 from dacsm.params import Params
-from dacsm.provenance import FACTS, ROOMS, SETTINGS, card, code_of, git_state, require_records, settings_of
+from dacsm.provenance import FACTS, ROOMS, SETTINGS, code_of, require_records, settings_of
 
 PROJECT = Path(__file__).parents[1]
 DVC = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES = {room: stage["do"] for room, stage in DVC["stages"].items()}
 FACTS_FILE = "workflow/datasets/${item}.yaml"
-CPU = SimpleNamespace(type="cpu")
 
 
 def test_every_room_is_a_rule_and_a_stage() -> None:
@@ -128,56 +125,6 @@ def test_another_datasets_settings_do_not_matter(tiny_params: Params, tiny_datas
     assert settings_of("pretrain", Params.model_validate(content), tiny_dataset, arguments) == settings_of(
         "pretrain", tiny_params, tiny_dataset, arguments
     )
-
-
-def test_a_card_says_what_happened(tmp_path: Path) -> None:
-    (tmp_path / "in").write_text("data")
-    path = tmp_path / "cards/run.json"
-    with card(path, "adapt", {"seed": 0}, {"epochs": 2}, [tmp_path / "in"], [tmp_path / "out"], CPU) as measured:
-        (tmp_path / "out").write_text("weights")
-        measured["images_per_second"] = 12.5
-    found = json.loads(path.read_text())
-    assert found["inputs"][str(tmp_path / "in")].startswith("3a6eb079")
-    assert found["outputs"].keys() == {str(tmp_path / "out")}
-    assert found["measured"] == {"images_per_second": 12.5}
-    assert found["settings"] == {"epochs": 2}
-    assert found["versions"]["torch"]
-    assert found["peak_memory_mb"]["ram"] > 1
-
-
-def test_a_failed_run_has_no_card(tmp_path: Path) -> None:
-    path = tmp_path / "run.json"
-    path.write_text("of an earlier run")
-    with pytest.raises(InputError), card(path, "adapt", {}, {}, [], [], CPU):
-        raise InputError("no shards")
-    assert not path.exists()
-
-
-def test_git_state_looks_at_what_decides_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def git(*arguments: str) -> None:
-        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments], cwd=tmp_path, check=True)
-
-    (tmp_path / "dacsm").mkdir()
-    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "dacsm")
-    assert git_state() == (None, None)
-    git("init", "--quiet")
-    assert git_state() == (None, None)  # no commit yet
-    (tmp_path / "params.yaml").write_text("root: .")
-    git("add", "--all")
-    git("commit", "--quiet", "--message", "one")
-    commit, clean = git_state()
-    assert re.fullmatch("[0-9a-f]{40}", commit)
-    assert clean
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results/digits_table.csv").write_text("task")
-    assert git_state() == (commit, True)
-    (tmp_path / "dacsm/new.py").write_text("")
-    assert git_state() == (commit, False)
-    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "inside/dacsm")
-    (tmp_path / "inside/dacsm").mkdir(parents=True)
-    assert git_state() == (None, None)  # that repository is another project's
-    monkeypatch.setenv("PATH", "")
-    assert git_state() == (None, None)
 
 
 @pytest.mark.parametrize("result", ["digits_table.csv", "digits/evaluated/cdtrans/synthetic-mnist/seed0/metrics.json"])

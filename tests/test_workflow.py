@@ -1,13 +1,10 @@
 """The pipeline as a user runs it: Snakemake and DVC on a tiny dataset, in a project of its own.
 
-The project is built once, and all tests share it: each leaves it as it was. With xdist use `--dist loadfile`, as `make
-test` does, or each worker builds its own.
+All tests share one copy of the built project: each leaves it as it was.
 """
 
 import csv
-import re
 import shutil
-import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -15,13 +12,10 @@ import pytest
 import yaml
 from tiny_project import Project
 
-from dacsm.catalog import DatasetSpec
-from dacsm.params import Params
 from dacsm.presets import PRESETS
 from dacsm.provenance import ROOMS
 from dacsm.published import PUBLISHED
 
-CHECKOUT = Path(__file__).parents[1]
 NOTHING = "Nothing to be done"
 ADAPTED = Path("results/tiny/adapted/dacsm/synthetic-mnist/seed0")
 
@@ -29,28 +23,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: DatasetSpec, tiny_params: Params) -> Project:
-    """The project with its results made: two methods, of which one adapts, and two seeds."""
-    folder = tmp_path_factory.mktemp("project") / "dacsm"
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=CHECKOUT, capture_output=True, text=True, check=True
-    )
-    # The checkout's own results and records, which are in git, stay behind.
-    made = (".snakemake/", "results/", "dvc.lock")
-    for name in listed.stdout.split("\0"):
-        if name and not name.startswith(made) and (CHECKOUT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(CHECKOUT / name, folder / name)
-    (folder / "workflow/datasets/tiny.yaml").write_text(yaml.safe_dump(tiny_dataset.model_dump(mode="json")))
-    params = tiny_params.model_dump(mode="json")
-    params["experiments"]["tiny"] = {"tasks": ["synthetic-mnist"], "methods": ["source_only", "dacsm"], "seeds": [0, 1]}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    project = Project(folder)
-    project.git("init", "--quiet")
-    project.git("add", "--all")
-    project.git("commit", "--quiet", "--message", "the project")
-    project.snakemake()
-    return project
+def project(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return built.copy(tmp_path_factory.mktemp("workflow"))
 
 
 def test_one_command_makes_the_table(project: Project) -> None:
@@ -60,9 +34,12 @@ def test_one_command_makes_the_table(project: Project) -> None:
     assert "dacsm" in (project.folder / "results/tiny_table.md").read_text()
     cards = (project.folder / "results/tiny/cards").rglob("*.json")
     assert Counter(path.relative_to(project.folder).parts[3] for path in cards) == {
+        "downloaded": 2,
+        "sharded": 2,
         "pretrained": 2,
         "adapted": 2,
         "evaluated": 4,
+        "tabled.json": 1,
     }
 
 
@@ -244,39 +221,6 @@ def test_adapting_never_reads_the_targets_labels(project: Project) -> None:
             path.with_suffix(".hidden").rename(path)
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
     assert NOTHING in project.snakemake("-n")
-
-
-def test_dvc_records_and_a_clone_is_up_to_date(project: Project, tmp_path: Path) -> None:
-    recorded = project.run("dvc", "repro")
-    assert recorded.count(NOTHING) == 6  # one a stage: Snakemake had done it all
-    assert "up to date" in project.run("dvc", "status")
-    with project.edited("dacsm/table.py", '"""', '# A comment.\n"""'):
-        assert re.findall(r"^(\w+)@tiny:", project.run("dvc", "status"), flags=re.MULTILINE) == ["table"]
-
-    untracked = project.git("status", "--porcelain", "--untracked-files=all").splitlines()
-    places = {re.sub(r"(metadata|receipts|cards|plots)/.*", r"\1", line[3:].strip('"')) for line in untracked}
-    assert places == {
-        ".snakemake/metadata",
-        "data/raw/tiny/receipts",
-        "dvc.lock",
-        "results/tiny/cards",
-        "results/tiny/plots",
-        "results/tiny_metrics.json",
-        "results/tiny_table.csv",
-        "results/tiny_table.md",
-        "results/tiny_table.tex",
-    }
-
-    project.run("dvc", "remote", "add", "--local", "--default", "storage", str(tmp_path / "storage"))
-    project.run("dvc", "push")
-    project.git("add", "--all")
-    project.git("commit", "--quiet", "--message", "results")
-    project.git("clone", "--quiet", ".", str(tmp_path / "clone"))
-    clone = Project(tmp_path / "clone")
-    clone.run("dvc", "remote", "add", "--local", "--default", "storage", str(tmp_path / "storage"))
-    clone.run("dvc", "pull")
-    assert NOTHING in clone.snakemake("-n")
-    assert "up to date" in clone.run("dvc", "status")
 
 
 def test_a_killed_pipeline_goes_on_inside_the_run(project: Project) -> None:

@@ -1,8 +1,10 @@
 """A project in a temporary folder, and what one can ask of it."""
 
+import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import yaml
+
+from dacsm.catalog import DatasetSpec
+from dacsm.params import Params
+
+CHECKOUT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
 
@@ -21,15 +29,17 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def environment(self, command: str) -> dict[str, str]:
-        # Python's own modules first; `python` and `snakemake` only as Snakemake or an activated environment find them.
-        path = os.pathsep.join([str(BIN), "/usr/bin", "/bin"] if command == "dvc" else ["/usr/bin", "/bin"])
-        return {
-            "PATH": path,
-            "HOME": str(self.folder.parent),
-            "OMP_NUM_THREADS": "1",
-            "PYTHONDONTWRITEBYTECODE": "",
-        }
+    def copy(self, folder: Path) -> "Project":
+        """The same project elsewhere, with the times of its files."""
+        return Project(Path(shutil.copytree(self.folder, folder / self.folder.name, symlinks=True)))
+
+    def clone(self, folder: Path) -> "Project":
+        """A clone, with the same remote and what DVC pulls from it."""
+        self.git("clone", "--quiet", ".", str(folder / "clone"))
+        clone = Project(folder / "clone")
+        shutil.copy(self.folder / ".dvc/config.local", clone.folder / ".dvc")
+        clone.run("dvc", "pull")
+        return clone
 
     def run(self, *command: str, ok: bool = True) -> str:
         """What a command prints, stdout and stderr together in its order."""
@@ -44,6 +54,20 @@ class Project:
         )
         assert (result.returncode == 0) == ok, f"{command} ended with {result.returncode}:\n{result.stdout}"
         return result.stdout
+
+    def environment(self, program: str) -> dict[str, str]:
+        # Python's own modules first; `python` and `snakemake` only as Snakemake or an activated environment find them.
+        path = os.pathsep.join([str(BIN), "/usr/bin", "/bin"] if program == "dvc" else ["/usr/bin", "/bin"])
+        return {
+            "PATH": path,
+            "HOME": str(self.folder.parent),
+            "OMP_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "",
+            "GIT_AUTHOR_NAME": "tester",
+            "GIT_AUTHOR_EMAIL": "tester@example.org",
+            "GIT_COMMITTER_NAME": "tester",
+            "GIT_COMMITTER_EMAIL": "tester@example.org",
+        }
 
     def snakemake(self, *arguments: str, ok: bool = True) -> str:
         return self.run("snakemake", "--cores", "2", *arguments, ok=ok)
@@ -83,7 +107,11 @@ class Project:
         return used, made
 
     def git(self, *arguments: str) -> str:
-        return self.run("git", "-c", "user.name=tester", "-c", "user.email=tester@example.org", *arguments)
+        return self.run("git", *arguments)
+
+    def commit(self, message: str) -> None:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", message)
 
     @contextmanager
     def edited(self, file: str, old: str, new: str) -> Iterator[None]:
@@ -96,3 +124,47 @@ class Project:
             yield
         finally:
             path.write_text(before, encoding="utf-8")
+
+
+def built_project(folder: Path, dataset: DatasetSpec, params: Params) -> Project:
+    """The project with two methods, of which one adapts, and two seeds: made, recorded, pushed and committed as run1.
+
+    It is built once for all workers of a test run, each of which copies it.
+    """
+    project = Project(folder / "dacsm")
+    with (folder.parent / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "recorded.txt").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            _build(project, dataset, params)
+    return project
+
+
+def _build(project: Project, dataset: DatasetSpec, params: Params) -> None:
+    folder = project.folder
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    )
+    # The checkout's own results and records, which are in git, stay behind.
+    made = (".snakemake/", "results/", "dvc.lock")
+    for name in listed.stdout.split("\0"):
+        if name and not name.startswith(made) and (CHECKOUT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(CHECKOUT / name, folder / name)
+    (folder / "workflow/datasets/tiny.yaml").write_text(yaml.safe_dump(dataset.model_dump(mode="json")))
+    content = params.model_dump(mode="json")
+    content["experiments"]["tiny"] = {
+        "tasks": ["synthetic-mnist"],
+        "methods": ["source_only", "dacsm"],
+        "seeds": [0, 1],
+    }
+    (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    project.git("init", "--quiet")
+    project.commit("the project")
+    project.snakemake()
+    recorded = project.run("dvc", "repro")
+    project.run("dvc", "remote", "add", "--local", "--default", "storage", str(folder.parent / "storage"))
+    project.run("dvc", "push")
+    project.commit("results")
+    project.git("tag", "run1")
+    (folder.parent / "recorded.txt").write_text(recorded)

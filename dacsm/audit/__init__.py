@@ -1,0 +1,69 @@
+"""Whether results are what they say: made from what is on disk now, with the present settings and code.
+
+A card says what its run was made from and what it wrote (dacsm.cards). The audit compares every card that a dataset's
+experiment rests on with the files, with params.yaml and with the code; and it works the numbers out anew.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from dacsm.audit.files import Hashes, files_findings
+from dacsm.audit.finding import Finding
+from dacsm.audit.numbers import Recomputed, metrics_findings, table_findings
+from dacsm.audit.traces import trace_findings
+from dacsm.catalog import DatasetSpec
+from dacsm.layout import Layout
+from dacsm.params import Params
+from dacsm.runs import PHASES, Run, runs_of
+
+MEMORY = Path("logs/audit.json")  # under the root; git and DVC leave logs/ alone
+
+
+def audit(
+    params: Params, datasets: Sequence[DatasetSpec], layout: Layout, phase: str | None, deep: bool
+) -> tuple[int, list[Finding]]:
+    """Audit the results of these datasets' experiments, or of one phase of them (see runs.PHASES).
+
+    `deep` hashes every file, where else one whose inode, size and times are those of the last audit counts as the same.
+
+    Returns:
+        The number of results, and what was found, each once, in the order of the pipeline.
+
+    Raises:
+        InputError: where a dataset has no experiment.
+    """
+    hashes = Hashes(layout.root / MEMORY, trust=not deep)
+    count, found = 0, {}
+    for dataset in datasets:
+        runs = [run for run in runs_of(params, dataset, layout) if phase in (None, PHASES[run.room])]
+        count += len(runs)
+        for finding in _findings(runs, params, dataset, layout, hashes):
+            found.setdefault((finding.result, finding.text), finding)
+    hashes.save()
+    return count, list(found.values())
+
+
+def _findings(
+    runs: Sequence[Run], params: Params, dataset: DatasetSpec, layout: Layout, hashes: Hashes
+) -> Iterator[Finding]:
+    recomputed = Recomputed(params, dataset, layout)
+    for run in runs:
+        yield from trace_findings(run, params, dataset, hashes)
+        yield from files_findings(run, dataset, layout, hashes)
+        if run.room == "evaluate":
+            yield from metrics_findings(run, recomputed)
+        elif run.room == "table":
+            yield from table_findings(run, params, dataset, layout, recomputed)
+
+
+def print_findings(count: int, found: Sequence[Finding], as_json: bool) -> None:
+    """A line a finding and a line that sums up; or all of it as one JSON object."""
+    if as_json:
+        print(json.dumps({"results": count, "findings": [asdict(finding) for finding in found]}, indent=2))
+        return
+    for finding in found:
+        print(f"{finding.result}: {finding.text}")
+    findings = {0: "nothing found", 1: "1 finding"}.get(len(found), f"{len(found)} findings")
+    print(f"dacsm audit: {count} {'result' if count == 1 else 'results'} looked at, {findings}.")

@@ -1,0 +1,58 @@
+"""A room's command with its card: what it is made from is noted as it starts, what it wrote once it has succeeded."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dacsm.catalog import DatasetSpec
+    from dacsm.compute import Compute
+    from dacsm.layout import Layout
+    from dacsm.params import Params
+    from dacsm.runs import Run
+    from dacsm.training.resume import Resume
+
+    Read = tuple[Params, DatasetSpec, Layout]
+
+
+@contextmanager
+def resumable(
+    args: argparse.Namespace, read: "Read", room: str, compute: "Compute"
+) -> Iterator[tuple[dict[str, float], "Resume"]]:
+    """As `carded`, for a run that goes on where it was killed."""
+    from dacsm.files import remove_partials
+    from dacsm.training.resume import Resume, run_key
+
+    run, settings = _described(args, read, room)
+    remove_partials(run.place)
+    with carded(args, read, room, compute) as measured:
+        key = run_key(room, run.arguments, settings, run.inputs, compute.device)
+        resume = Resume(read[2].resume(run.place), key)
+        yield measured, resume
+    resume.finish()  # only now that the card is written
+
+
+@contextmanager
+def carded(
+    args: argparse.Namespace, read: "Read", room: str, compute: "Compute | None" = None
+) -> Iterator[dict[str, float]]:
+    """Leave the run's card behind, once it has succeeded."""
+    from dacsm.cards import card
+    from dacsm.provenance import code_of
+
+    run, settings = _described(args, read, room)
+    device = None if compute is None else compute.device
+    with card(run, settings, code_of(room, read[1].maker), device) as measured:
+        yield measured
+
+
+def _described(args: argparse.Namespace, read: "Read", room: str) -> tuple["Run", dict[str, Any]]:
+    """A run, and the settings that it takes: from what was read at first, as the file may change since."""
+    from dacsm.provenance import settings_of
+    from dacsm.runs import run_of
+
+    params, dataset, layout = read
+    names = ("archive", "domain", "source", "method", "task", "seed")
+    run = run_of(room, params, dataset, layout, **{name: getattr(args, name) for name in names if name in args})
+    return run, settings_of(room, params, dataset, run.arguments)

@@ -1,0 +1,41 @@
+"""The commands about results as a whole: `dacsm audit` and `dacsm compare`."""
+
+import argparse
+from pathlib import Path
+
+FOUND = 1  # exit code of an audit that found something
+
+
+def add_ledger_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add both commands to the command line's."""
+    entry = commands.add_parser(
+        "audit",
+        help="check that results are what their cards and params.yaml say",
+        description="Check every result of the experiments: files against cards, settings and code against those that "
+        "are here now, numbers against the predictions. A line a finding; exit code 1 where there is one.",
+    )
+    entry.add_argument("datasets", metavar="DATASET", nargs="*", help="those of params.yaml, where none is named")
+    entry.add_argument(
+        "--phase", metavar="PHASE", help="downloaded, sharded, … tabled: the results of that phase alone"
+    )
+    entry.add_argument("--deep", action="store_true", help="read every byte again, whatever an earlier audit found")
+    entry.add_argument("--json", action="store_true", help="one JSON object")
+    entry.add_argument("--params", metavar="FILE", type=Path, default=Path("params.yaml"), help="the settings")
+    entry.set_defaults(command=_audit)
+
+
+def _audit(args: argparse.Namespace) -> int:
+    from dacsm.audit import audit, print_findings
+    from dacsm.catalog import load_dataset
+    from dacsm.errors import InputError
+    from dacsm.layout import Layout
+    from dacsm.params import load_params
+    from dacsm.runs import PHASES
+
+    if args.phase not in (None, *PHASES.values()):
+        raise InputError(f"--phase is {args.phase!r}, expected one of {', '.join(PHASES.values())}; correct it.")
+    params = load_params(args.params)
+    datasets = [load_dataset(name) for name in args.datasets or params.datasets]
+    count, found = audit(params, datasets, Layout(Path(params.root)), args.phase, args.deep)
+    print_findings(count, found, args.json)
+    return FOUND if found else 0

@@ -1,0 +1,145 @@
+"""The runs of an experiment: for each, its card, and the files that it reads and writes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from dacsm.catalog import CATALOG, DatasetSpec
+from dacsm.errors import InputError
+from dacsm.layout import Layout
+from dacsm.params import SOURCE_ONLY, Experiment, Params
+from dacsm.published import published_file
+
+# What each room leaves, as DVC's stages and Snakemake's targets call it.
+PHASES = {
+    "download": "downloaded",
+    "shard": "sharded",
+    "pretrain": "pretrained",
+    "adapt": "adapted",
+    "evaluate": "evaluated",
+    "table": "tabled",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a room. The first output stands for it; a folder among the outputs stands for all files in it."""
+
+    room: str
+    arguments: Mapping[str, Any]  # dataset, and archive, domain, source, method, task or seed where the room has them
+    place: Path  # the file or folder that people know it by
+    card: Path
+    inputs: tuple[Path, ...]
+    outputs: tuple[Path, ...]
+
+
+def run_of(room: str, params: Params, dataset: DatasetSpec, layout: Layout, **arguments: Any) -> Run:
+    """The run of a room on a dataset; `arguments` are the command's own, as settings_of takes them.
+
+    Raises:
+        InputError: where the dataset has no such archive, domain or task.
+    """
+    place, inputs, outputs = FILES[room](params, dataset, layout, **arguments)
+    cards = layout.phase(dataset.name, "cards") / PHASES[room]
+    if room in ("pretrain", "adapt", "evaluate"):
+        card = layout.card(place)
+    else:
+        card = (cards / f"{place.stem}.json") if room != "table" else cards.with_suffix(".json")
+    return Run(room, {"dataset": dataset.name, **arguments}, place, card, tuple(inputs), tuple(outputs))
+
+
+def runs_of(params: Params, dataset: DatasetSpec, layout: Layout) -> list[Run]:
+    """Every run that a dataset's experiment needs, in the order of the pipeline."""
+    experiment = _experiment(params, dataset)
+    domains = dataset.domains_of(experiment.tasks)
+    archives = dict.fromkeys(archive for domain in domains for archive in dataset.domains[domain].archives)
+    sources = dict.fromkeys(dataset.split_task(task)[0] for task in experiment.tasks)
+    chosen = list(product(experiment.methods, experiment.tasks, experiment.seeds))
+    evaluated = [{"method": method, "task": task, "seed": seed} for method, task, seed in chosen]
+    arguments: dict[str, list[dict[str, Any]]] = {
+        "download": [{"archive": archive} for archive in archives],
+        "shard": [{"domain": domain} for domain in domains],
+        "pretrain": [{"source": source, "seed": seed} for source, seed in product(sources, experiment.seeds)],
+        "adapt": [run for run in evaluated if run["method"] != SOURCE_ONLY],
+        "evaluate": evaluated,
+        "table": [{}],
+    }
+    return [run_of(room, params, dataset, layout, **run) for room, runs in arguments.items() for run in runs]
+
+
+def _experiment(params: Params, dataset: DatasetSpec) -> Experiment:
+    if dataset.name not in params.experiments:
+        raise InputError(f"params.yaml: experiments has no entry for {dataset.name!r}; add experiments.{dataset.name}.")
+    return params.experiments[dataset.name]
+
+
+Files = tuple[Path, list[Path], list[Path]]  # a run's place, inputs and outputs
+
+
+def _download(_params: Params, dataset: DatasetSpec, layout: Layout, archive: str) -> Files:
+    if archive not in dataset.archives:
+        raise InputError(f"{dataset.name} has no archive {archive!r}; it has {', '.join(dataset.archives)}.")
+    receipt = layout.receipt(dataset.name, archive)
+    return receipt, [], [receipt]
+
+
+def _shard(_params: Params, dataset: DatasetSpec, layout: Layout, domain: str) -> Files:
+    folder = layout.shards(dataset.name, domain)
+    receipts = [layout.receipt(dataset.name, archive) for archive in dataset.require_domain(domain).archives]
+    return folder, receipts, [folder / name for name in ("index.json", "offsets.npy", "labels.csv", "counts.csv")]
+
+
+def _pretrain(params: Params, dataset: DatasetSpec, layout: Layout, source: str, seed: int) -> Files:
+    shards = layout.shards(dataset.name, dataset.require_domain(source) and source)
+    weights = params.recipe("pretrain", dataset.name).model.weights
+    own = [] if weights == "none" or weights.startswith("timm:") else [Path(weights)]
+    run = layout.pretrained(dataset.name, source, seed)
+    inputs = [shards / "index.json", shards / "labels.csv", *own]
+    return run, inputs, [run / "model.safetensors", run / "log.csv"]
+
+
+def _adapt(_params: Params, dataset: DatasetSpec, layout: Layout, method: str, task: str, seed: int) -> Files:
+    source, target = (layout.shards(dataset.name, domain) for domain in dataset.split_task(task))
+    model = layout.pretrained(dataset.name, source.name, seed) / "model.safetensors"
+    run = layout.adapted(dataset.name, method, task, seed)
+    inputs = [source / "index.json", source / "labels.csv", target / "index.json", model]
+    return run, inputs, [run / name for name in ("model.safetensors", "last.safetensors", "epochs.npz", "log.csv")]
+
+
+def _evaluate(_params: Params, dataset: DatasetSpec, layout: Layout, method: str, task: str, seed: int) -> Files:
+    source, target = dataset.split_task(task)
+    measured_on = dataset.evaluation_domain(target)
+    domains = dict.fromkeys((target, measured_on))
+    indices = [layout.shards(dataset.name, domain) / "index.json" for domain in domains]
+    models = [layout.pretrained(dataset.name, source, seed) / "model.safetensors"]
+    if method != SOURCE_ONLY:
+        names = ["model.safetensors", "epochs.npz", *(["last.safetensors"] if measured_on != target else [])]
+        models = [layout.adapted(dataset.name, method, task, seed) / name for name in names]
+    run = layout.evaluated(dataset.name, method, task, seed)
+    inputs = [*models, *indices, layout.shards(dataset.name, measured_on) / "labels.csv"]
+    return run, inputs, [run / "metrics.json", run / "predictions.csv"]
+
+
+def _table(params: Params, dataset: DatasetSpec, layout: Layout) -> Files:
+    experiment = _experiment(params, dataset)
+    chosen = product(experiment.methods, experiment.tasks, experiment.seeds)
+    runs = [layout.evaluated(dataset.name, *run) for run in chosen]
+    drawn = runs if dataset.layout == "classes" else []  # confusions are drawn from these
+    inputs = [CATALOG / f"{dataset.name}.yaml", *(run / "metrics.json" for run in runs)]
+    inputs += [run / "predictions.csv" for run in drawn]
+    published = published_file(dataset.name)
+    tables = [layout.table(dataset.name, suffix) for suffix in ("csv", "md", "tex")]
+    outputs = [*tables, layout.metrics(dataset.name), layout.plots(dataset.name)]
+    return tables[0], [*inputs, *([published] if published else [])], outputs
+
+
+FILES = {
+    "download": _download,
+    "shard": _shard,
+    "pretrain": _pretrain,
+    "adapt": _adapt,
+    "evaluate": _evaluate,
+    "table": _table,
+}

@@ -1,0 +1,231 @@
+"""`dacsm audit` on the built project: what it says to every way in which results and their origin can fall apart."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tiny_project import Project
+
+from dacsm import provenance
+from dacsm.cli import main
+from dacsm.files import sha256
+from dacsm.provenance import ROOMS
+
+ADAPTED = Path("results/tiny/adapted/dacsm/synthetic-mnist/seed0")
+EVALUATED = Path("results/tiny/evaluated/dacsm/synthetic-mnist/seed0")
+CHECKPOINT = ADAPTED / "model.safetensors"
+
+pytestmark = pytest.mark.slow
+Audit = Callable[..., list[dict[str, str]]]
+
+
+@pytest.fixture(scope="module")
+def project(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return built.copy(tmp_path_factory.mktemp("audit"))
+
+
+@pytest.fixture
+def audit(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Audit:
+    """What an audit of the project finds."""
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setattr(provenance, "PACKAGE", project.folder / "dacsm")
+
+    def findings(*arguments: str) -> list[dict[str, str]]:
+        code = main(["audit", "--json", *arguments])
+        found = json.loads(capsys.readouterr().out)["findings"]
+        assert code == (1 if found else 0)
+        return found
+
+    return findings
+
+
+@pytest.fixture
+def changed(project: Project) -> Iterator[Callable[[Path], Path]]:
+    """A file of the project that may be changed, and is as before at the end."""
+    kept = {}
+
+    def keep(path: Path) -> Path:
+        kept[path] = project.folder / "kept"
+        shutil.copy2(project.folder / path, kept[path])
+        return project.folder / path
+
+    yield keep
+    for path, copy in kept.items():
+        shutil.move(copy, project.folder / path)
+
+
+def kinds(findings: list[dict[str, str]]) -> dict[str, set[str]]:
+    """The results that something was found of, by kind."""
+    return {kind: {f["result"] for f in findings if f["kind"] == kind} for kind in {f["kind"] for f in findings}}
+
+
+def test_nothing_is_found_of_what_snakemake_made(audit: Audit, project: Project) -> None:
+    assert audit() == audit("--deep") == []
+    printed = project.run("python", "-m", "dacsm", "audit")
+    assert printed == "dacsm audit: 13 results looked at, nothing found.\n"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_cards_know_the_inputs_and_outputs_that_rules_have(audit: Audit, project: Project, room: str) -> None:
+    used, made = project.files_of(room)
+    cards = [json.loads(path.read_text()) for path in (project.folder / "results/tiny/cards").rglob("*.json")]
+    cards = [card for card in cards if card["room"] == room]
+    assert {path for card in cards for path in (*card["inputs"], *card["code"])} == used
+    assert {path for card in cards for path in card["outputs"]} >= made
+
+
+def test_a_byte_changed_under_its_old_time_is_noticed(audit: Audit, changed: Callable[[Path], Path]) -> None:
+    path = changed(CHECKPOINT)
+    before = path.stat()
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    found = kinds(audit())
+    assert found == {"output": {str(CHECKPOINT)}, "input": {str(EVALUATED)}}
+
+
+def test_metrics_edited_by_hand_are_noticed_twice(audit: Audit, changed: Callable[[Path], Path]) -> None:
+    path = changed(EVALUATED / "metrics.json")
+    metrics = json.loads(path.read_text())
+    metrics["selected"]["overall"] = 99.0
+    path.write_text(json.dumps(metrics, indent=2) + "\n")
+    found = audit()
+    assert kinds(found) == {
+        "output": {str(EVALUATED / "metrics.json")},
+        "numbers": {str(EVALUATED / "metrics.json")},
+        "input": {"results/tiny_table.csv"},
+    }
+    assert "says selected.overall 99.0, where its predictions give" in next(
+        f["text"] for f in found if f["kind"] == "numbers"
+    )
+
+
+@pytest.mark.parametrize("name", ["tiny_table.csv", "tiny_table.md", "tiny_metrics.json"])
+def test_a_table_whose_card_was_made_to_fit_is_noticed(
+    audit: Audit, changed: Callable[[Path], Path], project: Project, name: str
+) -> None:
+    path = changed(Path("results") / name)
+    text = path.read_text()
+    digits = next(word for word in text.replace(",", " ").replace("|", " ").split() if word.count(".") == 1)
+    path.write_text(text.replace(digits, "99.9", 1))
+    assert kinds(audit()) == {"output": {f"results/{name}"}, "numbers": {f"results/{name}"}}
+    card = project.folder / "results/tiny/cards/tabled.json"
+    before = card.read_text()
+    content = json.loads(before)
+    content["outputs"][f"results/{name}"] = sha256(path)
+    card.write_text(json.dumps(content))
+    try:
+        assert kinds(audit()) == {"numbers": {f"results/{name}"}}
+    finally:
+        card.write_text(before)
+
+
+def test_params_edited_back_and_forth(audit: Audit, project: Project) -> None:
+    with project.edited(
+        "params.yaml", "dacsm:\n      style:\n        weight: 1.0", "dacsm:\n      style:\n        weight: 2"
+    ):
+        found = audit()
+        assert kinds(found) == {"settings": {str(ADAPTED), str(ADAPTED.with_name("seed1"))}}
+        text = "was made with adapt.methods.dacsm.style.weight 1.0, where the settings now say 2.0"
+        assert all(text in finding["text"] for finding in found)
+    assert audit() == []
+
+
+def test_code_counts_where_it_does_a_rooms_work(audit: Audit, project: Project) -> None:
+    with (
+        project.edited("dacsm/table.py", '"""', '# A comment.\n"""'),
+        project.edited("dacsm/cli.py", '"""', '# A\n"""'),
+    ):
+        provenance._imports.cache_clear()
+        assert kinds(audit()) == {"code": {"results/tiny_table.csv"}}
+
+
+def test_results_of_another_run_are_noticed(audit: Audit, changed: Callable[[Path], Path], project: Project) -> None:
+    """A checkpoint and even its card, copied from elsewhere."""
+    path = changed(CHECKPOINT)
+    shutil.copy(project.folder / ADAPTED.with_name("seed1") / CHECKPOINT.name, path)
+    card = project.folder / "results/tiny/cards/adapted/dacsm/synthetic-mnist/seed0.json"
+    before = card.read_text()
+    card.write_text(card.with_name("seed1.json").read_text())
+    try:
+        found = kinds(audit())
+    finally:
+        card.write_text(before)
+    assert found == {"card": {str(ADAPTED)}, "input": {str(EVALUATED)}}
+
+
+@pytest.mark.parametrize("content", [None, "{}", "not JSON", "[]"])
+def test_a_result_without_a_card_is_in_doubt(audit: Audit, project: Project, content: str | None) -> None:
+    card = project.folder / "results/tiny/cards/pretrained/synthetic/seed0.json"
+    before = card.read_text()
+    card.unlink() if content is None else card.write_text(content)
+    try:
+        assert kinds(audit()) == {"card": {"results/tiny/pretrained/synthetic/seed0"}}
+    finally:
+        card.write_text(before)
+
+
+@pytest.mark.parametrize(
+    "file", ["data/shards/tiny/mnist/000000.tar", "data/raw/tiny/synthetic.npz", "data/shards/tiny/mnist/offsets.npy"]
+)
+def test_shards_and_archives_are_held_to_their_index_and_receipt(
+    audit: Audit, changed: Callable[[Path], Path], file: str
+) -> None:
+    path = changed(Path(file))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert any(finding["kind"] == "data" and file in finding["text"] for finding in audit())
+
+
+def test_an_archive_that_was_removed_is_no_finding(audit: Audit, changed: Callable[[Path], Path]) -> None:
+    changed(Path("data/raw/tiny/synthetic.npz")).unlink()
+    assert audit() == []
+
+
+def test_data_that_is_not_here_is_one_finding_a_phase(audit: Audit, project: Project) -> None:
+    folders = [project.folder / "data/shards", project.folder / "results/tiny/adapted"]
+    for folder in folders:
+        folder.rename(folder.with_name("hidden"))
+    try:
+        found = kinds(audit())
+    finally:
+        for folder in folders:
+            folder.with_name("hidden").rename(folder)
+    assert found == {"missing": {"data/shards", "results/tiny/adapted"}}
+
+
+def test_one_phase_alone(audit: Audit, changed: Callable[[Path], Path], capsys: pytest.CaptureFixture[str]) -> None:
+    changed(CHECKPOINT).write_bytes(b"")
+    assert audit("--phase", "pretrained") == []
+    assert kinds(audit("--phase", "adapted")) == {"output": {str(CHECKPOINT)}}
+    assert main(["audit", "--phase", "adapt"]) == 2
+    assert "expected one of downloaded, sharded" in capsys.readouterr().err
+
+
+def test_bad_input_has_a_code_of_its_own(audit: Audit, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "nothing"]) == 2
+    assert "unknown dataset" in capsys.readouterr().err
+
+
+def test_a_second_audit_reads_only_what_changed(
+    audit: Audit, changed: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dacsm.audit import files
+
+    monkeypatch.setattr(files, "SETTLED", -1.0)  # as if all had been written long ago
+    read: list[Path] = []
+    monkeypatch.setattr(files, "sha256", lambda path: read.append(path) or sha256(path))
+    audit("--deep")
+    first = len(read)
+    assert first > 50
+    audit()
+    assert len(read) == first
+    path = changed(CHECKPOINT)
+    path.write_bytes(path.read_bytes())
+    audit()
+    assert [file.name for file in read[first:]] == [CHECKPOINT.name]
