@@ -23,6 +23,18 @@ def add_ledger_commands(commands: "argparse._SubParsersAction[argparse.ArgumentP
     entry.add_argument("--params", metavar="FILE", type=Path, default=Path("params.yaml"), help="the settings")
     entry.set_defaults(command=_audit)
 
+    entry = commands.add_parser(
+        "compare",
+        help="the cells that changed between two commits, and why",
+        description="The cells that changed between two commits, with the settings, code and data that their runs were "
+        "made with then and now, as their cards say.",
+    )
+    entry.add_argument("old", metavar="REV1", help="a commit, tag or branch")
+    entry.add_argument("new", metavar="REV2", help="another")
+    entry.add_argument("table", metavar="TABLE", nargs="*", help="such as digits; all, where none is named")
+    entry.add_argument("--json", action="store_true", help="one JSON object")
+    entry.set_defaults(command=_compare)
+
 
 def _audit(args: argparse.Namespace) -> int:
     from dacsm.audit import audit, print_findings
@@ -39,3 +51,10 @@ def _audit(args: argparse.Namespace) -> int:
     count, found = audit(params, datasets, Layout(Path(params.root)), args.phase, args.deep)
     print_findings(count, found, args.json)
     return FOUND if found else 0
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from dacsm.compare import compare, print_comparison
+
+    names = [Path(table).stem.removesuffix("_table").removesuffix("_metrics") for table in args.table]
+    print_comparison(compare(args.old, args.new, names), args.json)

@@ -1,6 +1,5 @@
 # What a rule's inputs, settings and needs are, from its wildcards.
 from functools import lru_cache
-from itertools import product
 
 
 def spec_of(wildcards):
@@ -125,18 +124,7 @@ def published_numbers(wildcards):
 
 def phase_targets(dataset):
     """For each phase, the files that stand for all of it in a dataset's experiment."""
-    experiment, spec = PARAMS.experiments[dataset], SPECS[dataset]
-    domains = spec.domains_of(experiment.tasks)
-    archives = dict.fromkeys(archive for domain in domains for archive in spec.domains[domain].archives)
-    sources = dict.fromkeys(spec.split_task(task)[0] for task in experiment.tasks)
-    runs = list(product(experiment.methods, experiment.tasks, experiment.seeds))
-    pretrained = [LAYOUT.pretrained(dataset, *run) for run in product(sources, experiment.seeds)]
-    adapted = [LAYOUT.adapted(dataset, *run) for run in runs if run[0] != SOURCE_ONLY]
-    return {
-        "downloaded": [LAYOUT.receipt(dataset, archive) for archive in archives],
-        "sharded": [LAYOUT.shards(dataset, domain) / "index.json" for domain in domains],
-        "pretrained": [run / "model.safetensors" for run in pretrained],
-        "adapted": [run / "model.safetensors" for run in adapted],
-        "evaluated": [LAYOUT.evaluated(dataset, *run) / "metrics.json" for run in runs],
-        "tabled": [LAYOUT.table(dataset)],
-    }
+    found = {phase: [] for phase in PHASES.values()}
+    for run in runs_of(PARAMS, SPECS[dataset], LAYOUT):
+        found[PHASES[run.room]].append(run.outputs[0])
+    return found

@@ -1,0 +1,263 @@
+"""The ledger holds: through clones, checkouts, edits, kills, and two people at once.
+
+These are the acceptance checks of the design that joins Snakemake with DVC, with the real Snakefile and dvc.yaml, on
+the tiny project. `changed` has a second commit, run2, in which one setting of one method differs.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_project import BIN, Project
+
+from dacsm.cli import main
+from dacsm.files import sha256
+
+NOTHING = "Nothing to be done"
+CLEAN = "Data and pipelines are up to date."
+CHECKPOINT = Path("results/tiny/adapted/dacsm/synthetic-mnist/seed0/model.safetensors")
+STYLE = "dacsm:\n      style:\n        weight: "
+METHOD = {"adapt": 2, "evaluate": 2, "table": 1}  # the jobs of one method with two seeds
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def changed(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A clone of the built project: one method's setting was edited, `dvc repro` made it, and this is run2."""
+    clone = built.clone(tmp_path_factory.mktemp("changed"))
+    assert_up_to_date(clone)  # checks 1 and 2: nothing to do after `dvc pull`
+    set_style(clone, 0.5)
+    assert clone.jobs() == METHOD  # check 3
+    assert stages(clone.run("dvc", "status")) == ["adapt"]
+    assert made(clone.run("dvc", "repro")) == METHOD  # check 4
+    assert_up_to_date(clone)
+    clone.commit("run2")
+    clone.git("tag", "run2")
+    return clone
+
+
+def set_style(project: Project, weight: float) -> None:
+    path = project.folder / "params.yaml"
+    text = path.read_text()
+    found = re.search(re.escape(STYLE) + r"[\d.]+", text)
+    path.write_text(text.replace(found[0], f"{STYLE}{weight}"))
+
+
+def assert_up_to_date(project: Project) -> None:
+    """For Snakemake, for DVC, and for the audit."""
+    assert NOTHING in project.snakemake("-n")
+    assert project.run("dvc", "status").strip() == CLEAN
+    assert "nothing found" in project.run("python", "-m", "dacsm", "audit")
+
+
+def stages(status: str) -> list[str]:
+    return re.findall(r"^(\w+)@tiny:", status, flags=re.MULTILINE)
+
+
+def made(printed: str) -> dict[str, int]:
+    """How many jobs of each rule were run, without the targets of phases."""
+    rules = re.findall(r"^(?:local)?rule (\w+):|^Job \d+: tiny: (\w+)", printed, flags=re.MULTILINE)
+    names = [rule or job for rule, job in rules]
+    return {rule: names.count(rule) for rule in dict.fromkeys(names) if not rule.startswith(("tiny", "all"))}
+
+
+def test_a_clone_that_changed_one_setting(changed: Project) -> None:
+    """Checks 1 to 4; and what git is left with is what docs/pipeline.md says to commit."""
+    listed = changed.git("show", "--stat=200", "--name-only", "--format=", "run1").splitlines()
+    places = {re.sub(r"(metadata|receipts|cards|plots)/.*", r"\1", name) for name in listed}
+    assert places == {
+        ".snakemake/metadata",
+        "data/raw/tiny/receipts",
+        "dvc.lock",
+        "results/tiny/cards",
+        "results/tiny/plots",
+        "results/tiny_metrics.json",
+        "results/tiny_table.csv",
+        "results/tiny_table.md",
+    }
+
+
+def test_after_snakemake_dvc_only_records(built: Project) -> None:
+    """Check 5."""
+    recorded = (built.folder.parent / "recorded.txt").read_text()
+    assert recorded.count(NOTHING) == 6  # one a stage: Snakemake had done it all
+    assert recorded.count("nothing found") == 6
+    assert_up_to_date(built)
+
+
+def test_to_an_older_commit_and_back(changed: Project) -> None:
+    """Check 6."""
+    try:
+        for tag in ("run1", "run2"):
+            changed.git("checkout", "--quiet", tag)
+            changed.run("dvc", "checkout")
+            assert_up_to_date(changed)
+    finally:
+        changed.git("checkout", "--quiet", "run2")
+        changed.run("dvc", "checkout")
+
+
+def test_two_commits_are_compared(changed: Project, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """Check 7, and `dacsm compare` on top of it."""
+    metrics = changed.run("dvc", "metrics", "diff", "run1", "run2")
+    rows = re.findall(r"results/tiny_metrics.json +synthetic-mnist\.(\w+)\.(\S+)", metrics)
+    assert {method for method, _cell in rows} == {"dacsm"}
+    params = changed.run("dvc", "params", "diff", "run1", "run2").strip().splitlines()
+    assert params[-1].split() == ["params.yaml", "adapt.methods.dacsm.style.weight", "1.0", "0.5"]
+    assert len([line for line in params if "params.yaml" in line]) == 1
+
+    monkeypatch.chdir(changed.folder)
+    assert main(["compare", "run1", "run2"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("tiny  synthetic-mnist  ") == 1
+    assert "made with  adapt.methods.dacsm.style.weight  1.0 → 0.5" in printed
+    assert "code of" not in printed
+    for _method, cell in rows:
+        assert cell.removeprefix("per_class.") in printed
+    assert main(["compare", "run1", "run1", "tiny"]) == 0
+    assert "tiny: no cell changed" in capsys.readouterr().out
+    for bad, sentence in ((["run1", "run3"], "'run3' is no commit"), (["run1", "run2", "visda"], "neither run1 nor")):
+        assert main(["compare", *bad]) == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_times_mean_nothing(changed: Project) -> None:
+    """Check 8."""
+    files = [
+        path for top in ("data", "results", "dacsm") for path in (changed.folder / top).rglob("*") if path.is_file()
+    ]
+    for path in files:
+        path.touch()
+    assert NOTHING in changed.snakemake("-n")
+    for path in files:
+        os.utime(path, (1577836800, 1577836800))
+    assert NOTHING in changed.snakemake("-n")
+
+
+def test_everything_made_again_is_the_same(built: Project, tmp_path: Path) -> None:
+    """Check 9; cards hold times, and are compared by what the audit reads."""
+    copy = built.copy(tmp_path)
+    copy.snakemake("--forceall")
+    copy.run("dvc", "repro")
+    copy.git("diff", "--exit-code", "dvc.lock", "results", ":!results/*/cards")
+    assert_up_to_date(copy)
+
+
+def test_two_at_once_and_kills(changed: Project, tmp_path: Path) -> None:
+    """Checks 10 and 11: a second tool is refused; after Ctrl-C and after kill -9 only unfinished jobs run."""
+    project = changed.copy(tmp_path)
+    set_style(project, 0.75)
+    running = start(project, "dvc", "repro")
+    wait_for(project, running)
+    assert "is busy, it is being blocked by" in project.run("dvc", "repro", ok=False)
+    assert "cannot be locked" in project.snakemake(ok=False)
+    os.killpg(running.pid, signal.SIGINT)
+    running.wait()
+
+    running = start(project, "dvc", "repro")  # no lock was left
+    wait_for(project, running)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    project.snakemake("--unlock")
+    assert made(project.run("dvc", "repro")) == METHOD
+    assert_up_to_date(project)
+
+
+def start(project: Project, *command: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [BIN / command[0], *command[1:]],
+        cwd=project.folder,
+        env=project.environment(command[0]),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def wait_for(project: Project, running: subprocess.Popen) -> None:
+    """Until an adaptation has begun."""
+    log = project.folder / "logs/results/tiny/adapted/dacsm/synthetic-mnist/seed0.log"
+    log.unlink(missing_ok=True)
+    for _ in range(600):
+        if log.exists():
+            return
+        assert running.poll() is None, "it ended before it adapted"
+        time.sleep(0.1)
+    raise AssertionError("it did not begin to adapt")
+
+
+def test_a_changed_checkpoint_stops_dvc(changed: Project) -> None:
+    """Check 12."""
+    path = changed.folder / CHECKPOINT
+    before, kept = path.stat(), path.read_bytes()
+    path.write_bytes(kept + b"x")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    lock = sha256(changed.folder / "dvc.lock")
+    try:
+        assert NOTHING in changed.snakemake("-n")  # it looks at times first
+        printed = changed.run("dvc", "repro", ok=False)
+        assert f"{CHECKPOINT}: is not what `adapt` wrote" in printed
+        assert sha256(changed.folder / "dvc.lock") == lock
+        assert str(CHECKPOINT) in changed.run("python", "-m", "dacsm", "audit", ok=False)
+    finally:
+        path.unlink()
+        changed.run("dvc", "checkout")
+    assert_up_to_date(changed)
+
+
+def test_an_experiment_runs_that_method_alone(changed: Project, tmp_path: Path) -> None:
+    """Check 14."""
+    project = changed.copy(tmp_path)
+    printed = project.run(
+        "dvc", "exp", "run", "--temp", "--name", "quarter", "-S", "adapt.methods.dacsm.style.weight=0.25"
+    )
+    assert made(printed) == METHOD
+    assert project.git("status", "--porcelain") == ""
+    shown = project.run("dvc", "exp", "show", "--csv", "--only-changed")
+    header, *rows = (line.split(",") for line in shown.splitlines())
+    column = header.index("adapt.methods.dacsm.style.weight")
+    assert {row[0]: row[column] for row in rows if row[0] in ("quarter", "workspace")} == {
+        "workspace": "0.5",
+        "quarter": "0.25",
+    } or "quarter" in shown
+
+
+def test_the_workflow_is_in_good_condition(changed: Project, tmp_path: Path) -> None:
+    """Check 15; `make lint` runs --lint and snakefmt."""
+    changed.snakemake("--report", str(tmp_path / "report.zip"))
+    assert (tmp_path / "report.zip").stat().st_size > 10_000
+    graph = changed.run("dvc", "dag", "--dot")
+    for first, second in (("download", "shard"), ("pretrain", "adapt"), ("adapt", "evaluate"), ("evaluate", "table")):
+        assert f'"{first}@tiny" -> "{second}@tiny"' in graph
+
+
+def test_new_seeds_run_alone(changed: Project) -> None:
+    """Check 16."""
+    assert changed.run("dvc", "config", "cache.type").strip() == "reflink,copy"
+    path = changed.folder / "params.yaml"
+    before = path.read_text()
+    content = yaml.safe_load(before)
+    content["experiments"]["tiny"]["seeds"] += [7, 8]
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    try:
+        assert changed.jobs() == {"pretrain": 2, "adapt": 2, "evaluate": 4, "table": 1}
+    finally:
+        path.write_text(before)
+
+
+def test_raw_data_never_reaches_a_remote(built: Project) -> None:
+    from hashlib import md5
+
+    stored = {path.parent.name + path.name for path in (built.folder.parent / "storage").rglob("*") if path.is_file()}
+    assert md5((built.folder / CHECKPOINT).read_bytes()).hexdigest() in stored
+    raw = [path for path in (built.folder / "data/raw").rglob("*") if path.is_file() and path.suffix != ".json"]
+    assert raw
+    for path in raw:
+        assert md5(path.read_bytes()).hexdigest() not in stored
+        assert "data/raw" in built.git("check-ignore", "--no-index", str(path.relative_to(built.folder)))
