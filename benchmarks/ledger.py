@@ -1,0 +1,40 @@
+"""How long it takes to hear that there is nothing to do: `python -m benchmarks.ledger [FOLDER]`.
+
+FOLDER is a project whose results are made and recorded; it is not changed.
+"""
+
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+RUNS = 5
+BIN = Path(sys.executable).parent
+COMMANDS = {
+    "snakemake -n": ([BIN / "snakemake", "-n", "--quiet"], "Nothing to be done"),
+    "dvc status": ([BIN / "dvc", "status"], "up to date"),
+    "dvc repro": ([BIN / "dvc", "repro"], "up to date"),
+    "dacsm audit": ([sys.executable, "-m", "dacsm", "audit"], "nothing found"),
+}
+
+
+def main() -> None:
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+    for name, (command, expected) in COMMANDS.items():
+        seconds = [_seconds(command, folder, expected) for _ in range(RUNS)]
+        middle, low, high = statistics.median(seconds), min(seconds), max(seconds)
+        print(f"{name:<14} {middle:5.2f} s (median of {RUNS}; {low:.2f} to {high:.2f})")
+
+
+def _seconds(command: list[str | Path], folder: Path, expected: str) -> float:
+    started = time.perf_counter()
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    elapsed = time.perf_counter() - started
+    if result.returncode or expected not in result.stdout + result.stderr:
+        sys.exit(f"there is something to do:\n{result.stdout}{result.stderr}")
+    return elapsed
+
+
+if __name__ == "__main__":
+    main()
