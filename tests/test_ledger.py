@@ -4,6 +4,7 @@ These are the acceptance checks of the design that joins Snakemake with DVC, wit
 the tiny project. `changed` has a second commit, run2, in which one setting of one method differs.
 """
 
+import csv
 import os
 import re
 import signal
@@ -21,7 +22,7 @@ from dacsm.files import sha256
 NOTHING = "Nothing to be done"
 CLEAN = "Data and pipelines are up to date."
 CHECKPOINT = Path("results/tiny/adapted/dacsm/synthetic-mnist/seed0/model.safetensors")
-STYLE = "dacsm:\n      style:\n        weight: "
+WEIGHT = "adapt.methods.dacsm.mix_cross_entropy"
 METHOD = {"adapt": 2, "evaluate": 2, "table": 1}  # the jobs of one method with two seeds
 
 pytestmark = pytest.mark.slow
@@ -32,7 +33,7 @@ def changed(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
     """A clone of the built project: one method's setting was edited, `dvc repro` made it, and this is run2."""
     clone = built.clone(tmp_path_factory.mktemp("changed"))
     assert_up_to_date(clone)  # checks 1 and 2: nothing to do after `dvc pull`
-    set_style(clone, 0.5)
+    set_weight(clone, 20.0)
     assert clone.jobs() == METHOD  # check 3
     assert stages(clone.run("dvc", "status")) == ["adapt"]
     assert made(clone.run("dvc", "repro")) == METHOD  # check 4
@@ -42,11 +43,11 @@ def changed(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
     return clone
 
 
-def set_style(project: Project, weight: float) -> None:
+def set_weight(project: Project, weight: float) -> None:
     path = project.folder / "params.yaml"
-    text = path.read_text()
-    found = re.search(re.escape(STYLE) + r"[\d.]+", text)
-    path.write_text(text.replace(found[0], f"{STYLE}{weight}"))
+    content = yaml.safe_load(path.read_text())
+    content["adapt"]["methods"]["dacsm"]["mix_cross_entropy"] = weight
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 def assert_up_to_date(project: Project) -> None:
@@ -109,14 +110,14 @@ def test_two_commits_are_compared(changed: Project, monkeypatch: pytest.MonkeyPa
     rows = re.findall(r"results/tiny_metrics.json +synthetic-mnist\.(\w+)\.(\S+)", metrics)
     assert {method for method, _cell in rows} == {"dacsm"}
     params = changed.run("dvc", "params", "diff", "run1", "run2").strip().splitlines()
-    assert params[-1].split() == ["params.yaml", "adapt.methods.dacsm.style.weight", "1.0", "0.5"]
+    assert params[-1].split() == ["params.yaml", WEIGHT, "1.0", "20.0"]
     assert len([line for line in params if "params.yaml" in line]) == 1
 
     monkeypatch.chdir(changed.folder)
     assert main(["compare", "run1", "run2"]) == 0
     printed = capsys.readouterr().out
     assert printed.count("tiny  synthetic-mnist  ") == 1
-    assert "made with  adapt.methods.dacsm.style.weight  1.0 → 0.5" in printed
+    assert f"made with  {WEIGHT}  1.0 → 20.0" in printed
     assert "code of" not in printed
     for _method, cell in rows:
         assert cell.removeprefix("per_class.") in printed
@@ -152,7 +153,7 @@ def test_everything_made_again_is_the_same(built: Project, tmp_path: Path) -> No
 def test_two_at_once_and_kills(changed: Project, tmp_path: Path) -> None:
     """Checks 10 and 11: a second tool is refused; after Ctrl-C and after kill -9 only unfinished jobs run."""
     project = changed.copy(tmp_path)
-    set_style(project, 0.75)
+    set_weight(project, 30.0)
     running = start(project, "dvc", "repro")
     wait_for(project, running)
     assert "is busy, it is being blocked by" in project.run("dvc", "repro", ok=False)
@@ -214,18 +215,14 @@ def test_a_changed_checkpoint_stops_dvc(changed: Project) -> None:
 def test_an_experiment_runs_that_method_alone(changed: Project, tmp_path: Path) -> None:
     """Check 14."""
     project = changed.copy(tmp_path)
-    printed = project.run(
-        "dvc", "exp", "run", "--temp", "--name", "quarter", "-S", "adapt.methods.dacsm.style.weight=0.25"
-    )
+    printed = project.run("dvc", "exp", "run", "--temp", "--name", "forty", "-S", f"{WEIGHT}=40")
     assert made(printed) == METHOD
     assert project.git("status", "--porcelain") == ""
-    shown = project.run("dvc", "exp", "show", "--csv", "--only-changed")
-    header, *rows = (line.split(",") for line in shown.splitlines())
-    column = header.index("adapt.methods.dacsm.style.weight")
-    assert {row[0]: row[column] for row in rows if row[0] in ("quarter", "workspace")} == {
-        "workspace": "0.5",
-        "quarter": "0.25",
-    } or "quarter" in shown
+    header, *rows = csv.reader(project.run("dvc", "exp", "show", "--csv").splitlines())
+    weights = {row[header.index("Experiment")]: row[header.index(WEIGHT)] for row in rows}
+    assert (weights[""], weights["forty"]) == ("20.0", "40")
+    project.run("dvc", "exp", "apply", "forty")
+    assert_up_to_date(project)
 
 
 def test_the_workflow_is_in_good_condition(changed: Project, tmp_path: Path) -> None:
