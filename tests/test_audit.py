@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -104,13 +105,13 @@ def test_metrics_edited_by_hand_are_noticed_twice(audit: Audit, changed: Callabl
     )
 
 
-@pytest.mark.parametrize("name", ["tiny_table.csv", "tiny_table.md", "tiny_metrics.json"])
+@pytest.mark.parametrize("name", ["tiny_table.csv", "tiny_table.md", "tiny_table.tex", "tiny_metrics.json"])
 def test_a_table_whose_card_was_made_to_fit_is_noticed(
     audit: Audit, changed: Callable[[Path], Path], project: Project, name: str
 ) -> None:
     path = changed(Path("results") / name)
     text = path.read_text()
-    digits = next(word for word in text.replace(",", " ").replace("|", " ").split() if word.count(".") == 1)
+    digits = next(word for word in re.split(r"[\s,|&$\\]+", text) if word.count(".") == 1)
     path.write_text(text.replace(digits, "99.9", 1))
     assert kinds(audit()) == {"output": {f"results/{name}"}, "numbers": {f"results/{name}"}}
     card = project.folder / "results/tiny/cards/tabled.json"
