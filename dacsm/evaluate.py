@@ -207,7 +207,7 @@ def _measure_elsewhere(
     adapted_on = read_index(layout.shards(dataset.name, target)).images
     epochs = read_epochs(run / "epochs.npz", made_by, images=adapted_on, classes=len(dataset.classes))
     shape = (len(labels), len(dataset.classes))
-    last, _ = _predict(run / "last.safetensors", made_by, shards, shape, recipe, compute)
+    last, *_ = _predict(run / "last.safetensors", made_by, shards, shape, recipe, compute)
     name = LAST if epochs.validator == "last" else epochs.validator
     selected = {"selection": name, "epoch": epochs.selected, **measure(labels, predicted, dataset.classes)}
     last_epoch = {"selection": LAST, "epoch": len(epochs.predicted), **measure(labels, last, dataset.classes)}
