@@ -159,8 +159,8 @@ def test_a_run_leaves_a_card(room: Callable[..., None], tmp_path: Path, monkeypa
         return {"images_per_second": 7.0}
 
     compute = ModuleType("dacsm.compute")
-    compute.choose_compute = lambda device, workers, _features_folder: SimpleNamespace(
-        device=SimpleNamespace(type=device), workers=workers
+    compute.choose_compute = lambda device, workers, folder: SimpleNamespace(
+        device=SimpleNamespace(type=device), workers=workers, features_folder=folder
     )
     monkeypatch.setitem(sys.modules, "dacsm.compute", compute)
     room("evaluate", evaluate)
@@ -172,7 +172,9 @@ def test_a_run_leaves_a_card(room: Callable[..., None], tmp_path: Path, monkeypa
         (tmp_path / needed).write_text(needed)
 
     command = "evaluate digits source_only synthetic-mnist --seed 7 --device cpu --workers 3"  # 7: in no experiment
+    monkeypatch.setenv("DACSM_FEATURES_FOLDER", str(tmp_path))
     assert main([*command.split(), "--params", str(tmp_path / "params.yaml")]) == 0
+    assert seen["compute"].features_folder == tmp_path
     card = json.loads((tmp_path / "results/digits/cards/evaluated/source_only/synthetic-mnist/seed7.json").read_text())
     assert (seen["seed"], seen["compute"].workers) == (7, 3)
     assert card["arguments"] == {"dataset": "digits", "method": "source_only", "task": "synthetic-mnist", "seed": 7}
