@@ -135,8 +135,12 @@ def merge_heads(attended: Tensor) -> Tensor:
 
 
 def add_branch(tokens: Tensor, branch: Tensor, factors: Tensor | None) -> Tensor:
-    """Tokens (B, N, D) plus a residual branch (B, N, D) times its factors (B, 1, 1), if any."""
-    return tokens + (branch if factors is None else factors * branch)
+    """Tokens (B, N, D) plus a residual branch (B, N, D) times its factors (B, 1, 1), if any.
+
+    Factors are rounded to the branch's precision, as in the original: those in float32 would make a bfloat16 branch
+    float32, and the sums over it slower.
+    """
+    return tokens + (branch if factors is None else factors.to(branch.dtype) * branch)
 
 
 def drop_path_factors(block: Block, tokens: Tensor, streams: int = 1) -> tuple[Tensor, Tensor] | tuple[None, None]:
