@@ -19,7 +19,7 @@ from dacsm.runs import Run
 
 # A tree is clean where these are as committed; results and notes may differ.
 DECIDING = ("dacsm", "workflow", "profiles", "Snakefile", "dvc.yaml", "params.yaml", "requirements.lock")
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "webdataset", "pillow", "snakemake", "dvc")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "webdataset", "pillow", "simplejpeg", "snakemake", "dvc")
 
 
 @contextmanager

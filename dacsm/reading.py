@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 KEPT_BYTES = 256 * 2**20  # domains whose decoded pixels fit are decoded once
 SHUFFLE_BUFFER = 2000  # images that the stream holds, still encoded, to draw the next from
 
-View = Callable[[Image.Image, int], "torch.Tensor"]
+Picture = Image.Image | np.ndarray  # of mode L or RGB, or uint8 (C, H, W)
+View = Callable[[Picture, int], "torch.Tensor"]
 
 
 def read_labels(folder: Path) -> np.ndarray:
@@ -69,14 +70,14 @@ class ShardedImages:
         self.index = read_index(folder)
         self._offsets = read_offsets(folder, self.index)  # (N, 3)
         small = self.index.images * self.index.image_size**2 * self.index.channels <= KEPT_BYTES
-        self._kept: dict[int, Image.Image] | None = {} if small else None
+        self._kept: dict[int, Picture] | None = {} if small else None
         self._files: dict[int, BinaryIO] = {}
 
     def __len__(self) -> int:
         return self.index.images
 
-    def __getitem__(self, number: int) -> Image.Image:
-        """The image (mode L or RGB); the caller may change it."""
+    def __getitem__(self, number: int) -> Picture:
+        """The image; the caller may change it."""
         if self._kept is None:
             return self._decode(number)
         image = self._kept.get(number)
@@ -87,7 +88,7 @@ class ShardedImages:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_files": {}, "_kept": None if self._kept is None else {}}
 
-    def _decode(self, number: int) -> Image.Image:
+    def _decode(self, number: int) -> Picture:
         shard, offset, size = (int(value) for value in self._offsets[number])
         name = self.index.shards[shard].name
         if shard not in self._files:
@@ -218,16 +219,29 @@ def _raised(batches: Iterable[Any]) -> Iterator[Any]:
         yield batch
 
 
-def _decode(data: bytes, index: Index, what: str, command: str) -> Image.Image:
-    """Decode an image and check that it is as the index says."""
+def _decode(data: bytes, index: Index, what: str, command: str) -> Picture:
+    """Decode an image and check that it is as the index says.
+
+    A JPEG becomes an array (C, H, W): the same numbers as Pillow's, in less time.
+    """
     try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{what} cannot be decoded ({error}); make the shards again with `{command}`.") from error
-    expected = ("RGB" if index.channels == 3 else "L", (index.image_size, index.image_size))
-    if (image.mode, image.size) != expected:
-        raise InputError(
-            f"{what} is {image.mode} {image.size}, expected {expected}; make the shards again with `{command}`."
-        )
+        image = _decode_jpeg(data, index.channels) if index.encoding == "jpeg" else Image.open(io.BytesIO(data))
+        if isinstance(image, Image.Image):
+            image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{what} cannot be decoded ({reason}); make the shards again with `{command}`.") from error
+    side = index.image_size
+    if isinstance(image, Image.Image):
+        found, expected = (image.mode, image.size), ("RGB" if index.channels == 3 else "L", (side, side))
+    else:
+        found, expected = tuple(image.shape), (index.channels, side, side)
+    if found != expected:
+        raise InputError(f"{what} is {found}, expected {expected}; make the shards again with `{command}`.")
     return image
+
+
+def _decode_jpeg(data: bytes, channels: int) -> np.ndarray:
+    from simplejpeg import decode_jpeg
+
+    return decode_jpeg(data, colorspace="RGB" if channels == 3 else "GRAY").transpose(2, 0, 1)

@@ -20,7 +20,7 @@ from dacsm.files import write_json
 from dacsm.raw_file import Expected, Mismatch, identify
 from dacsm.transfer_progress import transfer_progress
 
-CHUNK = 1 << 16  # bytes; what has arrived of a chunk is lost when the connection breaks
+CHUNK = 1 << 14  # bytes; what has arrived of a chunk is lost when the connection breaks
 TIMEOUT = (30, 60)  # seconds: to connect, and without a byte
 ATTEMPTS = 4  # without a byte in between, before a mirror is given up
 FIRST_PAUSE = 1.0  # seconds before the second attempt; it doubles with each

@@ -26,12 +26,12 @@ class TrainViews:
     augment: Augment
     draws: np.ndarray  # (positions, DRAWS) in [0, 1)
 
-    def __call__(self, image: Image.Image, position: int) -> Tensor:
+    def __call__(self, image: Image.Image | np.ndarray, position: int) -> Tensor:
         """A training view, uint8 (C, size, size): squash, warp, random crop, flip."""
         image = _squash(image, self.model)
         top, left, flip, *warp = self.draws[position]
         if self.augment.warps:
-            image = _warp(image, self.augment, 2 * np.array(warp, dtype=np.float64) - 1)
+            image = _warp(_as_image(image), self.augment, 2 * np.array(warp, dtype=np.float64) - 1)
         room = self.model.resize - self.model.image_size + 1
         return _cropped(
             image, int(top * room), int(left * room), self.model.image_size, self.augment.flip and flip < 0.5
@@ -44,7 +44,7 @@ def train_views(model: Model, augment: Augment, positions: int, *names: int | st
     return TrainViews(model, augment, draws)
 
 
-def centre_view(image: Image.Image, model: Model) -> Tensor:
+def centre_view(image: Image.Image | np.ndarray, model: Model) -> Tensor:
     """The view for features and evaluation, uint8 (C, size, size): squash, centre crop."""
     margin = (model.resize - model.image_size) // 2
     return _cropped(_squash(image, model), margin, margin, model.image_size)
@@ -69,24 +69,35 @@ def resized(images: Tensor, size: int) -> Tensor:
     return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
 
 
-def _squash(image: Image.Image, model: Model) -> Image.Image:
+def _squash(image: Image.Image | np.ndarray, model: Model) -> Image.Image | np.ndarray:
     side = (model.resize, model.resize)
-    return image if image.size == side else image.resize(side, Image.Resampling.BILINEAR)
+    if (image.size if isinstance(image, Image.Image) else tuple(image.shape[1:])) == side:
+        return image
+    return _as_image(image).resize(side, Image.Resampling.BILINEAR)
 
 
-def _planes(image: Image.Image) -> np.ndarray:
-    """The pixels (C, H, W) of an image of mode L or RGB, not to be written to.
+def _as_image(image: Image.Image | np.ndarray) -> Image.Image:
+    """A PIL image, also of an array uint8 (C, H, W)."""
+    if isinstance(image, Image.Image):
+        return image
+    return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+
+
+def _planes(image: Image.Image | np.ndarray) -> np.ndarray:
+    """The pixels (C, H, W) of an array, or of an image of mode L or RGB; not to be written to.
 
     Pillow hands colours out line by line, the reds of a line before its greens and blues: a crop then moves whole
     lines, where pixel by pixel it would move single bytes, which takes several times as long.
     """
+    if not isinstance(image, Image.Image):
+        return image
     if image.mode != "RGB":
         return np.asarray(image)[None]
     lines = np.frombuffer(image.tobytes("raw", "RGB;L"), dtype=np.uint8)
     return lines.reshape(image.height, 3, image.width).transpose(1, 0, 2)
 
 
-def _cropped(image: Image.Image, top: int, left: int, size: int, flip: bool = False) -> Tensor:
+def _cropped(image: Image.Image | np.ndarray, top: int, left: int, size: int, flip: bool = False) -> Tensor:
     """A square of the image as uint8 (C, size, size), mirrored or not."""
     square = _planes(image)[:, top : top + size, left : left + size]
     return torch.from_numpy(np.array(square[..., ::-1] if flip else square, order="C"))

@@ -69,7 +69,7 @@ def test_a_folder_becomes_a_dataset(mine: Path, tiny_params: Params, tmp_path: P
     for domain, classes in COUNTS.items():
         folder = layout.shards("mine", domain)
         assert np.bincount(read_labels(folder), minlength=3).tolist() == [classes.get(c, 0) for c in dataset.classes]
-        assert ShardedImages(folder)[0].size == (32, 32)
+        assert ShardedImages(folder)[0].shape == (3, 32, 32)
     again = {path: path.read_bytes() for path in layout.root.rglob("*") if path.is_file()}
     made(read(tiny_params), layout)
     assert {path: path.read_bytes() for path in layout.root.rglob("*") if path.is_file()} == again

@@ -1,10 +1,14 @@
 """Random views, the centre view, and other resolutions."""
 
+import io
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from simplejpeg import decode_jpeg
 from small_model import MODEL
 
 from dacsm.params import Augment
@@ -81,3 +85,18 @@ def test_another_resolution_shows_the_same_picture(size):
     assert other.shape == (1, 1, size, size)
     torch.testing.assert_close(other.mean(), ramp.mean(), rtol=0, atol=0.02)
     assert torch.equal(resized(ramp, 28), ramp)
+
+
+@pytest.mark.parametrize("augment", [PLAIN, WILD])
+def test_a_decoded_array_gives_the_view_of_its_image(augment: Augment) -> None:
+    """The decoder of JPEGs and Pillow's agree bit for bit, and so do the views of what they give."""
+    file = io.BytesIO()
+    picture(mode="RGB", side=40).save(file, "jpeg", quality=95, subsampling=0)
+    image = Image.open(file)
+    array = decode_jpeg(file.getvalue()).transpose(2, 0, 1)
+    for resize in (40, 36):
+        model = CROPPED.model_copy(update={"resize": resize})
+        views = train_views(model, augment, 20, 0)
+        assert all(torch.equal(views(image, i), views(array, i)) for i in range(20))
+        assert torch.equal(centre_view(image, model), centre_view(array, model))
+        assert views(array, 0).is_contiguous()

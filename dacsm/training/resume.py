@@ -20,7 +20,7 @@ from dacsm.training.progress import TrainingProgress
 
 SAVE_EVERY = 600.0  # seconds of training between two saves inside an epoch; the end of an epoch is always saved
 DIGEST = 64  # characters of a sha256
-VERSIONS = ("torch", "torchvision", "timm", "numpy", "pillow", "webdataset")  # they decide a run's bits
+VERSIONS = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "webdataset")  # they decide a run's bits
 
 
 class Stateful(Protocol):
