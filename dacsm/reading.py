@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 KEPT_BYTES = 256 * 2**20  # domains whose decoded pixels fit are decoded once
+READ_AHEAD = 2**20  # bytes of a shard that the stream reads at a time
 SHUFFLE_BUFFER = 2000  # images that the stream holds, still encoded, to draw the next from
 
 Picture = Image.Image | np.ndarray  # of mode L or RGB, or uint8 (C, H, W)
@@ -147,12 +148,11 @@ def stream(
         raise ValueError(f"keep has shape {keep.shape}, expected ({index.images},)")
     total = index.images if keep is None else int(keep.sum())
     whole = total // (batch_size * world_size) * world_size if drop_last else -(-total // batch_size)
-    urls = [{"url": str(folder / shard.name)} for shard in index.shards]
-    random.Random(f"shards {seed} {epoch}").shuffle(urls)
+    shards = list(range(len(index.shards)))
+    random.Random(f"shards {seed} {epoch}").shuffle(shards)
     pipeline = wds.DataPipeline(
-        [urls],
-        wds.tarfile_to_samples(),
-        partial(_numbered, index=index, folder=folder, keep=keep),
+        [shards],
+        partial(_numbered, index=index, folder=folder, offsets=read_offsets(folder, index), keep=keep),
         wds.shuffle(SHUFFLE_BUFFER, initial=SHUFFLE_BUFFER, rng=random.Random(f"images {seed} {epoch}")),
         partial(_own_batches, batch_size=batch_size, batches=range(start * world_size + rank, whole, world_size)),
         partial(_viewed, view=view, index=index, folder=folder),
@@ -165,20 +165,19 @@ def stream(
 
 
 def _numbered(
-    samples: Iterable[dict[str, Any]], index: Index, folder: Path, keep: np.ndarray | None
+    shards: Iterable[int], index: Index, folder: Path, offsets: np.ndarray, keep: np.ndarray | None
 ) -> Iterator[tuple[int, bytes]]:
-    """Image number and encoded image of the samples to use."""
-    count = 0
-    for sample in samples:
-        count += 1
-        number = int(sample["__key__"])
-        if keep is None or keep[number]:
-            yield number, sample[index.encoding]
-    if count != index.images:  # a tar with a damaged header ends early, without a word
-        raise InputError(
-            f"the shards in {folder} hold {count} images, expected {index.images}; "
-            f"make them again with `{made_by(folder)}`."
-        )
+    """Image number and encoded image of the images to use, shard by shard from the first byte to the last.
+
+    `offsets` (N, 3) tell where they lie: reading the headers of a tar takes a tenth of the time of decoding.
+    """
+    for shard in shards:
+        first, end = np.searchsorted(offsets[:, 0], (shard, shard + 1))
+        with (folder / index.shards[shard].name).open("rb", buffering=READ_AHEAD) as file:
+            for number in range(first, end):
+                if keep is None or keep[number]:
+                    file.seek(offsets[number, 1])
+                    yield number, file.read(offsets[number, 2])
 
 
 def _own_batches(
