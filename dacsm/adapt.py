@@ -168,9 +168,9 @@ def _refresh(
 
 def _judge(run: Run, domains: Domains, epoch: int, predictions: Predictions) -> list[float]:
     if not len(domains.held_out):
-        return scores(epoch, predictions.logits, None, None)
+        return scores(epoch, predictions, None, None)
     held = predict(run.evaluated, domains.source, run.compute, run.recipe.precision, numbers=domains.held_out.numpy())
-    return scores(epoch, predictions.logits, held.logits, domains.source_labels[domains.held_out])
+    return scores(epoch, predictions, held, domains.source_labels[domains.held_out])
 
 
 def _train_epoch(

@@ -128,7 +128,7 @@ class AdaptRecipe(Training):
     averaging: Share = Field(
         description="decay of the weight average that is evaluated; 0 takes the weights as they are"
     )
-    validator: Literal["infomax", "entropy", "source_accuracy", "last"] = Field(
+    validator: Literal["infomax", "entropy", "bnm", "snd", "class_ami", "source_accuracy", "last"] = Field(
         description="how the epoch is selected, without target labels"
     )
 

@@ -4,14 +4,22 @@ import math
 
 import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dacsm.selection import NAMES, entropy, held_out, infomax, scores
+from dacsm.inference import Predictions
+from dacsm.selection import NAMES, VALIDATORS, bnm, class_ami, entropy, held_out, infomax, scores, snd
 
-SURE = torch.eye(4).repeat(5, 1) * 20
-UNSURE = torch.zeros(20, 4)
-COLLAPSED = torch.tensor([[20.0, 0, 0, 0]]).repeat(20, 1)
+
+def seen(logits: torch.Tensor) -> Predictions:
+    """Predictions whose features are the logits themselves."""
+    return Predictions(logits, logits)
+
+
+SURE = seen(torch.eye(4).repeat(5, 1) * 20)
+UNSURE = seen(torch.zeros(20, 4))
+COLLAPSED = seen(torch.tensor([[20.0, 0, 0, 0]]).repeat(20, 1))
+NOISE = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
 
 
 def test_infomax_wants_sure_and_varied_predictions():
@@ -25,18 +33,53 @@ def test_entropy_cannot_tell_collapse():
     assert entropy(SURE) > entropy(UNSURE)
 
 
-@given(st.permutations(range(20)))
+def test_the_nuclear_norm_is_one_at_its_bound_and_lower_for_doubt_and_collapse():
+    assert math.isclose(bnm(SURE), 1, abs_tol=1e-6)
+    assert bnm(UNSURE) < bnm(COLLAPSED) < 0.6
+
+
+def test_soft_neighbourhood_density_is_the_entropy_within_equal_groups():
+    assert math.isclose(snd(SURE), math.log(4), abs_tol=1e-6)  # five of a class, so four neighbours each
+    assert math.isclose(snd(COLLAPSED), math.log(19), abs_tol=1e-6)  # the blind side that its docstring owns up to
+    assert snd(seen(20 * NOISE)) < math.log(59)
+
+
+def test_class_ami_wants_predictions_that_follow_the_clusters_of_the_features():
+    centres = torch.eye(4).repeat(15, 1) * 10
+    follows = Predictions(centres + 0.1 * NOISE, centres)
+    strays = Predictions(centres + 0.1 * NOISE, NOISE)
+    assert class_ami(follows) > 0.99
+    assert abs(class_ami(strays)) < 0.3
+
+
+@given(st.permutations(range(60)))
+@settings(max_examples=10, deadline=None)
 def test_the_order_of_images_does_not_matter(order):
-    logits = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
-    assert math.isclose(infomax(logits), infomax(logits[list(order)]), abs_tol=1e-9)
+    for name in set(VALIDATORS) - {"class_ami"}:  # k-means starts from images by their number
+        score = VALIDATORS[name]
+        assert math.isclose(score(seen(NOISE)), score(seen(NOISE[list(order)])), abs_tol=1e-9)
+
+
+def test_validators_that_compare_images_see_a_fixed_draw_of_many(monkeypatch):
+    monkeypatch.setattr("dacsm.selection.MOST_IMAGES", 30)
+    assert snd(seen(NOISE)) == snd(seen(NOISE))
+    assert snd(seen(NOISE)) < math.log(29)
 
 
 def test_source_accuracy_is_absent_where_nothing_was_held_out():
-    row = dict(zip(NAMES, scores(3, UNSURE, None, None), strict=True))
+    row = dict(zip(NAMES, scores(3, seen(NOISE), None, None), strict=True))
     assert math.isnan(row["source_accuracy"])
     assert row["last"] == 3
-    row = dict(zip(NAMES, scores(3, UNSURE, SURE[:4], torch.tensor([0, 1, 2, 0])), strict=True))
+    few = seen(SURE.logits[:4])
+    row = dict(zip(NAMES, scores(3, seen(NOISE), few, torch.tensor([0, 1, 2, 0])), strict=True))
     assert row["source_accuracy"] == 0.75
+
+
+def test_a_model_that_diverged_has_no_scores():
+    broken = seen(NOISE.clone().fill_(float("nan")))
+    *scored, accuracy, last = scores(2, broken, None, None)
+    assert all(math.isnan(score) for score in (*scored, accuracy))
+    assert last == 2
 
 
 @given(st.integers(1, 500), st.floats(0, 0.99))
