@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import settings
 from tiny_project import Project, built_project
 
 from dacsm.catalog import DatasetSpec
@@ -12,6 +13,9 @@ from dacsm.download import download
 from dacsm.layout import Layout
 from dacsm.params import Params, parse_params
 from dacsm.shard import shard
+
+settings.register_profile("dacsm", deadline=None)  # a busy machine is slow, and no property fails for that
+settings.load_profile("dacsm")
 
 PER_CLASS = 6
 PROJECT = Path(__file__).parents[1]

@@ -233,7 +233,7 @@ def test_the_restated_rates_are_those_of_the_description():
     assert reference.rate(1, 40, 40, bias=True) == 0.002
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SEEDS, st.integers(2, 30), st.integers(2, 30), st.integers(2, 6), st.booleans())
 def test_pseudo_labels_neighbours_and_pairs(seed, sources, targets, classes, ties):
     generator = torch.Generator().manual_seed(seed)
@@ -258,7 +258,7 @@ def test_pseudo_labels_neighbours_and_pairs(seed, sources, targets, classes, tie
     assert [tuple(row) for row in rows.tolist()] == expected
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(SEEDS, *[st.tuples(st.integers(1, 6), st.integers(1, 6))] * 2)
 def test_position_embedding_on_another_grid(seed, old, new):
     position = torch.randn(1, 1 + old[0] * old[1], 3, generator=torch.Generator().manual_seed(seed))

@@ -29,7 +29,7 @@ def tiles_of(rows: int, columns: int) -> Iterator[None]:
         yield
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SEEDS, st.integers(1, 300), st.integers(1, 300), st.sampled_from([None, 2]))
 def test_tiles_find_what_the_whole_matrix_has(seed, sources, targets, levels):
     source, target = features(seed, sources, levels), features(seed + 1, targets, levels)
@@ -41,7 +41,7 @@ def test_tiles_find_what_the_whole_matrix_has(seed, sources, targets, levels):
     torch.testing.assert_close(similarity[source_of_target, columns], similarity.amax(dim=0))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SEEDS, st.integers(1, 300), st.integers(1, 300))
 def test_ties_go_to_the_first_index_across_tiles(seed, sources, targets):
     """Axes in four dimensions: similarities are exactly 0 or 1, so that nearly every maximum is a tie."""
@@ -102,7 +102,6 @@ def test_the_first_index_wins_a_tie():
     assert not source_of_target.any()
 
 
-@settings(deadline=None)
 @given(SEEDS)
 def test_a_target_counts_at_the_size_at_which_it_is_closest(seed):
     source, near = features(seed, 8), features(seed + 1, 8)
@@ -111,7 +110,6 @@ def test_a_target_counts_at_the_size_at_which_it_is_closest(seed):
         assert torch.equal(one, two)
 
 
-@settings(deadline=None)
 @given(SEEDS)
 def test_pairs_agree_and_come_targets_first(seed):
     rng = np.random.default_rng(seed)
@@ -130,7 +128,6 @@ def test_centres_leave_out_classes_that_nobody_is_predicted_as():
     assert labels.tolist() == [0, 0, 1, 1]
 
 
-@settings(deadline=None)
 @given(SEEDS)
 def test_one_size_is_left_as_it_is_and_equal_sizes_change_no_direction(seed):
     one, logits = features(seed, 5), features(seed + 1, 5)
@@ -140,7 +137,6 @@ def test_one_size_is_left_as_it_is_and_equal_sizes_change_no_direction(seed):
     torch.testing.assert_close(fused_logits.softmax(1), logits.softmax(1), rtol=1e-4, atol=1e-5)
 
 
-@settings(deadline=None)
 @given(SEEDS)
 def test_many_images_at_once_or_a_few_at_a_time_get_the_same_labels(seed):
     target, logits = features(seed, 50), features(seed + 1, 50)

@@ -146,7 +146,7 @@ def test_saving_changes_nothing(room, save_every, start, whole, tmp_path):
     assert (moments.seen.count("after rename") > 10) == (save_every == 0)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     room=st.sampled_from(ROOMS),
     kills=st.lists(st.integers(1, MOMENTS), min_size=1, max_size=4),

@@ -53,7 +53,7 @@ def test_class_ami_wants_predictions_that_follow_the_clusters_of_the_features():
 
 
 @given(st.permutations(range(60)))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_the_order_of_images_does_not_matter(order):
     for name in set(VALIDATORS) - {"class_ami"}:  # k-means starts from images by their number
         score = VALIDATORS[name]
