@@ -118,7 +118,9 @@ def write_project(folder: Path, room: str, per_class: int, epochs: int) -> None:
     params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
     recipes = (params["experiments"], params["shard"], params["pretrain"], params["adapt"]["recipes"])
     for part in recipes:
-        part["few"] = part["digits"]
+        digits = part["digits"]
+        part.clear()
+        part["few"] = digits
     params["datasets"] = ["few"]
     pretrain = params["pretrain"]["few"]
     model = {**pretrain["model"], "dim": 48, "depth": 4}

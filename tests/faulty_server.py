@@ -1,5 +1,6 @@
 """A web server on 127.0.0.1 that hands out files with Range support, and fails in the ways that one asks of it."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,7 +43,7 @@ def serving(folder: Path, port: int = 0) -> Iterator[Server]:
     class Handler(_Handler):
         serves = server
 
-    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as http:
+    with _Http(("127.0.0.1", port), Handler) as http:
         server.url = f"http://127.0.0.1:{http.server_address[1]}"
         thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
@@ -51,6 +52,13 @@ def serving(folder: Path, port: int = 0) -> Iterator[Server]:
         finally:
             http.shutdown()
             thread.join()
+
+
+class _Http(ThreadingHTTPServer):
+    def handle_error(self, *request: object) -> None:
+        """Say nothing of clients that hang up, as those do that find a wrong size."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(*request)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -6,13 +6,16 @@ from small_model import MODEL
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import pairing as pairing_benchmark
+from benchmarks.kills import write_project
 from benchmarks.plain_step import plain_three_stream
 from benchmarks.report import Measurement, in_fresh_process, report
 from benchmarks.step import CLASSES, FORMS, operations
+from dacsm.catalog import load_dataset
 from dacsm.compute import autocast
 from dacsm.models import backbone
 from dacsm.models.classifier import Classifier, Description
 from dacsm.models.three_stream import three_stream
+from dacsm.params import load_params
 from dacsm.training.losses import cdtrans_losses
 
 LOGITS = ("source_logits", "mix_logits", "target_logits")
@@ -104,3 +107,10 @@ def test_memory_of_the_search_is_that_of_its_process():
     assert 0 <= memory < 0.1
     assert on_card == 0
     assert spent.seconds > 0 < bare.seconds
+
+
+def test_the_killed_project_has_settings_of_its_own(tmp_path, monkeypatch):
+    write_project(tmp_path, "adapt", per_class=6, epochs=2)
+    monkeypatch.chdir(tmp_path)  # without the presets, which the other datasets' settings name
+    assert load_params(tmp_path / "params.yaml").datasets == ("few",)
+    assert load_dataset("few").domains["mnist"].images == 60
