@@ -142,6 +142,7 @@ def test_times_mean_nothing(changed: Project) -> None:
     assert NOTHING in changed.snakemake("-n")
 
 
+@pytest.mark.long
 def test_everything_made_again_is_the_same(built: Project, tmp_path: Path) -> None:
     """Check 9; cards hold times, and are compared by what the audit reads."""
     copy = built.copy(tmp_path)
@@ -151,6 +152,7 @@ def test_everything_made_again_is_the_same(built: Project, tmp_path: Path) -> No
     assert_up_to_date(copy)
 
 
+@pytest.mark.long
 def test_two_at_once_and_kills(changed: Project, tmp_path: Path) -> None:
     """Checks 10 and 11: a second tool is refused; after Ctrl-C and after kill -9 only unfinished jobs run."""
     project = changed.copy(tmp_path)
@@ -213,6 +215,7 @@ def test_a_changed_checkpoint_stops_dvc(changed: Project) -> None:
     assert_up_to_date(changed)
 
 
+@pytest.mark.long
 def test_an_experiment_runs_that_method_alone(changed: Project, tmp_path: Path) -> None:
     """Check 14."""
     project = changed.copy(tmp_path)
