@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 from dacsm.catalog import DatasetSpec
@@ -14,6 +13,7 @@ from dacsm.errors import InputError
 from dacsm.layout import Layout
 from dacsm.params import SOURCE_ONLY, AdaptRecipe, Params, Pretrain
 from dacsm.rehearsal import Speed, adapt_speed, parameters_of, predict_speed, pretrain_speed
+from dacsm.runs import Run, runs_of
 
 BYTES_A_PIXEL = {"jpeg": 0.29, "png": 0.45}  # of photographs at 256 pixels and of digits, for each channel of png
 BYTES_A_SAMPLE = 1300  # headers and padding of a tar file
@@ -31,28 +31,20 @@ class Job:
 
 
 def jobs_of(params: Params, dataset: DatasetSpec, layout: Layout) -> list[Job]:
-    """Every run behind a dataset's table, in the order of the pipeline."""
-    experiment, name = params.experiments[dataset.name], dataset.name
-    domains = dataset.domains_of(experiment.tasks)
-    archives = dict.fromkeys(archive for domain in domains for archive in dataset.domains[domain].archives)
-    sources = dict.fromkeys(dataset.split_task(task)[0] for task in experiment.tasks)
-    jobs = [Job("download", layout.receipt(name, archive)) for archive in archives]
-    jobs += [Job("shard", layout.shards(name, domain) / "index.json", target=domain) for domain in domains]
-    jobs += [
-        Job("pretrain", layout.pretrained(name, source, seed) / "model.safetensors", source=source)
-        for source, seed in product(sources, experiment.seeds)
-    ]
-    chosen = list(product(experiment.methods, experiment.tasks, experiment.seeds))
-    jobs += [
-        Job("adapt", layout.adapted(name, *run) / "model.safetensors", run[0], *dataset.split_task(run[1]))
-        for run in chosen
-        if run[0] != SOURCE_ONLY
-    ]
-    jobs += [
-        Job("evaluate", layout.evaluated(name, *run) / "metrics.json", run[0], *dataset.split_task(run[1]))
-        for run in chosen
-    ]
-    return [*jobs, Job("table", layout.table(name))]
+    """Every run behind a dataset's table, in the order of the pipeline.
+
+    Raises:
+        InputError: where the dataset has no experiment.
+    """
+    return [_job(run, dataset) for run in runs_of(params, dataset, layout)]
+
+
+def _job(run: Run, dataset: DatasetSpec) -> Job:
+    arguments = run.arguments
+    source, target = arguments.get("source", ""), arguments.get("domain", "")
+    if "task" in arguments:
+        source, target = dataset.split_task(arguments["task"])
+    return Job(run.room, run.outputs[0], arguments.get("method", ""), source, target)
 
 
 def pending(dataset: DatasetSpec, layout: Layout, file: Path) -> set[Path]:
@@ -77,13 +69,11 @@ def describe_plan(params: Params, dataset: DatasetSpec, layout: Layout, compute:
     Raises:
         InputError: where the dataset has no experiment, or Snakemake refuses.
     """
-    if dataset.name not in params.experiments:
-        raise InputError(f"params.yaml: experiments has no entry for {dataset.name!r}; add experiments.{dataset.name}.")
+    jobs = jobs_of(params, dataset, layout)
     experiment = params.experiments[dataset.name]
     model = params.recipe("pretrain", dataset.name).model
     yield f"{dataset.title}: {_count(experiment.tasks, 'task')}, {_count(experiment.methods, 'method')}, " \
           f"{_count(experiment.seeds, 'seed')}, {model.name}"  # fmt: skip
-    jobs = jobs_of(params, dataset, layout)
     unmade = pending(dataset, layout, file)
     todo = [job for job in jobs if job.file in unmade]
     yield "runs       to do   made"
