@@ -100,9 +100,7 @@ def describe_cell(
     Raises:
         InputError: where the table has no such cell, or a run of it is not made.
     """
-    if dataset.name not in params.experiments:
-        raise InputError(f"params.yaml: experiments has no entry for {dataset.name!r}; add experiments.{dataset.name}.")
-    experiment = params.experiments[dataset.name]
+    experiment = params.experiment(dataset.name)
     method = _closest(method, experiment.methods, f"experiments.{dataset.name}.methods has no")
     cell = find_cell(dataset, experiment, name, task)
     command = again(cell, dataset, method, experiment, layout, file)

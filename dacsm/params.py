@@ -225,6 +225,16 @@ class Params(Frozen):
                     raise ValueError(f"experiments has {name!r}, but {room} has no settings for it")
         return self
 
+    def experiment(self, dataset: str) -> Experiment:
+        """What a dataset's table holds.
+
+        Raises:
+            InputError: where params.yaml does not say.
+        """
+        if dataset not in self.experiments:
+            raise InputError(f"params.yaml: experiments has no entry for {dataset!r}; add experiments.{dataset}.")
+        return self.experiments[dataset]
+
     def recipe(self, room: Literal["shard", "pretrain", "adapt"], dataset: str) -> Any:
         """A room's settings for a dataset.
 

@@ -70,7 +70,7 @@ def describe_plan(params: Params, dataset: DatasetSpec, layout: Layout, compute:
         InputError: where the dataset has no experiment, or Snakemake refuses.
     """
     jobs = jobs_of(params, dataset, layout)
-    experiment = params.experiments[dataset.name]
+    experiment = params.experiment(dataset.name)
     model = params.recipe("pretrain", dataset.name).model
     yield f"{dataset.title}: {_count(experiment.tasks, 'task')}, {_count(experiment.methods, 'method')}, " \
           f"{_count(experiment.seeds, 'seed')}, {model.name}"  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 from dacsm.catalog import CATALOG, DatasetSpec
 from dacsm.errors import InputError
 from dacsm.layout import Layout
-from dacsm.params import SOURCE_ONLY, Experiment, Params
+from dacsm.params import SOURCE_ONLY, Params
 from dacsm.published import published_file
 
 # What each room leaves, as DVC's stages and Snakemake's targets call it.
@@ -52,7 +52,7 @@ def run_of(room: str, params: Params, dataset: DatasetSpec, layout: Layout, **ar
 
 def runs_of(params: Params, dataset: DatasetSpec, layout: Layout) -> list[Run]:
     """Every run that a dataset's experiment needs, in the order of the pipeline."""
-    experiment = _experiment(params, dataset)
+    experiment = params.experiment(dataset.name)
     domains = dataset.domains_of(experiment.tasks)
     archives = dict.fromkeys(archive for domain in domains for archive in dataset.domains[domain].archives)
     sources = dict.fromkeys(dataset.split_task(task)[0] for task in experiment.tasks)
@@ -67,12 +67,6 @@ def runs_of(params: Params, dataset: DatasetSpec, layout: Layout) -> list[Run]:
         "table": [{}],
     }
     return [run_of(room, params, dataset, layout, **run) for room, runs in arguments.items() for run in runs]
-
-
-def _experiment(params: Params, dataset: DatasetSpec) -> Experiment:
-    if dataset.name not in params.experiments:
-        raise InputError(f"params.yaml: experiments has no entry for {dataset.name!r}; add experiments.{dataset.name}.")
-    return params.experiments[dataset.name]
 
 
 Files = tuple[Path, list[Path], list[Path]]  # a run's place, inputs and outputs
@@ -123,7 +117,7 @@ def _evaluate(_params: Params, dataset: DatasetSpec, layout: Layout, method: str
 
 
 def _table(params: Params, dataset: DatasetSpec, layout: Layout) -> Files:
-    experiment = _experiment(params, dataset)
+    experiment = params.experiment(dataset.name)
     chosen = product(experiment.methods, experiment.tasks, experiment.seeds)
     runs = [layout.evaluated(dataset.name, *run) for run in chosen]
     drawn = runs if dataset.layout == "classes" else []  # confusions are drawn from these

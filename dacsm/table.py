@@ -11,7 +11,6 @@ import numpy as np
 
 from dacsm.catalog import DatasetSpec
 from dacsm.csv_table import csv_table
-from dacsm.errors import InputError
 from dacsm.figures import draw_figures
 from dacsm.files import write_csv, write_json, write_text
 from dacsm.latex import latex
@@ -41,9 +40,7 @@ def write_numbers(params: Params, dataset: DatasetSpec, layout: Layout) -> Runs:
     Raises:
         InputError: where the dataset has no experiment, or a run of it is missing.
     """
-    if dataset.name not in params.experiments:
-        raise InputError(f"params.yaml: experiments has no entry for {dataset.name!r}; add experiments.{dataset.name}.")
-    experiment = params.experiments[dataset.name]
+    experiment = params.experiment(dataset.name)
     runs = collect(dataset, experiment, layout)
     backbone = next(iter(runs.values())).backbone
     published = read_published(dataset)
