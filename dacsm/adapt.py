@@ -4,6 +4,7 @@ The target's labels are never read: not for training, and not for choosing an ep
 """
 
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from dacsm.errors import InputError
 from dacsm.inference import Predictions, predict
 from dacsm.layout import Layout
 from dacsm.models.classifier import Classifier, load_checkpoint
-from dacsm.models.cross_scale import pyramid_loss, resolution_loss, scaled_size
+from dacsm.models.cross_scale import pyramid_loss, scale_loss, scaled_size
 from dacsm.models.noise import BeneficialNoise
 from dacsm.models.three_stream import three_stream
 from dacsm.pairing import Pairs, agreeing_pairs, centre_labels, fuse_sizes, nearest_over_sizes
@@ -34,6 +35,7 @@ from dacsm.training.pair_loader import few_pairs, pair_batches
 from dacsm.training.progress import TrainingProgress, training_progress
 from dacsm.training.record import AdaptationRecord
 from dacsm.training.resume import Generators, Resume, Stateful
+from dacsm.training.scale_loader import scale_batches
 from dacsm.views import normalise
 
 FORMAT_VERSION = 1  # raise it when a module that is no code of this room (files, layout, …) changes what it writes
@@ -83,8 +85,7 @@ def adapt(
         InputError: for shards, checkpoints or settings that cannot be used, or a loss that is not a number.
     """
     source, target = dataset.split_task(task)
-    recipe: AdaptRecipe = params.recipe("adapt", dataset.name)
-    settings = params.method(method)
+    recipe, settings = params.adaptation(dataset.name, method), params.method(method)
     set_threads(recipe.threads)
     checkpoint = layout.pretrained(dataset.name, source, seed) / "model.safetensors"
     classifier = load_checkpoint(checkpoint, compute.device)
@@ -106,8 +107,8 @@ def adapt(
         for epoch in range(first, recipe.epochs + 1):
             if (epoch - 1) % recipe.refresh_epochs == 0 and not resume.inside_epoch:
                 found = _refresh(run, domains, epoch, matches.predictions, matches.pairs, progress)
-                matches.pairs, matches.pseudo_labels, matches.predictions = *found, None
-            losses = _train_epoch(run, domains, matches.pairs, epoch, progress, resume)
+                matches.pairs, matches.pseudo_labels, matches.known, matches.predictions = *found, None
+            losses = _train_epoch(run, domains, matches, epoch, progress, resume)
             predictions = predict(run.evaluated, domains.target, compute, recipe.precision, keep=recipe.features)
             judged = _judge(run, domains, epoch, predictions)
             row = {**losses, "pairs": len(matches.pairs)}
@@ -121,7 +122,7 @@ def adapt(
 
 def start_run(recipe: AdaptRecipe, method: Method, seed: int, compute: Compute, classifier: Classifier) -> Run:
     noise = None
-    if method.style.weight or method.noise.weight:
+    if method.style.weight or method.noise.weight or method.attention_dropout:
         noise = BeneficialNoise(classifier, method, torch_generator(compute.device, seed, "noise")).to(compute.device)
     modules: list[nn.Module] = [classifier] if noise is None else [classifier, noise]
     average = None
@@ -138,7 +139,7 @@ def _refresh(
     at_full_size: Predictions | None,
     before: Pairs | None,
     progress: TrainingProgress,
-) -> tuple[Pairs, Tensor]:
+) -> tuple[Pairs, Tensor, Tensor]:
     """New pairs, and the target's pseudo labels (T,); `at_full_size` are the target's predictions, where known."""
 
     def see(images: ShardedImages, **options) -> Predictions:
@@ -146,7 +147,8 @@ def _refresh(
 
     matching = run.method.matching
     scales = matching.scales if epoch > matching.after_epochs else ()
-    sizes = [see(domains.target, size=scaled_size(run.classifier, scale)) for scale in scales]
+    sizes = [see(domains.target, scale=scale) for scale in scales]
+    if epoch > matching.after_epochs: sizes += [see(domains.target, size=scaled_size(run.classifier, scale)) for scale in matching.sizes]
     sizes.insert(0, at_full_size or see(domains.target))
     source = see(domains.source, numbers=domains.training.numpy())
     features, logits = fuse_sizes([size.features for size in sizes], [size.logits for size in sizes])
@@ -163,7 +165,7 @@ def _refresh(
     pairs = before if not len(found) else found.with_source(domains.training.numpy())
     if remark := few_pairs(len(found), len(pairs), run.recipe):
         progress.note(epoch, remark)
-    return pairs, pseudo_labels
+    return pairs, pseudo_labels, F.log_softmax(logits, dim=1)
 
 
 def _judge(run: Run, domains: Domains, epoch: int, predictions: Predictions) -> list[float]:
@@ -174,25 +176,31 @@ def _judge(run: Run, domains: Domains, epoch: int, predictions: Predictions) -> 
 
 
 def _train_epoch(
-    run: Run, domains: Domains, pairs: Pairs, epoch: int, progress: TrainingProgress, resume: Resume
+    run: Run, domains: Domains, matches: Matches, epoch: int, progress: TrainingProgress, resume: Resume
 ) -> dict[str, float]:
     """One pass over the epoch's pairs; the mean of each loss."""
     recipe, model = run.recipe, run.classifier.description.model
     run.classifier.train()
     log = LossLog(epoch)
-    sizes = numpy_generator(run.seed, "sizes", epoch)
-    done = resume.start_epoch(losses=log, generators=Generators(run.compute.device, sizes))
+    pairs = matches.pairs
+    done = resume.start_epoch(losses=log, generators=Generators(run.compute.device))
     images = (domains.source, domains.target)
     batches, steps = pair_batches(images, pairs, model, recipe, run.seed, epoch, run.compute.workers, done)
+    consistency = run.method.consistency
+    scaled = repeat(None)
+    if consistency.weight:
+        scaled = scale_batches(domains.target, model, recipe, consistency, run.seed, epoch, steps, run.compute.workers, done)
     parameters = [p for group in run.optimiser.param_groups for p in group["params"]]
     progress.start_epoch(epoch, steps, done)
-    for step, batch in enumerate(batches, done):
+    for step, (batch, more) in enumerate(zip(batches, scaled), done):
         source, target, labels, pseudo_labels = (part.to(run.compute.device, non_blocking=True) for part in batch)
         set_learning_rate(run.optimiser, recipe.optimiser, recipe.epochs, epoch, step / steps)
         if run.noise is not None:
             run.noise.progress = (epoch - 1 + step / steps) / recipe.epochs
+        if more is not None:
+            more = normalise(more[0], model), matches.known[more[1]]
         losses, total = step_losses(
-            run, normalise(source, model), normalise(target, model), labels, pseudo_labels, sizes
+            run, normalise(source, model), normalise(target, model), labels, pseudo_labels, more
         )
         run.optimiser.zero_grad(set_to_none=True)
         total.backward()
@@ -205,6 +213,7 @@ def _train_epoch(
         resume.end_step(epoch, step + 1, steps)
     means = log.means()
     if run.noise is not None:
+        means |= {f"noise_{i}": x for i, x in enumerate(run.noise.strengths(), 1)}
         means["noise_gain"] = _noise_gain(run, normalise(source, model), normalise(target, model), labels)
     return means
 
@@ -222,32 +231,30 @@ def _noise_gain(run: Run, source: Tensor, target: Tensor, labels: Tensor) -> flo
 
 
 def step_losses(
-    run: Run, source: Tensor, target: Tensor, labels: Tensor, pseudo_labels: Tensor, sizes: np.random.Generator
+    run: Run, source: Tensor, target: Tensor, labels: Tensor, pseudo_labels: Tensor, scaled=None
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Every loss of a step by name, and their weighted sum; a part whose weight is 0 is not computed."""
     method, classifier = run.method, run.classifier
     with autocast(run.compute.device, run.recipe.precision):
-        streams = three_stream(classifier, source, target, run.noise, patches=bool(method.pyramid.weight))
-    losses = cdtrans_losses(streams, labels, pseudo_labels)
+        streams = three_stream(classifier, source, target, run.noise, patches=False)
+    losses = cdtrans_losses(streams, labels, pseudo_labels, method.teacher_detached)
     total = losses["source"] + losses["target"] + losses["distillation"]
     added: dict[str, tuple[float, Tensor]] = {}
     if method.mix_cross_entropy:
         added["mix"] = method.mix_cross_entropy, F.cross_entropy(streams.mix_logits, labels)
     if run.noise is not None:
-        weights = {"style": method.style.divergence, "noise": method.noise.divergence}
-        for part, divergence in run.noise.divergences().items():
-            added[f"{part}_divergence"] = weights[part], divergence
+        divergence = run.noise.divergence()
+        if divergence is not None:
+            added["noise_divergence"] = method.noise.divergence, divergence
     if method.pyramid.weight:
         added["pyramid"] = (
             method.pyramid.weight,
-            pyramid_loss(streams.source_tokens, streams.target_tokens, method.pyramid),
+            pyramid_loss(streams.source_patches, streams.target_patches, method.pyramid),
         )
-    if method.resolution.weight:
-        scales = method.resolution.scales
-        size = scaled_size(classifier, scales[sizes.integers(len(scales))])
+    if method.consistency.weight:
         with autocast(run.compute.device, run.recipe.precision):
-            loss = resolution_loss(classifier, target, streams.target_logits, size)
-        added["resolution"] = method.resolution.weight, loss
+            loss = scale_loss(classifier, *scaled, method.consistency)
+        added["consistency"] = method.consistency.weight, loss
     for name, (weight, loss) in added.items():
         losses[name] = loss
         total = total + weight * loss

@@ -33,15 +33,15 @@ class Predictions:
 class CentreViews(Dataset):
     """The centre view of each image, or of the images with the given numbers."""
 
-    def __init__(self, images: ShardedImages, classifier: Classifier, numbers: np.ndarray | None = None):
-        self.images, self.model = images, classifier.description.model
+    def __init__(self, images: ShardedImages, classifier: Classifier, numbers: np.ndarray | None = None, scale=1.0):
+        self.images, self.model, self.scale = images, classifier.description.model, scale
         self.numbers = np.arange(len(images)) if numbers is None else numbers
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def __getitem__(self, position: int) -> Tensor:
-        return centre_view(self.images[int(self.numbers[position])], self.model)
+        return centre_view(self.images[int(self.numbers[position])], self.model, self.scale)
 
 
 @torch.inference_mode()
@@ -54,6 +54,7 @@ def predict(
     size: int | None = None,
     numbers: np.ndarray | None = None,
     keep: str = "float32",
+    scale: float = 1.0,
 ) -> Predictions:
     """Features and logits of a domain's images, in evaluation mode; the classifier's mode is put back.
 
@@ -65,7 +66,7 @@ def predict(
     """
     training = classifier.training
     classifier.eval()
-    views = CentreViews(images, classifier, numbers)
+    views = CentreViews(images, classifier, numbers, scale)
     model = classifier.description.model
     features = _array(len(views), classifier.backbone.embed_dim, getattr(torch, keep), compute.features_folder)
     logits = torch.empty(len(views), len(classifier.description.classes))

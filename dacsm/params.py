@@ -137,15 +137,15 @@ class Style(Frozen):
     """DAT: what the mix stream reads comes in a style between the target's and the source's."""
 
     weight: Weight = Field(0.0, description="how far the style travels to the source's by the last layer and epoch")
-    spread: Weight = Field(0.5, description="prior of the gate on the random part, in units of the batch's deviation")
-    divergence: Weight = Field(0.01, description="weight of the KL divergence of the gate from its prior")
+    spread: Weight = Field(0.5, description="of the random part, in units of the batch's own deviation of styles")
 
 
 class Noise(Frozen):
     """DAT: learned Gaussian noise on the logits of the cross-attention."""
 
     weight: Weight = Field(0.0, description="factor on the noise; 0 leaves it out")
-    prior: PositiveFloat = Field(0.5, description="standard deviation that the noise is held to")
+    prior: PositiveFloat = Field(0.5, description="deviation that the noise is held to, in units of the keys' own")
+    learned: bool = Field(True, description="false keeps the deviation at the prior: a control")
     divergence: Weight = Field(0.01, description="weight of the KL divergence from the prior")
 
 
@@ -157,20 +157,33 @@ class Pyramid(Frozen):
     entropy: Weight = Field(0.01, description="reward for keeping several pairs of resolutions in play")
 
 
-class Resolution(Frozen):
-    """CSM: the target's prediction stays the same at another image size."""
+class Consistency(Frozen):
+    """CSM: the target's prediction stays the same where objects appear at another scale."""
 
     weight: Weight = Field(0.0, description="of the loss; 0 leaves it out")
-    scales: tuple[PositiveFloat, ...] = Field((0.75, 1.25), min_length=1, description="of image_size; one drawn a step")
+    scales: tuple[PositiveFloat, PositiveFloat] = Field((0.5, 1.5), description="least and largest; log-uniform")
+    images: PositiveFloat = Field(0.5, description="target images a step, paired or not, as a share of the batch")
+    paired: bool = False
+    sharpen: PositiveFloat = 1.0
+    hard: bool = False
+    threshold: Weight = 0.0
 
 
 class Matching(Frozen):
-    """CSM: pseudo labels and neighbours from the target seen at several resolutions."""
+    """CSM: pseudo labels and neighbours from the target seen at several scales."""
 
-    scales: tuple[PositiveFloat, ...] = Field((), description="of image_size, besides the full one; none leaves it out")
+    scales: tuple[PositiveFloat, ...] = Field((), description="of objects, besides 1; none leaves it out")
+    sizes: tuple[PositiveFloat, ...] = ()
     after_epochs: Annotated[int, Field(ge=0)] = Field(
-        1, description="epochs that teach the other resolutions before they count"
+        1, description="epochs that teach the other scales before they count"
     )
+
+
+class Changes(Frozen):
+    """Where a control leaves the recipe that all other methods share."""
+
+    epochs: PositiveFloat = Field(1.0, description="factor on the recipe's epochs, rounded: more compute")
+    zoom: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="in place of augment.zoom")
 
 
 class Method(Frozen):
@@ -179,9 +192,12 @@ class Method(Frozen):
     style: Style = Style()
     noise: Noise = Noise()
     pyramid: Pyramid = Pyramid()
-    resolution: Resolution = Resolution()
+    consistency: Consistency = Consistency()
     matching: Matching = Matching()
     mix_cross_entropy: Weight = Field(0.0, description="weight of the mix stream's own cross-entropy")
+    attention_dropout: Share = Field(0.0, description="of the cross-attention's weights: a control")
+    teacher_detached: bool = Field(False, description="the mix stream learns nothing by distillation: a control")
+    recipe: Changes = Changes()
 
 
 class Adapt(Frozen):
@@ -246,6 +262,18 @@ class Params(Frozen):
             key = "adapt.recipes" if room == "adapt" else room
             raise InputError(f"params.yaml: {key} has no settings for {dataset!r}; add {key}.{dataset}.")
         return recipes[dataset]
+
+    def adaptation(self, dataset: str, method: str) -> AdaptRecipe:
+        """The recipe by which a method adapts on a dataset: that of all, but for what the method itself changes.
+
+        Raises:
+            InputError: where params.yaml has no such recipe or method.
+        """
+        recipe: AdaptRecipe = self.recipe("adapt", dataset)
+        changes = self.method(method).recipe
+        zoom = recipe.augment.zoom if changes.zoom is None else changes.zoom
+        epochs = max(1, round(changes.epochs * recipe.epochs))
+        return recipe.model_copy(update={"epochs": epochs, "augment": recipe.augment.model_copy(update={"zoom": zoom})})
 
     def method(self, name: str) -> Method:
         """The settings of a method.

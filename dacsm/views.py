@@ -12,6 +12,7 @@ from dacsm.params import Augment, Model
 from dacsm.seeding import numpy_generator
 
 DRAWS = 8  # numbers a view takes: crop top, crop left, flip; then the five of a warp
+STILL = Augment(flip=False, rotate=0, zoom=0, shear=0, shift=0)
 
 
 @dataclass(frozen=True)
@@ -25,29 +26,42 @@ class TrainViews:
     model: Model
     augment: Augment
     draws: np.ndarray  # (positions, DRAWS) in [0, 1)
+    scales: tuple[float, float] | None = None
 
     def __call__(self, image: Image.Image | np.ndarray, position: int) -> Tensor:
         """A training view, uint8 (C, size, size): squash, warp, random crop, flip."""
         image = _squash(image, self.model)
         top, left, flip, *warp = self.draws[position]
-        if self.augment.warps:
-            image = _warp(_as_image(image), self.augment, 2 * np.array(warp, dtype=np.float64) - 1)
+        if self.augment.warps or self.scales:
+            warp = 2 * np.array(warp, dtype=np.float64) - 1
+            image = _warp(_as_image(image), self.augment, warp, self._scale(warp[1]))
         room = self.model.resize - self.model.image_size + 1
         return _cropped(
             image, int(top * room), int(left * room), self.model.image_size, self.augment.flip and flip < 0.5
         )
 
 
-def train_views(model: Model, augment: Augment, positions: int, *names: int | str) -> TrainViews:
+    def _scale(self, draw: float) -> float:
+        """How large objects appear, for a number in [-1, 1)."""
+        if self.scales is None:
+            return 1 + draw * self.augment.zoom
+        low, high = np.log(self.scales)
+        return float(np.exp((low + high) / 2 + draw * (high - low) / 2))
+
+
+def train_views(model: Model, augment: Augment, positions: int, *names: int | str, scales=None) -> TrainViews:
     """The views named by `names`, such as (seed, epoch, "source"), for an epoch of that many positions."""
     draws = numpy_generator("views", *names).random((positions, DRAWS), dtype=np.float32)
-    return TrainViews(model, augment, draws)
+    return TrainViews(model, augment, draws, scales)
 
 
-def centre_view(image: Image.Image | np.ndarray, model: Model) -> Tensor:
-    """The view for features and evaluation, uint8 (C, size, size): squash, centre crop."""
+def centre_view(image: Image.Image | np.ndarray, model: Model, scale: float = 1.0) -> Tensor:
+    """The view for features and evaluation, uint8 (C, size, size): squash, rescale about the centre, centre crop."""
     margin = (model.resize - model.image_size) // 2
-    return _cropped(_squash(image, model), margin, margin, model.image_size)
+    image = _squash(image, model)
+    if scale != 1:
+        image = _warp(_as_image(image), STILL, np.zeros(5), scale)
+    return _cropped(image, margin, margin, model.image_size)
 
 
 def to_tensor(image: Image.Image) -> Tensor:
@@ -103,15 +117,15 @@ def _cropped(image: Image.Image | np.ndarray, top: int, left: int, size: int, fl
     return torch.from_numpy(np.array(square[..., ::-1] if flip else square, order="C"))
 
 
-def _warp(image: Image.Image, augment: Augment, draws: np.ndarray) -> Image.Image:
-    """Rotate, zoom, shear and shift about the centre, in one interpolation; what comes from outside is black.
+def _warp(image: Image.Image, augment: Augment, draws: np.ndarray, scale: float) -> Image.Image:
+    """Rotate, scale, shear and shift about the centre, in one interpolation; what comes from outside is black.
 
     `draws` are five numbers in [-1, 1): angle, zoom, shear, right, down.
     """
-    angle, zoom, shear, right, down = draws
+    angle, _, shear, right, down = draws
     radians = np.radians(angle * augment.rotate)
     rotation = np.array([[np.cos(radians), np.sin(radians)], [-np.sin(radians), np.cos(radians)]])
-    matrix = rotation @ np.array([[1, shear * augment.shear], [0, 1]]) / (1 + zoom * augment.zoom)
+    matrix = rotation @ np.array([[1, shear * augment.shear], [0, 1]]) / scale
     middle = np.array([image.width, image.height]) / 2
     offset = middle - matrix @ (middle + np.array([right, down]) * augment.shift * image.width)
     coefficients = (*matrix[0], offset[0], *matrix[1], offset[1])  # from a place in the view to one in the image

@@ -89,44 +89,49 @@ def plain_block(block: Block, tokens: Tensor, wanted: int | None = None) -> Tens
     return add_branch(tokens, block.ls2(block.mlp(block.norm2(tokens))), mlp_factors)
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, scale: float, bias: Tensor | None = None) -> Tensor:
-    """Attention of queries (B, heads, n, d) over keys and values (B, heads, N, d); `bias` is added to the logits.
+def attend(queries: Tensor, keys: Tensor, values: Tensor, scale: float, dropout: float = 0.0) -> Tensor:
+    """Attention of queries (B, heads, n, d) over keys and values (B, heads, N, d); `dropout` is of its weights.
 
     PyTorch's fused form, but for bfloat16 on a CPU, where it is slow: forward and backward of 197 tokens, 6 heads of 64
     and 8 images took 57 ms fused and 30 ms written out (one core of a Xeon with AVX-512), against 26 ms both ways in
     float32. Of 17 tokens and 3 heads of 32, float32 took 1.2 ms fused and 1.9 ms written out.
     """
     if queries.device.type == "cpu" and queries.dtype == torch.bfloat16:
-        logits = (queries * scale) @ keys.transpose(-2, -1)  # (B, heads, n, N)
-        return (logits if bias is None else logits + bias).softmax(dim=-1) @ values
-    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, scale=scale)
+        weights = ((queries * scale) @ keys.transpose(-2, -1)).softmax(dim=-1)  # (B, heads, n, N)
+        return F.dropout(weights, dropout) @ values
+    return F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout, scale=scale)
 
 
 def project_heads(attention: torch.nn.Module, normed: Tensor, wanted: int | None = None) -> tuple[Tensor, ...]:
     """Queries (B, heads, wanted or N, d), keys and values (B, heads, N, d) of normed tokens (B, N, D)."""
+    queries, keys_values = project(attention, normed, wanted)
+    return split_queries(attention, queries), *split_keys_values(attention, keys_values)
+
+
+def project(attention: torch.nn.Module, normed: Tensor, wanted: int | None = None) -> tuple[Tensor, Tensor]:
+    """Queries (B, wanted or N, D), and keys beside values (B, N, 2 D), of normed tokens (B, N, D), heads together."""
+    width = normed.shape[-1]
+    weight, bias = attention.qkv.weight, attention.qkv.bias
     if wanted is None:
-        queries, keys, values = split_heads(attention, attention.qkv(normed), 3)
-        return attention.q_norm(queries), attention.k_norm(keys), values
-    weight, bias = attention.qkv.weight, attention.qkv.bias
-    third = len(weight) // 3
-    projected = F.linear(normed[:, :wanted], weight[:third], None if bias is None else bias[:third])
-    (queries,) = split_heads(attention, projected, 1)
-    return attention.q_norm(queries), *project_keys_values(attention, normed)
+        return attention.qkv(normed).split((width, 2 * width), dim=-1)
+    queries = F.linear(normed[:, :wanted], weight[:width], None if bias is None else bias[:width])
+    return queries, F.linear(normed, weight[width:], None if bias is None else bias[width:])
 
 
-def project_keys_values(attention: torch.nn.Module, normed: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys and values (B, heads, N, D / heads) of normed tokens (B, N, D), without making queries."""
-    weight, bias = attention.qkv.weight, attention.qkv.bias
-    third = len(weight) // 3
-    projected = F.linear(normed, weight[third:], None if bias is None else bias[third:])
-    keys, values = split_heads(attention, projected, 2)
+def split_queries(attention: torch.nn.Module, queries: Tensor) -> Tensor:
+    """Queries (B, n, D), heads together, to (B, heads, n, D / heads)."""
+    return attention.q_norm(_split_heads(attention, queries, 1)[0])
+
+
+def split_keys_values(attention: torch.nn.Module, keys_values: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys beside values (B, N, 2 D), heads together, to keys and values (B, heads, N, D / heads)."""
+    keys, values = _split_heads(attention, keys_values, 2)
     return attention.k_norm(keys), values
 
 
-def split_heads(attention: torch.nn.Module, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
+def _split_heads(attention: torch.nn.Module, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
     """Split (B, N, parts · D) into `parts` tensors (B, heads, N, D / heads)."""
-    batch, length, _ = projected.shape
-    return projected.reshape(batch, length, parts, attention.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    return projected.unflatten(2, (parts, attention.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 def merge_heads(attended: Tensor) -> Tensor:

@@ -9,26 +9,25 @@ from torch.nn import functional as F
 
 from dacsm.models.classifier import Classifier
 from dacsm.params import Pyramid
-from dacsm.views import resized
 
 
-def pyramid_loss(source_tokens: Tensor, target_tokens: Tensor, settings: Pyramid) -> Tensor:
-    """Distance of a pair over the pairs of scales that match best: tokens (B, 1 + n, D) each, to a scalar.
+def pyramid_loss(source_patches: Tensor, target_patches: Tensor, settings: Pyramid) -> Tensor:
+    """Distance of a pair over the pairs of scales that match best: patch tokens (B, n, D) each, to a scalar.
 
     Both patch grids are pooled to several resolutions. The distance of source resolution a and target resolution b is
     the mean, over source cells, of the distance to the closest target cell. A softmax over all (a, b) chooses softly;
     its entropy is rewarded, so that the choice does not lock on one pair early.
     """
-    source, target = (_pyramid(tokens) for tokens in (source_tokens, target_tokens))
+    source, target = (_pyramid(tokens) for tokens in (source_patches, target_patches))
     distance = torch.stack([_cell_distance(a, b) for a in source for b in target], dim=1)  # (B, scale pairs)
     choice = torch.softmax(-distance / settings.temperature, dim=1)
     entropy = -(choice * torch.log(choice + 1e-8)).sum(dim=1)
     return ((choice * distance).sum(dim=1) - settings.entropy * entropy).mean()
 
 
-def _pyramid(tokens: Tensor) -> list[Tensor]:
+def _pyramid(patches: Tensor) -> list[Tensor]:
     """Unit-length cells (B, cells, D) of the patch grid at full, half, … resolution, down to one cell."""
-    patches = tokens[:, 1:].float()
+    patches = patches.float()
     side = int(patches.shape[1] ** 0.5)
     grid = patches.transpose(1, 2).unflatten(2, (side, side))  # (B, D, h, w)
     levels = []
@@ -51,23 +50,19 @@ def scaled_size(classifier: Classifier, scale: float) -> int:
     return max(1, round(scale * classifier.description.model.image_size / patch)) * patch
 
 
-def resolution_loss(classifier: Classifier, images: Tensor, target_logits: Tensor, size: int) -> Tensor:
-    """KL from the prediction at full size, without gradient, to the one at `size`: (B, C, H, W), (B, K) to a scalar.
+def scale_loss(classifier: Classifier, images: Tensor, log_probabilities: Tensor, settings=None) -> Tensor:
+    """KL from what is known of the images to the prediction on them at another scale: (B, C, H, W), (B, K) to a scalar.
 
-    Each image counts by how sure the prediction at full size is. The neck takes the batch's statistics but does not
-    learn from them, so that evaluation at full size is untouched.
+    Each image counts by how sure the first is. The neck takes the batch's statistics but does not learn from them, so
+    that evaluation is untouched.
     """
-    token = classifier.class_token(resized(images, size))
-    features = F.batch_norm(
-        token.float(),
-        None,
-        None,
-        classifier.neck.weight,
-        classifier.neck.bias,
-        training=True,
-        eps=classifier.neck.eps,
-    )
-    other = F.log_softmax(classifier.classify(features), dim=1)
-    full = F.softmax(target_logits.detach(), dim=1)
-    divergence = F.kl_div(other, full, reduction="none").sum(dim=1)  # (B,)
-    return (full.amax(dim=1) * divergence).mean()
+    neck = classifier.neck
+    token = classifier.class_token(images).float()
+    features = F.batch_norm(token, None, None, neck.weight, neck.bias, training=True, eps=neck.eps)
+    predicted = F.log_softmax(classifier.classify(features), dim=1)
+    if settings.hard:
+        best, label = log_probabilities.max(dim=1)
+        return ((best.exp() >= settings.threshold) * best.exp() * F.nll_loss(predicted, label, reduction="none")).mean()
+    log_probabilities = F.log_softmax(log_probabilities * settings.sharpen, dim=1)
+    divergence = F.kl_div(predicted, log_probabilities, reduction="none", log_target=True).sum(dim=1)  # (B,)
+    return (log_probabilities.amax(dim=1).exp() * divergence).mean()

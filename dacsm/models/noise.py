@@ -15,9 +15,11 @@ EPSILON = 1e-6
 
 
 class BeneficialNoise(nn.Module):
-    """Style translation and learned logit noise for every layer's cross-attention; parts with weight 0 are not built.
+    """Style translation and noise on the logits for every layer's cross-attention; parts with weight 0 are not built.
 
-    `progress` in 0..1 is how far training has come; the caller sets it at each step.
+    Both act on what the layer's weights make of the target's tokens, keys beside values: so the mix stream needs no
+    second projection, and the attention keeps its fused form. `progress` in 0..1 is how far training has come; the
+    caller sets it at each step.
     """
 
     def __init__(self, classifier: Classifier, method: Method, generator: torch.Generator):
@@ -25,104 +27,118 @@ class BeneficialNoise(nn.Module):
         blocks = classifier.backbone.blocks
         self.generator = generator
         self.progress = 0.0
+        self.dropout = method.attention_dropout
         self.style = self.logits = None  # a part with weight 0 is not built: no parameters, no draws
         if method.style.weight:
             depths = [(layer + 1) / len(blocks) for layer in range(len(blocks))]
-            self.style = nn.ModuleList(StyleTranslation(depth, method.style) for depth in depths)
+            self.style = [StyleTranslation(depth, method.style) for depth in depths]
         if method.noise.weight:
-            self.logits = nn.ModuleList(
-                LogitNoise(block.attn.num_heads, block.attn.head_dim, method.noise) for block in blocks
-            )
+            width = classifier.backbone.embed_dim
+            self.logits = nn.ModuleList(LogitNoise(width, method.noise) for _ in blocks)
 
-    def translate(self, layer: int, source: Tensor, target: Tensor) -> Tensor | None:
-        return None if self.style is None else self.style[layer](source, target, self.progress, self.generator)
+    def perturb(self, layer: int, source: Tensor, target: Tensor) -> Tensor:
+        """Both streams' keys beside values (B, N, 2 D) to those that the mix stream reads."""
+        if self.style is None and self.logits is None:
+            return target
+        style, read = style_of(target), target
+        if self.style is not None:
+            read = self.style[layer](style_of(source), style, target, self.progress, self.generator)
+        if self.logits is not None:
+            keys, values = read.chunk(2, dim=-1)
+            deviation = style[1].chunk(2, dim=-1)[0]
+            read = torch.cat([self.logits[layer](keys, deviation, self.generator), values], dim=-1)
+        return read
 
-    def bias(self, layer: int, queries: Tensor, keys: Tensor) -> Tensor | None:
-        return None if self.logits is None else self.logits[layer](queries, keys, self.generator)
+    def divergence(self) -> Tensor | None:
+        """KL divergence of the learned noise from its prior, averaged over layers; None where nothing is learned."""
+        learned = [layer.divergence() for layer in self.logits or () if layer.learned]
+        return torch.stack(learned).mean() if learned else None
 
-    def divergences(self) -> dict[str, Tensor]:
-        """KL divergence from the prior, of each part's noise in the last forward, averaged over layers."""
-        parts = {"style": self.style, "noise": self.logits}
-        return {
-            name: torch.stack([layer.divergence for layer in layers]).mean()
-            for name, layers in parts.items()
-            if layers is not None
-        }
+    def strengths(self) -> list[float]:
+        """The deviation of each layer's noise on the keys, in units of the keys' own, root mean square over channels."""
+        return [layer.strength() for layer in self.logits or ()]
 
 
-class StyleTranslation(nn.Module):
+class StyleTranslation:
     """The target's content in a style on the way to the source's, with random spread.
 
     Style is the channel mean and deviation over the patch tokens, as in DSU (arXiv 2202.03958); content is what is left
-    when it is taken out. The way travelled is depth · progress · weight. The spread is a learned gate times the batch's
-    own deviation of the styles.
+    when it is taken out. The way travelled is depth · progress · weight. The spread is in units of the batch's own
+    deviation of the styles. No gradient flows through a style: it is where the content is put, not what is learned.
     """
 
     def __init__(self, depth: float, settings: Style):
-        super().__init__()
-        self.reach, self.prior = depth * settings.weight, settings.spread
-        self.gate = nn.Parameter(_inverse_softplus(torch.full((2,), settings.spread))) if settings.spread else None
-        self.divergence = torch.zeros(())
+        self.reach, self.spread = depth * settings.weight, settings.spread
 
-    def forward(self, source: Tensor, target: Tensor, progress: float, generator: torch.Generator) -> Tensor:
-        """Normed tokens (B, N, D) of both streams to the tokens (B, N, D) that the mix stream reads."""
-        way = self.reach * progress
-        source_mean, source_deviation = _style(source)
-        target_mean, target_deviation = _style(target)
-        mean = torch.lerp(target_mean, source_mean, way)
-        deviation = torch.lerp(target_deviation, source_deviation, way)
-        if self.gate is not None:
-            gate = F.softplus(self.gate)
-            self.divergence = gaussian_divergence(gate, self.prior)
-            mean = mean + gate[0] * self._draw(target_mean, generator)
-            # multiplied by an exponential, so that a deviation stays positive
-            deviation = deviation * torch.exp(gate[1] * self._draw(target_deviation.log(), generator))
-        content = (target - target_mean) / target_deviation
-        return deviation * content + mean
-
-    @staticmethod
-    def _draw(statistic: Tensor, generator: torch.Generator) -> Tensor:
-        """Noise (B, 1, D) with the batch's own deviation of a statistic (B, 1, D)."""
+    def __call__(
+        self,
+        source_style: tuple[Tensor, Tensor],
+        target_style: tuple[Tensor, Tensor],
+        target: Tensor,
+        progress: float,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Tokens (B, N, D) and both streams' styles, means and deviations (B, 1, D), to the tokens in translated style."""
         with torch.no_grad():
-            spread = statistic.std(dim=0, keepdim=True)
-            return spread * torch.randn(statistic.shape, generator=generator, device=statistic.device)
+            way = self.reach * progress
+            mean, deviation = (torch.lerp(t, s, way) for t, s in zip(target_style, source_style, strict=True))
+            if self.spread:
+                mean = mean + self.spread * _draw(target_style[0], generator)
+                # multiplied by an exponential, so that a deviation stays positive
+                deviation = deviation * torch.exp(self.spread * _draw(target_style[1].log(), generator))
+            ratio = deviation / target_style[1]
+            shift = mean - ratio * target_style[0]
+        return torch.addcmul(shift.to(target.dtype), target, ratio.to(target.dtype))
 
 
 class LogitNoise(nn.Module):
-    """Gaussian noise on the attention logits, of a deviation learned from query and key by reparameterisation.
+    """Gaussian noise on the attention logits, of a strength learned by reparameterisation.
 
-    sigma_ij = softplus(a · q_i + b · k_j + c) for each head. Adding the same number to a row would change nothing, as
-    softmax cancels it.
+    Every key is moved by σ_c · d_c · ε_jc in channel c, where d_c is the deviation of the image's own keys: the logit
+    of query i and key j gets noise of deviation |q_i ⊙ σ ⊙ d| / √d, which depends on what the query looks for. Moving
+    all keys alike would change nothing, as softmax cancels it; here each has a draw of its own.
     """
 
-    def __init__(self, heads: int, head_dim: int, settings: Noise):
+    def __init__(self, width: int, settings: Noise):
         super().__init__()
-        self.weight, self.prior = settings.weight, settings.prior
-        self.query = nn.Parameter(torch.zeros(heads, head_dim))
-        self.key = nn.Parameter(torch.zeros(heads, head_dim))
-        self.offset = nn.Parameter(_inverse_softplus(torch.full((heads,), settings.prior)))
-        self.divergence = torch.zeros(())
+        self.weight, self.prior, self.learned = settings.weight, settings.prior, settings.learned
+        start = _inverse_softplus(torch.full((width,), settings.prior))
+        self.offset = nn.Parameter(start) if settings.learned else None
+        self.register_buffer("fixed", None if settings.learned else torch.full((width,), settings.prior))
 
-    def deviation(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """sigma (B, heads, N, N) for queries and keys (B, heads, N, D / heads)."""
-        rows = (queries * self.query[:, None]).sum(-1) + self.offset[:, None]  # (B, heads, N)
-        columns = (keys * self.key[:, None]).sum(-1)
-        return F.softplus(rows[..., :, None] + columns[..., None, :])
+    def deviation(self) -> Tensor:
+        """sigma (D,), in units of the keys' own deviation."""
+        return F.softplus(self.offset) if self.learned else self.fixed
 
-    def forward(self, queries: Tensor, keys: Tensor, generator: torch.Generator) -> Tensor:
-        """The term (B, heads, N, N) for the logits."""
-        sigma = self.deviation(queries, keys)
-        self.divergence = gaussian_divergence(sigma, self.prior)
-        return self.weight * sigma * torch.randn(sigma.shape, generator=generator, device=sigma.device)
+    def forward(self, keys: Tensor, own: Tensor, generator: torch.Generator) -> Tensor:
+        """Keys (B, N, D) and their own deviation (B, 1, D) to the keys with noise."""
+        scale = (self.weight * self.deviation() * own).to(keys.dtype)  # (B, 1, D)
+        draw = torch.randn(keys.shape, generator=generator, device=keys.device, dtype=keys.dtype)
+        return torch.addcmul(keys, scale, draw)
+
+    def divergence(self) -> Tensor:
+        """Mean over channels of KL(N(0, sigma²) || N(0, prior²))."""
+        return gaussian_divergence(self.deviation(), self.prior)
+
+    @torch.no_grad()
+    def strength(self) -> float:
+        return self.weight * self.deviation().square().mean().sqrt().item()
 
 
-def _style(tokens: Tensor) -> tuple[Tensor, Tensor]:
+@torch.no_grad()
+def style_of(tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation (B, 1, D) over the patch tokens of (B, 1 + n, D)."""
     patches = tokens[:, 1:].float()
     mean = patches.mean(dim=1, keepdim=True)
     # by hand: torch.std_mean over this dimension takes forty times as long on a CPU
     variance = patches.square().mean(dim=1, keepdim=True) - mean.square()
     return mean, (variance.clamp(min=0) + EPSILON).sqrt()
+
+
+def _draw(statistic: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise (B, 1, D) with the batch's own deviation of a statistic (B, 1, D)."""
+    spread = statistic.std(dim=0, keepdim=True)
+    return spread * torch.randn(statistic.shape, generator=generator, device=statistic.device)
 
 
 def gaussian_divergence(deviation: Tensor, prior: float) -> Tensor:

@@ -18,8 +18,9 @@ from dacsm.models.backbone import (
     drop_path_factors,
     embed,
     merge_heads,
-    project_heads,
-    project_keys_values,
+    project,
+    split_keys_values,
+    split_queries,
 )
 from dacsm.models.classifier import Classifier
 
@@ -34,16 +35,17 @@ class Streams:
     source_tokens: Tensor
     mix_tokens: Tensor
     target_tokens: Tensor
+    source_patches: Tensor  # (B, n, D), as the last block reads them
+    target_patches: Tensor
 
 
 class CrossAttentionNoise(Protocol):
     """What DACSM does to the mix stream's cross-attention; see `dacsm.models.noise`."""
 
-    def translate(self, layer: int, source: Tensor, target: Tensor) -> Tensor | None:
-        """Normed tokens (B, N, D) for the mix stream to read in place of the target's; None leaves them."""
+    dropout: float  # of the attention weights
 
-    def bias(self, layer: int, queries: Tensor, keys: Tensor) -> Tensor | None:
-        """A term (B, heads, N, N) for the mix stream's scaled attention logits; None leaves them."""
+    def perturb(self, layer: int, source: Tensor, target: Tensor) -> Tensor:
+        """Keys beside values (B, N, 2 D) of source and target, heads together, to those that the mix stream reads."""
 
 
 def three_stream(
@@ -58,8 +60,7 @@ def three_stream(
     Without `noise` this is CDTrans exactly. The BN neck sees source, mix and target in this order, each with its own
     batch statistics. Without `patches` the last block makes the class token alone, which is all that the logits need.
     """
-    for tokens in stream_tokens(classifier, source_images, target_images, noise, patches):
-        last = tokens
+    *_, before, last = stream_tokens(classifier, source_images, target_images, noise, patches)
     source, target, mix = classifier.backbone.norm(last).chunk(3)
     source_features, mix_features, target_features = (classifier.neck(x[:, 0].float()) for x in (source, mix, target))
     return Streams(
@@ -69,6 +70,8 @@ def three_stream(
         source_tokens=source,
         mix_tokens=mix,
         target_tokens=target,
+        source_patches=before.chunk(3)[0][:, 1:],
+        target_patches=before.chunk(3)[1][:, 1:],
     )
 
 
@@ -102,18 +105,14 @@ def _block(block: Block, layer: int, tokens: Tensor, noise: CrossAttentionNoise 
 def _attend(block: Block, layer: int, normed: Tensor, noise: CrossAttentionNoise | None, wanted: int | None) -> Tensor:
     """Self-attention of source and target, cross-attention of mix: (2 B, N, D) to (3 B, wanted or N, D)."""
     attention = block.attn
-    source, target = normed.chunk(2)
-    queries, keys, values = project_heads(attention, normed, wanted)  # (2 B, heads, N, D / heads)
-    source_queries = queries.chunk(2)[0]
-    mix_keys, mix_values = keys.chunk(2)[1], values.chunk(2)[1]
-    bias = None
-    if noise is not None:
-        translated = noise.translate(layer, source, target)
-        if translated is not None:
-            mix_keys, mix_values = project_keys_values(attention, translated)
-        bias = noise.bias(layer, source_queries, mix_keys)
-        bias = bias if bias is None else bias.to(values.dtype)
+    queries, keys_values = project(attention, normed, wanted)  # (2 B, n, D), (2 B, N, 2 D)
+    queries = split_queries(attention, queries)  # (2 B, heads, n, D / heads)
+    keys, values = split_keys_values(attention, keys_values)
     plain = attend(queries, keys, values, attention.scale)
-    mix = attend(source_queries, mix_keys, mix_values, attention.scale, bias)
-    attended = torch.cat([plain, mix])
-    return merge_heads(attended)
+    if noise is None:
+        mix_keys, mix_values = keys.chunk(2)[1], values.chunk(2)[1]
+    else:
+        mix_keys, mix_values = split_keys_values(attention, noise.perturb(layer, *keys_values.chunk(2)))
+    dropout = 0.0 if noise is None else noise.dropout
+    mix = attend(queries.chunk(2)[0], mix_keys, mix_values, attention.scale, dropout)
+    return merge_heads(torch.cat([plain, mix]))

@@ -18,14 +18,15 @@ class Matches:
     pairs: Pairs | None = None
     pseudo_labels: Tensor | None = None
     predictions: Predictions | None = None
+    known: Tensor | None = None
 
     def state_dict(self) -> dict[str, Any]:
         pairs = self.pairs and {name: torch.from_numpy(column) for name, column in asdict(self.pairs).items()}
         predictions = self.predictions and vars(self.predictions)
-        return {"pairs": pairs, "pseudo_labels": self.pseudo_labels, "predictions": predictions}
+        return {"pairs": pairs, "pseudo_labels": self.pseudo_labels, "predictions": predictions, "known": self.known}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         pairs, predictions = state["pairs"], state["predictions"]
         self.pairs = pairs and Pairs(**{name: column.numpy() for name, column in pairs.items()})
-        self.pseudo_labels = state["pseudo_labels"]
+        self.pseudo_labels, self.known = state["pseudo_labels"], state["known"]
         self.predictions = predictions and Predictions(**predictions)
