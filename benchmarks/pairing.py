@@ -67,7 +67,7 @@ def search(shape: tuple[int, int], threads: int, device: str) -> tuple[float, fl
     stopwatch = Stopwatch()
     with patch.object(pairing, "similarities", stopwatch):
         start = now()
-        pairing.nearest_over_sizes(source, [target], place)
+        pairing.nearest_over_scales(source, [target], place)
         _wait(place)
         spent = now() - start - stopwatch.spent
     on_card = torch.cuda.max_memory_allocated(place) / 1e9 if place.type == "cuda" else 0.0
@@ -76,7 +76,7 @@ def search(shape: tuple[int, int], threads: int, device: str) -> tuple[float, fl
 
 def _warm_up(device: torch.device) -> None:
     """A search among few."""
-    pairing.nearest_over_sizes(torch.randn(64, WIDTH), [torch.randn(64, WIDTH)], device)
+    pairing.nearest_over_scales(torch.randn(64, WIDTH), [torch.randn(64, WIDTH)], device)
 
 
 def disagreements(shape: tuple[int, int], device: str, tiles: tuple[int, int] | None) -> int:
@@ -88,7 +88,7 @@ def disagreements(shape: tuple[int, int], device: str, tiles: tuple[int, int] | 
         rows[copies[0]] = rows[copies[1]]
     place = torch.device(device)
     with patch.dict(pairing.TILES, {place.type: tiles or pairing.TILES[place.type]}):
-        found = pairing.nearest_over_sizes(source, [target], place)
+        found = pairing.nearest_over_scales(source, [target], place)
     dense = pairing.unit(source.to(place)) @ pairing.unit(target.to(place)).T
     return sum(int((index != dense.max(dim=dim).indices).sum()) for index, dim in zip(found, (1, 0), strict=True))
 

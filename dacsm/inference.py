@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 from dacsm.compute import Compute, autocast
 from dacsm.errors import InputError
 from dacsm.models.classifier import Classifier
+from dacsm.params import Model
 from dacsm.reading import ShardedImages
-from dacsm.views import centre_view, normalise, resized
+from dacsm.views import centre_view, normalise
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,10 @@ class Predictions:
 
 
 class CentreViews(Dataset):
-    """The centre view of each image, or of the images with the given numbers."""
+    """The centre view of each image, or of the images with the given numbers, with objects at some scale."""
 
-    def __init__(self, images: ShardedImages, classifier: Classifier, numbers: np.ndarray | None = None, scale=1.0):
-        self.images, self.model, self.scale = images, classifier.description.model, scale
+    def __init__(self, images: ShardedImages, model: Model, numbers: np.ndarray | None = None, scale: float = 1.0):
+        self.images, self.model, self.scale = images, model, scale
         self.numbers = np.arange(len(images)) if numbers is None else numbers
 
     def __len__(self) -> int:
@@ -51,29 +52,28 @@ def predict(
     compute: Compute,
     precision: str = "float32",
     batch_size: int = 256,
-    size: int | None = None,
     numbers: np.ndarray | None = None,
     keep: str = "float32",
     scale: float = 1.0,
 ) -> Predictions:
     """Features and logits of a domain's images, in evaluation mode; the classifier's mode is put back.
 
-    `size` is the resolution that the model sees, in pixels, if not its own; `numbers` picks images; `keep` is
-    what features are kept in, float32 or float16.
+    `numbers` picks images; `keep` is what features are kept in, float32 or float16; `scale` is how large objects appear
+    beside what they are in the images.
 
     Raises:
         InputError: where the folder for features, if one is named, has no room for them.
     """
     training = classifier.training
     classifier.eval()
-    views = CentreViews(images, classifier, numbers, scale)
     model = classifier.description.model
+    views = CentreViews(images, model, numbers, scale)
     features = _array(len(views), classifier.backbone.embed_dim, getattr(torch, keep), compute.features_folder)
     logits = torch.empty(len(views), len(classifier.description.classes))
     start = 0
     loader = DataLoader(views, batch_size, num_workers=compute.workers, generator=torch.Generator())
     for pixels in loader:  # uint8 (B, C, H, W)
-        pixels = resized(normalise(pixels.to(compute.device, non_blocking=True), model), size or model.image_size)
+        pixels = normalise(pixels.to(compute.device, non_blocking=True), model)
         with autocast(compute.device, precision):
             batch = classifier.features(pixels)
         rows = slice(start, start + len(batch))

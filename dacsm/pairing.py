@@ -74,7 +74,7 @@ def _extended(features: Tensor) -> Tensor:
     return F.normalize(torch.cat([features, features.new_ones(len(features), 1)], dim=1), dim=1)
 
 
-def fuse_sizes(features: list[Tensor], logits: list[Tensor]) -> tuple[Tensor, Tensor]:
+def fuse_scales(features: list[Tensor], logits: list[Tensor]) -> tuple[Tensor, Tensor]:
     """One view of each image from several sizes: features (N, D) and logits (N, K) for each size, to one of each.
 
     An image's sizes count by how sure the prediction is there. Features are fused at unit length, and probabilities
@@ -93,7 +93,7 @@ def fuse_sizes(features: list[Tensor], logits: list[Tensor]) -> tuple[Tensor, Te
     return fused, torch.log((weights * probabilities).sum(dim=0) + EPSILON)
 
 
-def nearest_over_sizes(
+def nearest_over_scales(
     source: Tensor, targets: list[Tensor], device: torch.device | None = None
 ) -> tuple[Tensor, Tensor]:
     """For each source row its nearest target row, and the reverse, by cosine: (S, D), [(T, D), …] to (S,), (T,).

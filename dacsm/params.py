@@ -158,22 +158,19 @@ class Pyramid(Frozen):
 
 
 class Consistency(Frozen):
-    """CSM: the target's prediction stays the same where objects appear at another scale."""
+    """CSM: the target's prediction stays the same where its objects appear at another scale."""
 
     weight: Weight = Field(0.0, description="of the loss; 0 leaves it out")
-    scales: tuple[PositiveFloat, PositiveFloat] = Field((0.5, 1.5), description="least and largest; log-uniform")
-    images: PositiveFloat = Field(0.5, description="target images a step, paired or not, as a share of the batch")
-    paired: bool = False
-    sharpen: PositiveFloat = 1.0
-    hard: bool = False
-    threshold: Weight = 0.0
+    scales: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.5, 1.5), description="least and largest, of the objects as they are; drawn log-uniformly"
+    )
+    every: PositiveInt = Field(2, description="steps; a batch of target images, paired or not, comes every so many")
 
 
 class Matching(Frozen):
     """CSM: pseudo labels and neighbours from the target seen at several scales."""
 
     scales: tuple[PositiveFloat, ...] = Field((), description="of objects, besides 1; none leaves it out")
-    sizes: tuple[PositiveFloat, ...] = ()
     after_epochs: Annotated[int, Field(ge=0)] = Field(
         1, description="epochs that teach the other scales before they count"
     )

@@ -167,7 +167,6 @@ def _hours(params: Params, dataset: DatasetSpec, todo: list[Job], compute: Compu
 def _seconds(params: Params, dataset: DatasetSpec, job: Job, predict: Speed, train: Mapping[str, Speed]) -> float:
     """The training steps and the passes over whole domains of one run."""
     pretrain: Pretrain = params.recipe("pretrain", dataset.name)
-    recipe: AdaptRecipe = params.recipe("adapt", dataset.name)
     source = dataset.domains[job.source].stored if job.source else 0
     kept = source * (1 - pretrain.held_out)
     if job.room == "pretrain":
@@ -176,11 +175,12 @@ def _seconds(params: Params, dataset: DatasetSpec, job: Job, predict: Speed, tra
         return dataset.domains[dataset.evaluation_domain(job.target)].stored * predict.seconds
     if job.room != "adapt":
         return 0
+    recipe = params.adaptation(dataset.name, job.method)
     target = dataset.domains[job.target].stored
     pairs = kept + target if recipe.max_pairs is None else min(recipe.max_pairs, kept + target)
     refreshes = -(-recipe.epochs // recipe.refresh_epochs)
-    sizes = sum(scale**2 for scale in params.method(job.method).matching.scales)  # in passes at full size
-    passes = recipe.epochs * (target + source - kept) + refreshes * (kept + sizes * target) + target
+    more_scales = len(params.method(job.method).matching.scales)
+    passes = recipe.epochs * (target + source - kept) + refreshes * (kept + more_scales * target) + target
     return recipe.epochs * pairs * train[job.method].seconds + passes * predict.seconds
 
 

@@ -4,18 +4,19 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dacsm.adapt import start_run, step_losses
 from dacsm.catalog import DatasetSpec
 from dacsm.compute import Compute, autocast, set_threads
 from dacsm.models.classifier import Classifier, Description
 from dacsm.params import Model, Params
-from dacsm.seeding import numpy_generator
 from dacsm.training.optim import build_optimiser
+from dacsm.training.run import start_run
+from dacsm.training.step import Batch, step_losses
 
 ENOUGH = 2.0  # seconds that a measurement takes before its batch is large enough
 STEPS = 2  # after one that warms up
@@ -54,18 +55,21 @@ def pretrain_speed(params: Params, dataset: DatasetSpec, compute: Compute) -> Sp
 
 def adapt_speed(params: Params, dataset: DatasetSpec, method: str, compute: Compute) -> Speed:
     """A step of adaptation with a method, for each pair."""
-    recipe, model = params.recipe("adapt", dataset.name), params.recipe("pretrain", dataset.name).model
+    recipe, model = params.adaptation(dataset.name, method), params.recipe("pretrain", dataset.name).model
     classifier = _classifier(params, dataset, compute).train()
     run = start_run(recipe, params.method(method), 0, compute, classifier)
     if run.noise is not None:
         run.noise.progress = 0.5
-    sizes = numpy_generator(0, "sizes")
+    every = run.method.consistency.every if run.method.consistency.weight else 0
+    steps = count()
     _set_threads(recipe.threads)
 
-    def step(batch: int) -> None:
-        source, target = (_images(model, batch, compute) for _ in range(2))
-        labels = _labels(dataset, batch, compute)
-        _losses, total = step_losses(run, source, target, labels, labels, sizes)
+    def step(size: int) -> None:
+        source, target, views = (_images(model, size, compute) for _ in range(3))
+        labels = _labels(dataset, size, compute)
+        beliefs = torch.zeros(size, len(dataset.classes), device=compute.device).log_softmax(dim=1)
+        at_scale = (views, beliefs) if every and next(steps) % every == 0 else None
+        _losses, total = step_losses(run, Batch(source, target, labels, labels, at_scale))
         _descend(total, run.optimiser, recipe.optimiser.clip_norm)
 
     return _measure(step, recipe.batch_size, compute)

@@ -99,7 +99,8 @@ def _adapt(_params: Params, dataset: DatasetSpec, layout: Layout, method: str, t
     model = layout.pretrained(dataset.name, source.name, seed) / "model.safetensors"
     run = layout.adapted(dataset.name, method, task, seed)
     inputs = [source / "index.json", source / "labels.csv", target / "index.json", model]
-    return run, inputs, [run / name for name in ("model.safetensors", "last.safetensors", "epochs.npz", "log.csv")]
+    checkpoints = ("model.safetensors", "last.safetensors", "noise.safetensors")
+    return run, inputs, [run / name for name in (*checkpoints, "epochs.npz", "log.csv")]
 
 
 def _evaluate(_params: Params, dataset: DatasetSpec, layout: Layout, method: str, task: str, seed: int) -> Files:

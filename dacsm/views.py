@@ -6,18 +6,16 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from dacsm.params import Augment, Model
 from dacsm.seeding import numpy_generator
 
 DRAWS = 8  # numbers a view takes: crop top, crop left, flip; then the five of a warp
-STILL = Augment(flip=False, rotate=0, zoom=0, shear=0, shift=0)
 
 
 @dataclass(frozen=True)
 class TrainViews:
-    """The random views of one stream in one epoch.
+    """The random views of one stream in one epoch; with `scales`, objects come at scales from the least to the largest.
 
     The draws are a table, a row a position, so that a view depends on (seed, epoch, stream, position) alone and on no
     worker's state.
@@ -32,24 +30,22 @@ class TrainViews:
         """A training view, uint8 (C, size, size): squash, warp, random crop, flip."""
         image = _squash(image, self.model)
         top, left, flip, *warp = self.draws[position]
-        if self.augment.warps or self.scales:
-            warp = 2 * np.array(warp, dtype=np.float64) - 1
-            image = _warp(_as_image(image), self.augment, warp, self._scale(warp[1]))
+        warp = 2 * np.array(warp, dtype=np.float64) - 1
+        if self.scales is not None:
+            low, high = np.log(self.scales)
+            image = _rescaled(_as_image(image), np.exp((low + high + warp[1] * (high - low)) / 2))
+            warp[1] = 0
+        if self.augment.warps:
+            image = _warp(_as_image(image), self.augment, warp)
         room = self.model.resize - self.model.image_size + 1
         return _cropped(
             image, int(top * room), int(left * room), self.model.image_size, self.augment.flip and flip < 0.5
         )
 
 
-    def _scale(self, draw: float) -> float:
-        """How large objects appear, for a number in [-1, 1)."""
-        if self.scales is None:
-            return 1 + draw * self.augment.zoom
-        low, high = np.log(self.scales)
-        return float(np.exp((low + high) / 2 + draw * (high - low) / 2))
-
-
-def train_views(model: Model, augment: Augment, positions: int, *names: int | str, scales=None) -> TrainViews:
+def train_views(
+    model: Model, augment: Augment, positions: int, *names: int | str, scales: tuple[float, float] | None = None
+) -> TrainViews:
     """The views named by `names`, such as (seed, epoch, "source"), for an epoch of that many positions."""
     draws = numpy_generator("views", *names).random((positions, DRAWS), dtype=np.float32)
     return TrainViews(model, augment, draws, scales)
@@ -60,7 +56,7 @@ def centre_view(image: Image.Image | np.ndarray, model: Model, scale: float = 1.
     margin = (model.resize - model.image_size) // 2
     image = _squash(image, model)
     if scale != 1:
-        image = _warp(_as_image(image), STILL, np.zeros(5), scale)
+        image = _rescaled(_as_image(image), scale)
     return _cropped(image, margin, margin, model.image_size)
 
 
@@ -74,13 +70,6 @@ def normalise(pixels: Tensor, model: Model) -> Tensor:
     mean = torch.tensor(model.mean, device=pixels.device).view(-1, 1, 1)
     std = torch.tensor(model.std, device=pixels.device).view(-1, 1, 1)
     return pixels.float().div_(255).sub_(mean).div_(std)
-
-
-def resized(images: Tensor, size: int) -> Tensor:
-    """Normalised images (B, C, H, W) at another resolution, (B, C, size, size)."""
-    if images.shape[-1] == size:
-        return images
-    return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
 
 
 def _squash(image: Image.Image | np.ndarray, model: Model) -> Image.Image | np.ndarray:
@@ -117,15 +106,27 @@ def _cropped(image: Image.Image | np.ndarray, top: int, left: int, size: int, fl
     return torch.from_numpy(np.array(square[..., ::-1] if flip else square, order="C"))
 
 
-def _warp(image: Image.Image, augment: Augment, draws: np.ndarray, scale: float) -> Image.Image:
-    """Rotate, scale, shear and shift about the centre, in one interpolation; what comes from outside is black.
+def _rescaled(image: Image.Image, scale: float) -> Image.Image:
+    """Objects `scale` times as large about the centre, in an image of the same size; outside it is black."""
+    if scale >= 1:
+        left, top = (side * (1 - 1 / scale) / 2 for side in image.size)
+        return image.resize(image.size, Image.Resampling.BILINEAR, (left, top, image.width - left, image.height - top))
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    canvas = Image.new(image.mode, image.size)
+    small = image.resize((width, height), Image.Resampling.BILINEAR)
+    canvas.paste(small, ((image.width - width) // 2, (image.height - height) // 2))
+    return canvas
+
+
+def _warp(image: Image.Image, augment: Augment, draws: np.ndarray) -> Image.Image:
+    """Rotate, zoom, shear and shift about the centre, in one interpolation; what comes from outside is black.
 
     `draws` are five numbers in [-1, 1): angle, zoom, shear, right, down.
     """
-    angle, _, shear, right, down = draws
+    angle, zoom, shear, right, down = draws
     radians = np.radians(angle * augment.rotate)
     rotation = np.array([[np.cos(radians), np.sin(radians)], [-np.sin(radians), np.cos(radians)]])
-    matrix = rotation @ np.array([[1, shear * augment.shear], [0, 1]]) / scale
+    matrix = rotation @ np.array([[1, shear * augment.shear], [0, 1]]) / (1 + zoom * augment.zoom)
     middle = np.array([image.width, image.height]) / 2
     offset = middle - matrix @ (middle + np.array([right, down]) * augment.shift * image.width)
     coefficients = (*matrix[0], offset[0], *matrix[1], offset[1])  # from a place in the view to one in the image

@@ -89,7 +89,7 @@ def test_neighbours_that_differ_are_counted(monkeypatch):
     cpu = ((90, 80), "cpu", (64, 64))
     assert pairing_benchmark.disagreements(*cpu) == 0
     wrong = torch.full((90,), 79), torch.full((80,), 89)
-    monkeypatch.setattr(pairing_benchmark.pairing, "nearest_over_sizes", lambda *_: wrong)
+    monkeypatch.setattr(pairing_benchmark.pairing, "nearest_over_scales", lambda *_: wrong)
     assert pairing_benchmark.disagreements(*cpu) > 160
 
 

@@ -15,7 +15,7 @@ from dacsm.models.backbone import embed, resize_position
 from dacsm.models.classifier import Classifier, Description
 from dacsm.models.official import describe, official_name, to_classifier
 from dacsm.models.three_stream import Streams, stream_tokens, three_stream
-from dacsm.pairing import agreeing_pairs, centre_labels, nearest_over_sizes
+from dacsm.pairing import agreeing_pairs, centre_labels, nearest_over_scales
 from dacsm.params import Optimiser
 from dacsm.training.losses import cdtrans_losses
 from dacsm.training.optim import build_optimiser, set_learning_rate
@@ -133,7 +133,7 @@ def test_pseudo_labels_and_pairs():
     saved = tensors("pseudo_label")
     pseudo_labels = centre_labels(saved["tgt_feat"], saved["tgt_logits"])
     assert_near("pseudo labels", pseudo_labels, saved["pseudo"], 0)
-    target_of_source, source_of_target = nearest_over_sizes(saved["src_feat"], [saved["tgt_feat"]])
+    target_of_source, source_of_target = nearest_over_scales(saved["src_feat"], [saved["tgt_feat"]])
     assert_near("nearest neighbours, both ways", target_of_source, saved["nearest_target_of_source"], 0)
     assert_near("nearest neighbours, both ways", source_of_target, saved["nearest_source_of_target"], 0)
     pairs = agreeing_pairs(target_of_source, source_of_target, saved["src_label"], pseudo_labels)

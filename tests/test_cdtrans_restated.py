@@ -17,7 +17,7 @@ from dacsm.models.backbone import resize_position
 from dacsm.models.classifier import Classifier
 from dacsm.models.official import describe, official_name, to_classifier
 from dacsm.models.three_stream import stream_tokens, three_stream
-from dacsm.pairing import agreeing_pairs, centre_labels, nearest_over_sizes
+from dacsm.pairing import agreeing_pairs, centre_labels, nearest_over_scales
 from dacsm.params import Optimiser
 from dacsm.training.losses import cdtrans_losses
 from dacsm.training.optim import build_optimiser, set_learning_rate
@@ -250,7 +250,7 @@ def test_pseudo_labels_neighbours_and_pairs(seed, sources, targets, classes, tie
     of_source, of_target = pairs_reference.nearest(source, target)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pairing, "BLOCK", 5)  # so that ties lie in different blocks too
-        found = nearest_over_sizes(source, [target])
+        found = nearest_over_scales(source, [target])
     assert [index.tolist() for index in found] == [of_source, of_target]
     pairs = agreeing_pairs(*found, source_labels, torch.tensor(pseudo))
     expected = pairs_reference.pairs(of_source, of_target, source_labels.tolist(), pseudo)

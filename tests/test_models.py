@@ -8,10 +8,10 @@ from safetensors.torch import save_file
 from small_model import MODEL
 
 from dacsm.errors import InputError
-from dacsm.models.backbone import build_backbone, load_weights
+from dacsm.models.backbone import attend, build_backbone, load_weights
 from dacsm.models.classifier import Classifier, Description, load_checkpoint, save_checkpoint
-from dacsm.models.cross_scale import pyramid_loss, resolution_loss, scaled_size
-from dacsm.models.noise import BeneficialNoise, LogitNoise, StyleTranslation, gaussian_divergence
+from dacsm.models.cross_scale import pyramid_loss, scale_loss
+from dacsm.models.noise import BeneficialNoise, LogitNoise, StyleTranslation, gaussian_divergence, style_of
 from dacsm.models.three_stream import three_stream
 from dacsm.params import Method, Noise, Pyramid, Style
 
@@ -19,9 +19,6 @@ from dacsm.params import Method, Noise, Pyramid, Style
 def classifier(**changes) -> Classifier:
     torch.manual_seed(0)
     return Classifier(Description(MODEL.model_copy(update=changes), ("a", "b", "c")))
-
-
-NETWORK = classifier()
 
 
 def images(count: int = 4, size: int = 28, seed: int = 0) -> torch.Tensor:
@@ -86,7 +83,7 @@ def test_the_noise_is_learned_and_draws_from_its_own_generator():
     noise = noise_of(network, style={"weight": 1}, noise={"weight": 1})
     before = torch.random.get_rng_state()
     streams = three_stream(network, images(seed=1), images(seed=2), noise)
-    (streams.mix_logits.square().sum() + sum(noise.divergences().values())).backward()
+    (streams.mix_logits.square().sum() + noise.divergence()).backward()
     assert torch.equal(before, torch.random.get_rng_state())
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in noise.parameters())
 
@@ -95,27 +92,41 @@ def test_a_part_of_weight_zero_is_not_built():
     assert not list(noise_of(classifier(), style={"weight": 0}, noise={"weight": 0}).parameters())
 
 
-def test_softmax_cancels_noise_that_is_constant_along_a_row():
-    logits, rows = torch.randn(2, 3, 5, 5), torch.randn(2, 3, 5, 1)
-    torch.testing.assert_close((logits + rows).softmax(-1), logits.softmax(-1))
+def test_softmax_cancels_noise_that_moves_all_keys_alike():
+    queries, keys, values, shift = torch.randn(2, 3, 5, 8), torch.randn(2, 3, 5, 8), torch.eye(5), torch.randn(8)
+    values = values.expand(2, 3, 5, 5)
+    moved = attend(queries, keys + shift, values, 0.3)
+    torch.testing.assert_close(moved, attend(queries, keys, values, 0.3))
 
 
 def test_logit_noise_has_the_deviation_that_it_says():
-    layer = LogitNoise(2, 8, Noise(weight=1, prior=0.7))
+    layer = LogitNoise(8, Noise(weight=1, prior=0.7))
     with torch.no_grad():
-        layer.key.normal_(generator=torch.Generator().manual_seed(1))
-    queries, keys = torch.randn(1, 2, 3, 8), torch.randn(1, 2, 3, 8)
+        layer.strength.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
+    queries, keys, own = torch.randn(1, 3, 8), torch.randn(1, 4, 8), torch.rand(1, 1, 8)
     generator = torch.Generator().manual_seed(0)
-    draws = torch.stack([layer(queries, keys, generator) for _ in range(4000)])
-    torch.testing.assert_close(draws.std(dim=0), layer.deviation(queries, keys), rtol=0.08, atol=0.01)
-    torch.testing.assert_close(draws.mean(dim=0), torch.zeros(1, 2, 3, 3), rtol=0, atol=0.15)
+    draws = torch.stack([queries @ (layer(keys, own, generator) - keys).transpose(1, 2) for _ in range(4000)])
+    stated = (queries * layer.deviation() * own).norm(dim=2, keepdim=True).expand(1, 3, 4)  # |q ⊙ sigma ⊙ d|
+    torch.testing.assert_close(draws.std(dim=0), stated, rtol=0.08, atol=0.01)
+    torch.testing.assert_close(draws.mean(dim=0), torch.zeros(1, 3, 4), rtol=0, atol=0.15)
+
+
+def test_noise_that_is_not_learned_has_the_priors_deviation_and_no_parameters():
+    noise = noise_of(classifier(), noise={"weight": 1, "prior": 0.3, "learned": False})
+    assert not list(noise.parameters())
+    assert noise.divergence() is None
+    assert noise.strengths() == pytest.approx([0.3] * 3)
 
 
 def test_style_travels_from_the_target_to_the_source():
-    layer = StyleTranslation(1.0, Style(weight=1, spread=0))
+    translation = StyleTranslation(1.0, Style(weight=1, spread=0))
     source, target = torch.randn(2, 17, 6) * 3 + 1, torch.randn(2, 17, 6)
-    torch.testing.assert_close(layer(source, target, 0.0, torch.Generator()), target)
-    there = layer(source, target, 1.0, torch.Generator())[:, 1:]
+
+    def travelled(way: float) -> torch.Tensor:
+        return translation(style_of(source), style_of(target), target, way, torch.Generator())
+
+    torch.testing.assert_close(travelled(0.0), target)
+    there = travelled(1.0)[:, 1:]
     torch.testing.assert_close(there.mean(dim=1), source[:, 1:].mean(dim=1))
     torch.testing.assert_close(there.std(dim=1), source[:, 1:].std(dim=1))
 
@@ -130,28 +141,28 @@ def test_divergence_is_least_at_the_prior(deviation, prior):
 @given(st.integers(0, 1000))
 def test_pyramid_prefers_a_pair_of_one_picture(seed):
     generator = torch.Generator().manual_seed(seed)
-    one, other = torch.randn(3, 17, 8, generator=generator), torch.randn(3, 17, 8, generator=generator)
+    one, other = torch.randn(3, 16, 8, generator=generator), torch.randn(3, 16, 8, generator=generator)
     chosen = Pyramid(weight=1, entropy=0)
     assert pyramid_loss(one, one, chosen) < pyramid_loss(one, other, chosen)
 
 
-def test_resolution_loss_leaves_the_necks_memory_alone():
+def test_scale_loss_leaves_the_necks_memory_alone():
     network = classifier().train()
-    logits = network(images())
     before = network.neck.running_mean.clone()
-    loss = resolution_loss(network, images(), logits, 35)
+    loss = scale_loss(network, images(), torch.tensor([[9.0, 0, 0]]).log_softmax(dim=1).expand(4, 3))
     loss.backward()
     assert torch.equal(before, network.neck.running_mean)
     assert loss.item() > 0
     assert network.head.weight.grad.abs().sum() > 0
 
 
-@given(st.floats(0.1, 3))
-def test_scaled_sizes_are_whole_patches(scale):
-    size = scaled_size(NETWORK, scale)
-    assert size % 7 == 0
-    assert size > 0
-    assert abs(size - scale * 28) <= 7
+def test_scale_loss_is_least_where_predictions_agree_and_counts_what_is_sure():
+    network = classifier().eval()
+    features = network.neck.train()(network.class_token(images()))
+    known = network.classify(features).detach().log_softmax(dim=1)
+    assert scale_loss(network, images(), known).item() == pytest.approx(0, abs=1e-6)
+    sure, unsure = (torch.tensor([[of, 0, 0]]).log_softmax(dim=1).expand(4, 3) for of in (9.0, 0.5))
+    assert scale_loss(network, images(), sure) > scale_loss(network, images(), unsure) > 0
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dacsm import pairing
-from dacsm.pairing import agreeing_pairs, centre_labels, fuse_sizes, nearest_over_sizes, unit
+from dacsm.pairing import agreeing_pairs, centre_labels, fuse_scales, nearest_over_scales, unit
 
 SEEDS = st.integers(0, 10_000)
 
@@ -34,7 +34,7 @@ def tiles_of(rows: int, columns: int) -> Iterator[None]:
 def test_tiles_find_what_the_whole_matrix_has(seed, sources, targets, levels):
     source, target = features(seed, sources, levels), features(seed + 1, targets, levels)
     with tiles_of(64, 128):
-        target_of_source, source_of_target = nearest_over_sizes(source, [target])
+        target_of_source, source_of_target = nearest_over_scales(source, [target])
     similarity = unit(source) @ unit(target).T
     rows, columns = torch.arange(sources), torch.arange(targets)
     torch.testing.assert_close(similarity[rows, target_of_source], similarity.amax(dim=1))
@@ -48,7 +48,7 @@ def test_ties_go_to_the_first_index_across_tiles(seed, sources, targets):
     rng = torch.Generator().manual_seed(seed)
     source, target = (2 * torch.eye(4)[torch.randint(0, 4, (rows,), generator=rng)] for rows in (sources, targets))
     with tiles_of(64, 128):
-        target_of_source, source_of_target = nearest_over_sizes(source, [target])
+        target_of_source, source_of_target = nearest_over_scales(source, [target])
     similarity = unit(source) @ unit(target).T
     assert torch.equal(target_of_source, similarity.argmax(dim=1))
     assert torch.equal(source_of_target, similarity.argmax(dim=0))
@@ -61,7 +61,7 @@ def test_copies_of_rows_at_any_place_are_ties():
     source[500:], target[450:] = source[:200].clone(), target[:150].clone()
     dense = unit(source) @ unit(target).T
     with tiles_of(128, 192):
-        target_of_source, source_of_target = nearest_over_sizes(source, [target])
+        target_of_source, source_of_target = nearest_over_scales(source, [target])
     assert torch.equal(target_of_source, dense.argmax(dim=1))
     assert torch.equal(source_of_target, dense.argmax(dim=0))
     assert target_of_source.max() < 450
@@ -72,14 +72,14 @@ def test_copies_of_rows_at_any_place_are_ties():
 def test_what_a_tile_leaves_empty_is_nobodys_neighbour(sign):
     """The nearest of opposite features has a negative similarity, less than an empty place would have."""
     source, target = torch.ones(3, 4), sign * torch.ones(70, 4)
-    found = nearest_over_sizes(source, [target])
+    found = nearest_over_scales(source, [target])
     assert [index.tolist() for index in found] == [[0] * 3, [0] * 70]
 
 
 def test_features_in_float16_are_searched_in_float32():
     source, target = features(0, 90).half(), features(1, 80).half()
     for one, two in zip(
-        nearest_over_sizes(source, [target]), nearest_over_sizes(source.float(), [target.float()]), strict=True
+        nearest_over_scales(source, [target]), nearest_over_scales(source.float(), [target.float()]), strict=True
     ):
         assert torch.equal(one, two)
     labels = centre_labels(target, features(2, 80))
@@ -90,14 +90,14 @@ def test_features_in_float16_are_searched_in_float32():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_gpu_finds_the_same_neighbours():
     source, target = features(0, 900), features(1, 700)
-    on_gpu = nearest_over_sizes(source, [target], torch.device("cuda"))
-    for one, two in zip(on_gpu, nearest_over_sizes(source, [target]), strict=True):
+    on_gpu = nearest_over_scales(source, [target], torch.device("cuda"))
+    for one, two in zip(on_gpu, nearest_over_scales(source, [target]), strict=True):
         assert torch.equal(one.cpu(), two)
 
 
 def test_the_first_index_wins_a_tie():
     same = torch.ones(5, 4)
-    target_of_source, source_of_target = nearest_over_sizes(same, [same, same])
+    target_of_source, source_of_target = nearest_over_scales(same, [same, same])
     assert not target_of_source.any()
     assert not source_of_target.any()
 
@@ -106,7 +106,9 @@ def test_the_first_index_wins_a_tie():
 def test_a_target_counts_at_the_size_at_which_it_is_closest(seed):
     source, near = features(seed, 8), features(seed + 1, 8)
     far = -near
-    for one, two in zip(nearest_over_sizes(source, [near, far]), nearest_over_sizes(source, [far, near]), strict=True):
+    for one, two in zip(
+        nearest_over_scales(source, [near, far]), nearest_over_scales(source, [far, near]), strict=True
+    ):
         assert torch.equal(one, two)
 
 
@@ -131,8 +133,8 @@ def test_centres_leave_out_classes_that_nobody_is_predicted_as():
 @given(SEEDS)
 def test_one_size_is_left_as_it_is_and_equal_sizes_change_no_direction(seed):
     one, logits = features(seed, 5), features(seed + 1, 5)
-    assert fuse_sizes([one], [logits]) == (one, logits)
-    fused, fused_logits = fuse_sizes([one, one], [logits, logits])
+    assert fuse_scales([one], [logits]) == (one, logits)
+    fused, fused_logits = fuse_scales([one, one], [logits, logits])
     torch.testing.assert_close(fused, unit(one))
     torch.testing.assert_close(fused_logits.softmax(1), logits.softmax(1), rtol=1e-4, atol=1e-5)
 
@@ -140,9 +142,9 @@ def test_one_size_is_left_as_it_is_and_equal_sizes_change_no_direction(seed):
 @given(SEEDS)
 def test_many_images_at_once_or_a_few_at_a_time_get_the_same_labels(seed):
     target, logits = features(seed, 50), features(seed + 1, 50)
-    whole, fused = centre_labels(target, logits), fuse_sizes([target, 2 * target], [logits, -logits])
+    whole, fused = centre_labels(target, logits), fuse_scales([target, 2 * target], [logits, -logits])
     with patch.object(pairing, "BLOCK", 7):
         similar = (centre_labels(target, logits) == whole).float().mean()
-        again = fuse_sizes([target, 2 * target], [logits, -logits])
+        again = fuse_scales([target, 2 * target], [logits, -logits])
     assert similar > 0.95  # sums in another order may turn an image that lies between two centres
     assert all(torch.equal(one, two) for one, two in zip(fused, again, strict=True))

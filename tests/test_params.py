@@ -102,10 +102,20 @@ def test_settings_that_are_absent_are_named(content):
 
 def test_every_part_is_off_unless_it_is_named(content):
     cdtrans = parse_params(content).method("cdtrans")
-    weights = (cdtrans.style.weight, cdtrans.noise.weight, cdtrans.pyramid.weight, cdtrans.resolution.weight)
+    weights = (cdtrans.style.weight, cdtrans.noise.weight, cdtrans.pyramid.weight, cdtrans.consistency.weight)
     assert weights == (0, 0, 0, 0)
     assert cdtrans.matching.scales == ()
-    assert cdtrans.mix_cross_entropy == 0
+    assert cdtrans.mix_cross_entropy == cdtrans.attention_dropout == 0
+    assert not cdtrans.teacher_detached
+
+
+def test_a_method_may_leave_the_recipe_of_all(content):
+    content["adapt"]["methods"]["longer"] = {"recipe": {"epochs": 1.4, "zoom": 0.5}}
+    params = parse_params(content)
+    common, changed = (params.adaptation("digits", method) for method in ("cdtrans", "longer"))
+    assert common == params.recipe("adapt", "digits")
+    assert (changed.epochs, changed.augment.zoom) == (round(1.4 * common.epochs), 0.5)
+    assert changed.model_copy(update={"epochs": common.epochs, "augment": common.augment}) == common
 
 
 def test_every_key_of_params_has_a_comment_or_is_plain():

@@ -72,12 +72,12 @@ def test_adapting_without_the_targets_labels_gives_the_same_bytes(trained, tiny_
         assert run(tiny_params, tiny_dataset, trained, "dacsm", workers=2) == before
     finally:
         hidden.rename(labels)
-    assert set(before) == {"model.safetensors", "last.safetensors", "log.csv", "epochs.npz"}
+    assert set(before) == {"model.safetensors", "last.safetensors", "noise.safetensors", "log.csv", "epochs.npz"}
 
 
 def test_all_weights_zero_is_cdtrans_bit_for_bit(trained, tiny_params, tiny_dataset):
     off = {"weight": 0}
-    params = with_method(tiny_params, style=off, noise=off, pyramid=off, resolution=off, matching={"scales": []})
+    params = with_method(tiny_params, style=off, noise=off, pyramid=off, consistency=off, matching={"scales": []})
     assert run(params, tiny_dataset, trained, "tried") == run(params, tiny_dataset, trained, "cdtrans")
 
 
@@ -87,9 +87,13 @@ def test_all_weights_zero_is_cdtrans_bit_for_bit(trained, tiny_params, tiny_data
         {"style": {"weight": 1}},
         {"noise": {"weight": 1}},
         {"pyramid": {"weight": 1}},
-        {"resolution": {"weight": 1}},
+        {"consistency": {"weight": 1}},
         {"matching": {"scales": [0.75, 1.25], "after_epochs": 0}},
         {"mix_cross_entropy": 1},
+        {"attention_dropout": 0.5},
+        {"teacher_detached": True},
+        {"recipe": {"zoom": 0.5}},
+        {"recipe": {"epochs": 1.5}},
     ],
     ids=lambda parts: next(iter(parts)),
 )
@@ -155,7 +159,7 @@ def test_a_refresh_without_pairs_keeps_the_former_ones_and_says_so(
         none = np.zeros(0, dtype=np.int64)
         return found[0] if len(found) == 1 else pairing.Pairs(none, none, none, none)
 
-    monkeypatch.setattr("dacsm.adapt.agreeing_pairs", agreeing_pairs)
+    monkeypatch.setattr("dacsm.training.refresh.agreeing_pairs", agreeing_pairs)
     run(tiny_params, tiny_dataset, trained, "cdtrans")
     notes = [line for line in capsys.readouterr().err.splitlines() if "former pairs are kept" in line]
     assert len(notes) == 1
@@ -166,7 +170,7 @@ def test_a_refresh_without_pairs_keeps_the_former_ones_and_says_so(
 
 def test_no_pair_at_all_is_a_sentence(trained, tiny_params, tiny_dataset, monkeypatch):
     none = np.zeros(0, dtype=np.int64)
-    monkeypatch.setattr("dacsm.adapt.agreeing_pairs", lambda *_: pairing.Pairs(none, none, none, none))
+    monkeypatch.setattr("dacsm.training.refresh.agreeing_pairs", lambda *_: pairing.Pairs(none, none, none, none))
     with pytest.raises(InputError, match="no pair to adapt on"):
         run(tiny_params, tiny_dataset, trained, "cdtrans")
 
@@ -179,11 +183,11 @@ def test_features_on_disk_change_nothing_and_those_in_float16_stay_so(
     assert not list(tmp_path.iterdir())
     kept = set()
 
-    def nearest_over_sizes(source, targets, *others):
+    def nearest_over_scales(source, targets, *others):
         kept.update(part.dtype for part in (source, *targets))
-        return pairing.nearest_over_sizes(source, targets, *others)
+        return pairing.nearest_over_scales(source, targets, *others)
 
-    monkeypatch.setattr("dacsm.adapt.nearest_over_sizes", nearest_over_sizes)
+    monkeypatch.setattr("dacsm.training.refresh.nearest_over_scales", nearest_over_scales)
     run(with_recipe(tiny_params, features="float16"), tiny_dataset, trained, "dacsm")
     assert kept == {torch.float16}
 

@@ -1,4 +1,4 @@
-"""Random views, the centre view, and other resolutions."""
+"""Random views, the centre view, and objects at other scales."""
 
 import io
 
@@ -12,7 +12,7 @@ from simplejpeg import decode_jpeg
 from small_model import MODEL
 
 from dacsm.params import Augment
-from dacsm.views import centre_view, normalise, resized, to_tensor, train_views
+from dacsm.views import centre_view, normalise, to_tensor, train_views
 
 PLAIN = Augment(flip=False, rotate=0, zoom=0, shear=0, shift=0)
 WILD = Augment(flip=True, rotate=20, zoom=0.3, shear=0.2, shift=0.1)
@@ -78,13 +78,33 @@ def test_normalised_pixels():
     torch.testing.assert_close(normalise(pixels, MODEL).flatten(), expected)
 
 
-@given(st.integers(7, 60))
-def test_another_resolution_shows_the_same_picture(size):
-    ramp = torch.linspace(0, 1, 28).expand(1, 1, 28, 28)
-    other = resized(ramp, size)
-    assert other.shape == (1, 1, size, size)
-    torch.testing.assert_close(other.mean(), ramp.mean(), rtol=0, atol=0.02)
-    assert torch.equal(resized(ramp, 28), ramp)
+def disc(side: int, radius: float) -> Image.Image:
+    """A white disc in the middle of black."""
+    rows, columns = np.mgrid[:side, :side] - (side - 1) / 2
+    return Image.fromarray(((rows**2 + columns**2 <= radius**2) * 255).astype(np.uint8))
+
+
+@given(st.floats(0.4, 1.8))
+def test_an_object_is_shown_as_large_as_asked(scale):
+    model = MODEL.model_copy(update={"resize": 64, "image_size": 64})
+    view = centre_view(disc(64, 16), model, scale)
+    assert view.shape == (1, 64, 64)
+    radius = (view.float().sum().item() / 255 / np.pi) ** 0.5
+    assert radius == pytest.approx(16 * scale, abs=0.7)
+    assert torch.equal(centre_view(disc(64, 16), model, 1.0), centre_view(disc(64, 16), model))
+
+
+def test_training_views_show_objects_at_all_scales_asked_for():
+    model = MODEL.model_copy(update={"resize": 64, "image_size": 64})
+    views = train_views(model, PLAIN, 200, 0, scales=(0.5, 1.5))
+    sizes = np.array(
+        [(views(disc(64, 16), number).float().sum().item() / 255 / np.pi) ** 0.5 / 16 for number in range(200)]
+    )
+    assert 0.48 < sizes.min() < 0.55
+    assert 1.4 < sizes.max() < 1.53
+    assert np.median(sizes) == pytest.approx(0.75**0.5, abs=0.08)  # log-uniform: the middle is the geometric mean
+    again = train_views(model, PLAIN, 200, 0, scales=(0.5, 1.5))
+    assert torch.equal(views(disc(64, 16), 7), again(disc(64, 16), 7))
 
 
 @pytest.mark.parametrize("augment", [PLAIN, WILD])

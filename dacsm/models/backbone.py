@@ -105,7 +105,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, scale: float, dropout:
 def project_heads(attention: torch.nn.Module, normed: Tensor, wanted: int | None = None) -> tuple[Tensor, ...]:
     """Queries (B, heads, wanted or N, d), keys and values (B, heads, N, d) of normed tokens (B, N, D)."""
     queries, keys_values = project(attention, normed, wanted)
-    return split_queries(attention, queries), *split_keys_values(attention, keys_values)
+    return split_queries(attention, queries), *split_keys_values(attention, *keys_values.chunk(2, dim=-1))
 
 
 def project(attention: torch.nn.Module, normed: Tensor, wanted: int | None = None) -> tuple[Tensor, Tensor]:
@@ -120,18 +120,16 @@ def project(attention: torch.nn.Module, normed: Tensor, wanted: int | None = Non
 
 def split_queries(attention: torch.nn.Module, queries: Tensor) -> Tensor:
     """Queries (B, n, D), heads together, to (B, heads, n, D / heads)."""
-    return attention.q_norm(_split_heads(attention, queries, 1)[0])
+    return attention.q_norm(_split_heads(attention, queries))
 
 
-def split_keys_values(attention: torch.nn.Module, keys_values: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys beside values (B, N, 2 D), heads together, to keys and values (B, heads, N, D / heads)."""
-    keys, values = _split_heads(attention, keys_values, 2)
-    return attention.k_norm(keys), values
+def split_keys_values(attention: torch.nn.Module, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values (B, N, D), heads together, to (B, heads, N, D / heads) each."""
+    return attention.k_norm(_split_heads(attention, keys)), _split_heads(attention, values)
 
 
-def _split_heads(attention: torch.nn.Module, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
-    """Split (B, N, parts · D) into `parts` tensors (B, heads, N, D / heads)."""
-    return projected.unflatten(2, (parts, attention.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+def _split_heads(attention: torch.nn.Module, projected: Tensor) -> Tensor:
+    return projected.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
 
 
 def merge_heads(attended: Tensor) -> Tensor:

@@ -6,12 +6,12 @@ Nothing here touches the source or the target stream, so that inference is the p
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dacsm.models.classifier import Classifier
 from dacsm.params import Method, Noise, Style
 
 EPSILON = 1e-6
+PACE = 10.0  # a step of AdamW moves a parameter by the learning rate at most, too little for a deviation in one run
 
 
 class BeneficialNoise(nn.Module):
@@ -36,18 +36,17 @@ class BeneficialNoise(nn.Module):
             width = classifier.backbone.embed_dim
             self.logits = nn.ModuleList(LogitNoise(width, method.noise) for _ in blocks)
 
-    def perturb(self, layer: int, source: Tensor, target: Tensor) -> Tensor:
-        """Both streams' keys beside values (B, N, 2 D) to those that the mix stream reads."""
+    def perturb(self, layer: int, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Both streams' keys beside values (B, N, 2 D) to the keys and values (B, N, D) that the mix stream reads."""
         if self.style is None and self.logits is None:
-            return target
+            return target.chunk(2, dim=-1)
         style, read = style_of(target), target
         if self.style is not None:
             read = self.style[layer](style_of(source), style, target, self.progress, self.generator)
+        keys, values = read.chunk(2, dim=-1)
         if self.logits is not None:
-            keys, values = read.chunk(2, dim=-1)
-            deviation = style[1].chunk(2, dim=-1)[0]
-            read = torch.cat([self.logits[layer](keys, deviation, self.generator), values], dim=-1)
-        return read
+            keys = self.logits[layer](keys, style[1].chunk(2, dim=-1)[0], self.generator)
+        return keys, values
 
     def divergence(self) -> Tensor | None:
         """KL divergence of the learned noise from its prior, averaged over layers; None where nothing is learned."""
@@ -55,8 +54,8 @@ class BeneficialNoise(nn.Module):
         return torch.stack(learned).mean() if learned else None
 
     def strengths(self) -> list[float]:
-        """The deviation of each layer's noise on the keys, in units of the keys' own, root mean square over channels."""
-        return [layer.strength() for layer in self.logits or ()]
+        """Each layer's deviation of the noise, in units of the keys' own: the root mean square over channels."""
+        return [layer.overall() for layer in self.logits or ()]
 
 
 class StyleTranslation:
@@ -78,7 +77,7 @@ class StyleTranslation:
         progress: float,
         generator: torch.Generator,
     ) -> Tensor:
-        """Tokens (B, N, D) and both streams' styles, means and deviations (B, 1, D), to the tokens in translated style."""
+        """Tokens (B, N, D) to the same in translated style; a style is a mean and a deviation, (B, 1, D) each."""
         with torch.no_grad():
             way = self.reach * progress
             mean, deviation = (torch.lerp(t, s, way) for t, s in zip(target_style, source_style, strict=True))
@@ -102,13 +101,12 @@ class LogitNoise(nn.Module):
     def __init__(self, width: int, settings: Noise):
         super().__init__()
         self.weight, self.prior, self.learned = settings.weight, settings.prior, settings.learned
-        start = _inverse_softplus(torch.full((width,), settings.prior))
-        self.offset = nn.Parameter(start) if settings.learned else None
+        self.register_parameter("strength", nn.Parameter(torch.zeros(width)) if settings.learned else None)
         self.register_buffer("fixed", None if settings.learned else torch.full((width,), settings.prior))
 
     def deviation(self) -> Tensor:
         """sigma (D,), in units of the keys' own deviation."""
-        return F.softplus(self.offset) if self.learned else self.fixed
+        return self.prior * torch.exp(PACE * self.strength) if self.learned else self.fixed
 
     def forward(self, keys: Tensor, own: Tensor, generator: torch.Generator) -> Tensor:
         """Keys (B, N, D) and their own deviation (B, 1, D) to the keys with noise."""
@@ -121,7 +119,8 @@ class LogitNoise(nn.Module):
         return gaussian_divergence(self.deviation(), self.prior)
 
     @torch.no_grad()
-    def strength(self) -> float:
+    def overall(self) -> float:
+        """The root mean square of sigma over channels, times the weight."""
         return self.weight * self.deviation().square().mean().sqrt().item()
 
 
@@ -145,7 +144,3 @@ def gaussian_divergence(deviation: Tensor, prior: float) -> Tensor:
     """Mean KL(N(0, deviation²) || N(0, prior²)): keeps noise from vanishing and from exploding."""
     ratio = (deviation.float() / prior).square()
     return 0.5 * (ratio - 1 - torch.log(ratio + EPSILON)).mean()
-
-
-def _inverse_softplus(value: Tensor) -> Tensor:
-    return value + torch.log(-torch.expm1(-value))

@@ -44,8 +44,8 @@ class CrossAttentionNoise(Protocol):
 
     dropout: float  # of the attention weights
 
-    def perturb(self, layer: int, source: Tensor, target: Tensor) -> Tensor:
-        """Keys beside values (B, N, 2 D) of source and target, heads together, to those that the mix stream reads."""
+    def perturb(self, layer: int, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys beside values (B, N, 2 D) of both streams to the keys and values (B, N, D) that the mix stream reads."""
 
 
 def three_stream(
@@ -107,12 +107,12 @@ def _attend(block: Block, layer: int, normed: Tensor, noise: CrossAttentionNoise
     attention = block.attn
     queries, keys_values = project(attention, normed, wanted)  # (2 B, n, D), (2 B, N, 2 D)
     queries = split_queries(attention, queries)  # (2 B, heads, n, D / heads)
-    keys, values = split_keys_values(attention, keys_values)
+    keys, values = split_keys_values(attention, *keys_values.chunk(2, dim=-1))
     plain = attend(queries, keys, values, attention.scale)
     if noise is None:
         mix_keys, mix_values = keys.chunk(2)[1], values.chunk(2)[1]
     else:
-        mix_keys, mix_values = split_keys_values(attention, noise.perturb(layer, *keys_values.chunk(2)))
+        mix_keys, mix_values = split_keys_values(attention, *noise.perturb(layer, *keys_values.chunk(2)))
     dropout = 0.0 if noise is None else noise.dropout
     mix = attend(queries.chunk(2)[0], mix_keys, mix_values, attention.scale, dropout)
     return merge_heads(torch.cat([plain, mix]))

@@ -13,7 +13,8 @@ from dacsm.errors import InputError
 class LossLog:
     """The losses of an epoch's steps: their means, and a stop at the first that is not a number.
 
-    A look at a loss waits for the GPU, so that the check comes only every `INTERVAL` steps there.
+    A look at a loss waits for the GPU, so that the check comes only every `INTERVAL` steps there. The first step has
+    every loss; one that is absent from a later step counts there as it last was.
     """
 
     INTERVAL = 50
@@ -30,6 +31,8 @@ class LossLog:
         Raises:
             InputError: naming the loss, the epoch and the step, where one is NaN or infinite.
         """
+        if self.rows:
+            losses = dict(zip(self.names, self.rows[-1].to(next(iter(losses.values())).device), strict=True)) | losses
         self.names = tuple(losses)
         self.rows.append(torch.stack([loss.detach().float() for loss in losses.values()]))
         if len(self.rows) - self.checked >= (self.INTERVAL if self.rows[-1].is_cuda else 1):

@@ -6,12 +6,16 @@ from torch.nn import functional as F
 from dacsm.models.three_stream import Streams
 
 
-def cdtrans_losses(streams: Streams, source_labels: Tensor, pseudo_labels: Tensor, detached: bool = False) -> dict[str, Tensor]:
+def cdtrans_losses(
+    streams: Streams, source_labels: Tensor, pseudo_labels: Tensor, detached: bool = False
+) -> dict[str, Tensor]:
     """Cross-entropy on both domains and distillation from the mix stream; labels are (B,), each loss a scalar."""
     return {
         "source": F.cross_entropy(streams.source_logits, source_labels),
         "target": F.cross_entropy(streams.target_logits, pseudo_labels),
-        "distillation": distillation(streams.mix_logits.detach() if detached else streams.mix_logits, streams.target_logits),
+        "distillation": distillation(
+            streams.mix_logits.detach() if detached else streams.mix_logits, streams.target_logits
+        ),
     }
 
 

@@ -13,20 +13,24 @@ from dacsm.pairing import Pairs
 
 @dataclass
 class Matches:
-    """The pairs, the target's pseudo labels (T,), and its predictions where the next refresh will want them."""
+    """The pairs, the target's pseudo labels (T,), and where they are wanted:
+
+    the log probabilities (T, K) that predictions at other scales are held to, and what the next refresh will see.
+    """
 
     pairs: Pairs | None = None
     pseudo_labels: Tensor | None = None
+    beliefs: Tensor | None = None
     predictions: Predictions | None = None
-    known: Tensor | None = None
 
     def state_dict(self) -> dict[str, Any]:
         pairs = self.pairs and {name: torch.from_numpy(column) for name, column in asdict(self.pairs).items()}
         predictions = self.predictions and vars(self.predictions)
-        return {"pairs": pairs, "pseudo_labels": self.pseudo_labels, "predictions": predictions, "known": self.known}
+        whole = {"pseudo_labels": self.pseudo_labels, "beliefs": self.beliefs}
+        return {"pairs": pairs, "predictions": predictions, **whole}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         pairs, predictions = state["pairs"], state["predictions"]
         self.pairs = pairs and Pairs(**{name: column.numpy() for name, column in pairs.items()})
-        self.pseudo_labels, self.known = state["pseudo_labels"], state["known"]
+        self.pseudo_labels, self.beliefs = state["pseudo_labels"], state["beliefs"]
         self.predictions = predictions and Predictions(**predictions)

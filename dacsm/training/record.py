@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from safetensors.torch import save
+from torch import Tensor, nn
 
 from dacsm.files import whole_file, write_csv
 from dacsm.models.classifier import Description, save_checkpoint
@@ -81,8 +82,10 @@ class AdaptationRecord:
         for name in GATHERED:
             setattr(self, name, state[name])
 
-    def write(self, folder: Path, description: Description, last_state: dict[str, Tensor]) -> None:
-        """Write log.csv, epochs.npz (no labels in it) and both checkpoints."""
+    def write(
+        self, folder: Path, description: Description, last_state: dict[str, Tensor], noise: nn.Module | None
+    ) -> None:
+        """Write log.csv, epochs.npz (no labels in it) and both checkpoints; the noise's state, of the last epoch."""
         header = list(self.rows[0])
         write_csv(folder / "log.csv", header, [[f"{row[key]:.6g}" for key in header] for row in self.rows])
         with whole_file(folder / "epochs.npz") as partial, partial.open("wb") as file:
@@ -97,3 +100,5 @@ class AdaptationRecord:
             )
         save_checkpoint(folder / "last.safetensors", description, last_state)
         save_checkpoint(folder / "model.safetensors", description, self.selected_state)
+        with whole_file(folder / "noise.safetensors") as partial:
+            partial.write_bytes(save({} if noise is None else noise.state_dict()))

@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 
 from dacsm.files import remove_partials, sha256, whole_file
@@ -31,30 +30,21 @@ class Stateful(Protocol):
 
 
 class Generators:
-    """Random generators: torch's global ones, of which drop paths are drawn, and others, of torch or NumPy."""
+    """Random generators: torch's global ones, of which drop paths are drawn, and others."""
 
-    def __init__(self, device: torch.device, *others: torch.Generator | np.random.Generator):
+    def __init__(self, device: torch.device, *others: torch.Generator):
         self.device, self.others = device, others
 
     def state_dict(self) -> dict[str, Any]:
         cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
-        return {"torch": torch.get_rng_state(), "cuda": cuda, "others": [_state(other) for other in self.others]}
+        return {"torch": torch.get_rng_state(), "cuda": cuda, "others": [other.get_state() for other in self.others]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         torch.set_rng_state(state["torch"])
         if state["cuda"] is not None:
             torch.cuda.set_rng_state(state["cuda"], self.device)
         for other, saved in zip(self.others, state["others"], strict=True):
-            if isinstance(other, torch.Generator):
-                other.set_state(saved)
-            else:
-                other.bit_generator.state = json.loads(saved)
-
-
-def _state(generator: torch.Generator | np.random.Generator) -> torch.Tensor | str:
-    if isinstance(generator, torch.Generator):
-        return generator.get_state()
-    return json.dumps(generator.bit_generator.state)
+            other.set_state(saved)
 
 
 class Resume:

@@ -1,4 +1,6 @@
-"""The target's images as they would look at other scales, paired or not, for the consistency of their predictions."""
+"""The target's images as they look at other scales, whether they have a pair or not."""
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -32,20 +34,27 @@ def scale_batches(
     settings: Consistency,
     seed: int,
     epoch: int,
-    steps: int,
+    steps: range,
     workers: int,
-    start: int = 0,
-) -> DataLoader:
-    """A batch of (views (B, C, H, W) uint8, numbers (B,)) for each step from `start` on; images are drawn without repeats."""
-    batch_size = max(2, round(settings.images * recipe.batch_size))
-    order = numpy_generator("scales", seed, epoch).permutation(len(images))
-    order = np.resize(order, steps * batch_size)
-    views = train_views(model, recipe.augment, len(order), seed, epoch, "scales", scales=settings.scales)
-    return DataLoader(
+) -> Iterator[tuple[Tensor, Tensor] | None]:
+    """For each step of the epoch that is to be done: views (B, C, H, W) uint8 and numbers (B,), or None.
+
+    There is a batch every so many steps (`settings.every`), and none at all where the weight is 0. Images come in an
+    order of chance, all of them before one comes again.
+    """
+    with_views = [step for step in range(steps.stop) if settings.weight and step % settings.every == 0]
+    positions = len(with_views) * recipe.batch_size
+    order = np.resize(numpy_generator("scales", seed, epoch).permutation(len(images)), positions)
+    views = train_views(model, recipe.augment, positions, seed, epoch, "scales", scales=settings.scales)
+    done = sum(step < steps.start for step in with_views)
+    loader = DataLoader(
         ScaleViews(images, views, order),
-        batch_size,
-        sampler=range(start * batch_size, len(order)),
-        num_workers=workers,
+        recipe.batch_size,
+        sampler=range(done * recipe.batch_size, positions),
+        num_workers=workers if positions else 0,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # so that loading takes nothing from the generator of the drop paths
     )
+    batches = iter(loader)
+    for step in steps:
+        yield next(batches) if step in with_views else None

@@ -8,6 +8,7 @@ rule adapt:
     output:
         model=ADAPTED / "model.safetensors",
         last=ADAPTED / "last.safetensors",
+        noise=ADAPTED / "noise.safetensors",
         epochs=ADAPTED / "epochs.npz",
         log=ADAPTED / "log.csv",
     log:
