@@ -61,14 +61,14 @@ def _nearest_centre(features: Tensor, blocks: list[slice], members: Iterable[Ten
     """The class, among `classes`, whose centre is closest in angle: (N, D) and blocks of (N, K) to (N,)."""
     total, weight = 0, 0
     for block, membership in zip(blocks, members, strict=True):
-        total = total + membership.T @ _extended(features[block])  # (K, D + 1)
+        total = total + membership.T @ extended(features[block])  # (K, D + 1)
         weight = weight + membership.sum(dim=0)
     centres = F.normalize((total / (EPSILON + weight[:, None]))[classes], dim=1)
-    nearest = [(_extended(features[block]) @ centres.T).argmax(dim=1) for block in blocks]
+    nearest = [(extended(features[block]) @ centres.T).argmax(dim=1) for block in blocks]
     return classes[torch.cat(nearest)]
 
 
-def _extended(features: Tensor) -> Tensor:
+def extended(features: Tensor) -> Tensor:
     """Features (N, D) with a constant 1 appended, at unit length: (N, D + 1)."""
     features = _widened(features)
     return F.normalize(torch.cat([features, features.new_ones(len(features), 1)], dim=1), dim=1)

@@ -168,12 +168,16 @@ class Consistency(Frozen):
 
 
 class Matching(Frozen):
-    """CSM: pseudo labels and neighbours from the target seen at several scales."""
+    """CSM: pseudo labels and neighbours from the target seen at several scales, labels by transport to the centres."""
 
     scales: tuple[PositiveFloat, ...] = Field((), description="of objects, besides 1; none leaves it out")
     after_epochs: Annotated[int, Field(ge=0)] = Field(
         1, description="epochs that teach the other scales before they count"
     )
+    firmness: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="of the hold on the source's class shares in pseudo labels; 0 takes CDTrans' nearest centre"
+    )
+    temperature: PositiveFloat = Field(0.1, description="of cosines to class centres, where shares are held")
 
 
 class Changes(Frozen):

@@ -17,11 +17,13 @@ from dacsm.compute import choose_compute
 from dacsm.errors import InputError
 from dacsm.files import sha256
 from dacsm.layout import Layout
-from dacsm.params import Method, Params
+from dacsm.params import Consistency, Method, Params
 from dacsm.pretrain import pretrain
+from dacsm.reading import ShardedImages
 from dacsm.selection import NAMES
 from dacsm.training.loss_log import LossLog
 from dacsm.training.pair_loader import epoch_order
+from dacsm.training.scale_loader import scale_batches
 
 TASK = "synthetic-optdigits"
 
@@ -129,6 +131,32 @@ def test_the_first_bad_loss_is_named():
     log.append({"source": torch.tensor(1.0), "target": torch.tensor(2.0)})
     with pytest.raises(InputError, match="target is nan in epoch 3, step 2"):
         log.append({"source": torch.tensor(1.0), "target": torch.tensor(float("nan"))})
+
+
+def test_a_loss_that_comes_now_and_then_counts_as_it_last_was():
+    log = LossLog(epoch=1)
+    for source, consistency in ((1.0, 4.0), (2.0, None), (3.0, 8.0), (4.0, None)):
+        extra = {} if consistency is None else {"consistency": torch.tensor(consistency)}
+        log.append({"source": torch.tensor(source)} | extra)
+    assert log.means() == {"source": 2.5, "consistency": 6.0}
+
+
+def test_views_at_other_scales_come_every_other_step_and_go_on_where_they_stopped(trained, tiny_params, tiny_dataset):
+    images = ShardedImages(trained.shards("tiny", "optdigits"))
+    recipe, model = tiny_params.adaptation("tiny", "dacsm"), tiny_params.recipe("pretrain", "tiny").model
+
+    def batches(steps: range, **settings) -> list:
+        return list(scale_batches(images, model, recipe, Consistency(**settings), 0, 1, steps, workers=0))
+
+    whole = batches(range(7), weight=1, every=2)
+    assert [batch is not None for batch in whole] == [True, False, True, False, True, False, True]
+    for done, rest in ((3, batches(range(3, 7), weight=1, every=2)), (4, batches(range(4, 7), weight=1, every=2))):
+        for ours, theirs in zip(whole[done:], rest, strict=True):
+            assert (ours is None) == (theirs is None)
+            assert ours is None or all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    seen = torch.cat([batch[1] for batch in whole if batch is not None])
+    assert sorted(seen[: len(images)].tolist()) == list(range(len(images)))  # all of them before one comes again
+    assert batches(range(3), weight=0) == [None] * 3
 
 
 @pytest.mark.parametrize(("pairs", "expected"), [(100, 96), (48, 48), (17, 16), (5, 16), (1, 16)])

@@ -1,16 +1,20 @@
 """New pseudo labels and pairs from what the model now sees in both domains, the target at one scale or several."""
 
+import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from dacsm.errors import InputError
 from dacsm.inference import Predictions, predict
 from dacsm.pairing import agreeing_pairs, centre_labels, fuse_scales, nearest_over_scales
+from dacsm.params import Matching
 from dacsm.reading import ShardedImages
 from dacsm.training.domains import Domains
 from dacsm.training.matches import Matches
 from dacsm.training.pair_loader import few_pairs
 from dacsm.training.progress import TrainingProgress
 from dacsm.training.run import Run
+from dacsm.transport import transport
 
 
 def refresh(run: Run, domains: Domains, epoch: int, matches: Matches, progress: TrainingProgress) -> None:
@@ -28,7 +32,7 @@ def refresh(run: Run, domains: Domains, epoch: int, matches: Matches, progress: 
     scales = [matches.predictions or see(domains.target), *(see(domains.target, scale=scale) for scale in others)]
     source = see(domains.source, numbers=domains.training.numpy())
     features, logits = fuse_scales([seen.features for seen in scales], [seen.logits for seen in scales])
-    pseudo_labels = centre_labels(features, logits)
+    pseudo_labels, beliefs = _labels(features, logits, domains, matching)
     neighbours = nearest_over_scales(source.features, [seen.features for seen in scales], run.compute.device)
     target_of_source, source_of_target = (index.cpu() for index in neighbours)
     labels = domains.source_labels[domains.training]
@@ -43,4 +47,13 @@ def refresh(run: Run, domains: Domains, epoch: int, matches: Matches, progress: 
     if remark := few_pairs(len(found), len(matches.pairs), run.recipe):
         progress.note(epoch, remark)
     matches.pseudo_labels, matches.predictions = pseudo_labels, None
-    matches.beliefs = F.log_softmax(logits, dim=1) if run.method.consistency.weight else None
+    matches.beliefs = beliefs if run.method.consistency.weight else None
+
+
+def _labels(features: Tensor, logits: Tensor, domains: Domains, matching: Matching) -> tuple[Tensor, Tensor]:
+    """Pseudo labels (T,) and log probabilities (T, K); classes are expected in their shares of the source's images."""
+    if not matching.firmness:
+        return centre_labels(features, logits), F.log_softmax(logits, dim=1)
+    counts = torch.bincount(domains.source_labels[domains.training], minlength=logits.shape[1])
+    plan = transport(features, logits, counts / counts.sum(), matching.firmness, matching.temperature)
+    return plan.argmax(dim=1), plan
