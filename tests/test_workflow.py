@@ -46,7 +46,8 @@ def test_one_command_makes_the_table(project: Project) -> None:
 @pytest.mark.parametrize("room", ROOMS)
 def test_dvc_lists_what_snakemake_uses(project: Project, room: str) -> None:
     """A file that only one of the two knows would let the other record what is not so."""
-    stage = yaml.safe_load((project.folder / "dvc.yaml").read_text().replace("${item}", "tiny"))["stages"][room]["do"]
+    text = (project.folder / "dvc.yaml").read_text().replace("${item}", "tiny").replace("${key}", "tiny")
+    stage = yaml.safe_load(text)["stages"][room]["do"]
     outs = [place for entry in (*stage["outs"], *stage.get("metrics", [])) for place in entry]
     used, made = project.files_of(room)
     # Presets are in the settings that Snakemake sees; tiny has no published numbers, and is of one maker alone.
@@ -154,7 +155,7 @@ def test_modules_that_do_no_rooms_work_touch_nothing(project: Project) -> None:
     ("old", "new", "sentence"),
     [
         ("refresh_epochs: 1", "refresh_epochs: none", "refresh_epochs is 'none'"),
-        ("datasets:\n- tiny", "datasets:\n- tiny\n- moons", "datasets names 'moons'"),
+        ("datasets:\n- tiny", "datasets:\n- tiny\n- moons", "datasets names 'moons', but tables has no"),
         ("- synthetic-mnist", "- mnist-mnist", "no task 'mnist-mnist'"),
         ("root: .", "root: .\nspeed: 3", "speed is not a known key"),
         ("root: .", "root: . .: .", "params.yaml"),
@@ -171,10 +172,42 @@ def test_bad_params_end_in_one_sentence(project: Project, old: str, new: str, se
 def test_a_dataset_without_settings_ends_in_a_sentence(project: Project) -> None:
     shutil.copy(project.folder / "workflow/datasets/tiny.yaml", project.folder / "workflow/datasets/other.yaml")
     try:
-        printed = project.snakemake("-n", "results/other_table.csv", ok=False)
+        printed = project.snakemake("-n", "data/shards/other/mnist/index.json", ok=False)
     finally:
         (project.folder / "workflow/datasets/other.yaml").unlink()
     assert printed.rstrip().splitlines()[-1].startswith("dacsm: other has no settings")
+
+
+def test_a_table_of_no_experiment_ends_in_a_sentence(project: Project) -> None:
+    printed = project.snakemake("-n", "results/tny_table.csv", ok=False).rstrip().splitlines()[-1]
+    assert printed.startswith("dacsm: params.yaml: experiments has no entry for 'tny'; it has digits, ")
+
+
+def test_two_experiments_of_a_dataset_share_its_runs(built: Project, tmp_path: Path) -> None:
+    """The second table asks for what the first lacks; the first stays as it is, and both can be audited."""
+    project = built.copy(tmp_path)
+    params = yaml.safe_load((project.folder / "params.yaml").read_text())
+    more = {"dataset": "tiny", "tasks": ["synthetic-mnist"], "methods": ["dacsm", "cdtrans"], "seeds": [1]}
+    params["experiments"]["tiny_more"] = more
+    (project.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    assert project.jobs("results/tiny_more_table.csv") == {"adapt": 1, "evaluate": 1, "table": 1}
+    plan = project.run("dacsm", "plan", "tiny_more")
+    assert "adapt        1      1" in plan
+    assert "table        1      0" in plan
+    assert project.jobs() == {}
+    project.snakemake("results/tiny_more_table.csv")
+    assert NOTHING in project.snakemake("-n", "results/tiny_more_table.csv", "results/tiny_table.csv")
+    assert project.run("dacsm", "audit", "tiny", "tiny_more") == "dacsm audit: 16 results looked at, nothing found.\n"
+    assert project.run("dacsm", "cell", "tiny_more", "cdtrans", "3").startswith("tiny_more, cdtrans, 3 of synthetic")
+    assert (project.folder / "results/tiny_more_table.md").read_text().startswith("# Digits (tiny_more)\n")
+    made = project.git("ls-files", "--others", "--exclude-standard", "results").split()
+    assert {str(Path(path).relative_to("results")) for path in made if "plots" not in path} == {
+        "tiny/cards/adapted/cdtrans/synthetic-mnist/seed1.json",
+        "tiny/cards/evaluated/cdtrans/synthetic-mnist/seed1.json",
+        "tiny_more/cards/tabled.json",
+        *(f"tiny_more_{name}" for name in ("table.csv", "table.md", "table.tex", "metrics.json")),
+    }
+    assert project.git("diff", "--name-only", "results") == ""  # the first table, and all that it rests on
 
 
 def test_an_override_needs_a_root_of_its_own(project: Project, tmp_path: Path) -> None:
