@@ -63,7 +63,7 @@ def stages(status: str) -> list[str]:
 
 def made(printed: str) -> dict[str, int]:
     """How many jobs of each rule were run, without the targets of phases."""
-    rules = re.findall(r"^(?:local)?rule (\w+):|^Job \d+: tiny: (\w+)", printed, flags=re.MULTILINE)
+    rules = re.findall(r"^(?:local)?rule (\w+):|^Job \d+: \w+: (\w+)", printed, flags=re.MULTILINE)
     names = [rule or job for rule, job in rules]
     return {rule: names.count(rule) for rule in dict.fromkeys(names) if not rule.startswith(("tiny", "all"))}
 
@@ -250,39 +250,6 @@ def test_new_seeds_run_alone(changed: Project) -> None:
         assert changed.jobs() == {"pretrain": 2, "adapt": 2, "evaluate": 4, "table": 1}
     finally:
         path.write_text(before)
-
-
-@pytest.mark.long
-def test_a_further_table_is_recorded_with_its_dataset(built: Project, tmp_path: Path) -> None:
-    """Runs of a table that is not listed are recorded, and none is made again; once listed, it has a stage of its own."""
-    project = built.copy(tmp_path)
-    path = project.folder / "params.yaml"
-    content = yaml.safe_load(path.read_text())
-    more = {"dataset": "tiny", "tasks": ["synthetic-mnist"], "methods": ["cdtrans", "dacsm"], "seeds": [1]}
-    content["experiments"]["more"] = more
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    project.snakemake("results/more_table.csv")
-    project.commit("more, by Snakemake")
-    assert "nothing found" in project.run("python", "-m", "dacsm", "audit", "tiny", "more")
-    assert made(project.run("dvc", "repro")) == {}
-    assert "results/more" not in (project.folder / "dvc.lock").read_text()
-    outputs = yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]["adapt@tiny"]["outs"]
-    assert outputs[0]["nfiles"] == 3 * 4  # two seeds of dacsm, and the one of cdtrans
-    assert_up_to_date(project)
-
-    content["tables"]["more"] = "tiny"
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    assert made(project.run("dvc", "repro")) == {}
-    assert "results/more_table.csv" in (project.folder / "dvc.lock").read_text()
-    assert_up_to_date(project)
-    content["experiments"]["more"]["seeds"] = [0, 1]
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    assert made(project.run("dvc", "repro")) == {"adapt": 1, "evaluate": 1, "table": 1}
-    project.commit("more, by DVC")
-    printed = project.run("python", "-m", "dacsm", "compare", "HEAD~1", "HEAD")
-    assert "tiny: no cell changed" in printed or "tiny  " not in printed
-    assert "more  synthetic-mnist  cdtrans" in printed
-    assert "made with  seeds  [1] → [0, 1]" in printed
 
 
 def test_raw_data_never_reaches_a_remote(built: Project) -> None:

@@ -183,33 +183,6 @@ def test_a_table_of_no_experiment_ends_in_a_sentence(project: Project) -> None:
     assert printed.startswith("dacsm: params.yaml: experiments has no entry for 'tny'; it has digits, ")
 
 
-def test_two_experiments_of_a_dataset_share_its_runs(built: Project, tmp_path: Path) -> None:
-    """The second table asks for what the first lacks; the first stays as it is, and both can be audited."""
-    project = built.copy(tmp_path)
-    params = yaml.safe_load((project.folder / "params.yaml").read_text())
-    more = {"dataset": "tiny", "tasks": ["synthetic-mnist"], "methods": ["dacsm", "cdtrans"], "seeds": [1]}
-    params["experiments"]["tiny_more"] = more
-    (project.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    assert project.jobs("results/tiny_more_table.csv") == {"adapt": 1, "evaluate": 1, "table": 1}
-    plan = project.run("dacsm", "plan", "tiny_more")
-    assert "adapt        1      1" in plan
-    assert "table        1      0" in plan
-    assert project.jobs() == {}
-    project.snakemake("results/tiny_more_table.csv")
-    assert NOTHING in project.snakemake("-n", "results/tiny_more_table.csv", "results/tiny_table.csv")
-    assert project.run("dacsm", "audit", "tiny", "tiny_more") == "dacsm audit: 16 results looked at, nothing found.\n"
-    assert project.run("dacsm", "cell", "tiny_more", "cdtrans", "3").startswith("tiny_more, cdtrans, 3 of synthetic")
-    assert (project.folder / "results/tiny_more_table.md").read_text().startswith("# Digits (tiny_more)\n")
-    made = project.git("ls-files", "--others", "--exclude-standard", "results").split()
-    assert {str(Path(path).relative_to("results")) for path in made if "plots" not in path} == {
-        "tiny/cards/adapted/cdtrans/synthetic-mnist/seed1.json",
-        "tiny/cards/evaluated/cdtrans/synthetic-mnist/seed1.json",
-        "tiny_more/cards/tabled.json",
-        *(f"tiny_more_{name}" for name in ("table.csv", "table.md", "table.tex", "metrics.json")),
-    }
-    assert project.git("diff", "--name-only", "results") == ""  # the first table, and all that it rests on
-
-
 def test_an_override_needs_a_root_of_its_own(project: Project, tmp_path: Path) -> None:
     variant = tmp_path / "variant.yaml"
     variant.write_text("pretrain: {tiny: {epochs: 1}}")
