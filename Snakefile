@@ -1,4 +1,4 @@
-# From archives to a table: `snakemake --cores 2` makes the table of each dataset that params.yaml names.
+# From archives to a table: `snakemake --cores 2` makes each table that params.yaml names.
 #
 #     download -> shard -> pretrain -> adapt -> evaluate -> table
 #
@@ -20,6 +20,7 @@ include: "workflow/rules/inputs.smk"
 
 wildcard_constraints:
     dataset="|".join(dataset_names()),
+    experiment=r"\w+",
     archive=r"\w+",
     domain=r"\w+",
     source=r"\w+",
@@ -34,7 +35,7 @@ localrules:
 
 rule all:
     input:
-        [LAYOUT.table(dataset) for dataset in PARAMS.datasets],
+        [LAYOUT.table(experiment) for experiment in PARAMS.tables],
 
 
 include: "workflow/rules/download.smk"

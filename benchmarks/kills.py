@@ -121,7 +121,7 @@ def write_project(folder: Path, room: str, per_class: int, epochs: int) -> None:
         digits = part["digits"]
         part.clear()
         part["few"] = digits
-    params["datasets"] = ["few"]
+    params |= {"datasets": ["few"], "tables": {"few": "few"}}
     pretrain = params["pretrain"]["few"]
     model = {**pretrain["model"], "dim": 48, "depth": 4}
     changes = {"epochs": epochs if room == "pretrain" else 15, "batch_size": 16, "model": model}

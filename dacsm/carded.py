@@ -53,6 +53,6 @@ def _described(args: argparse.Namespace, read: "Read", room: str) -> tuple["Run"
     from dacsm.runs import run_of
 
     params, dataset, layout = read
-    names = ("archive", "domain", "source", "method", "task", "seed")
+    names = ("archive", "domain", "source", "method", "task", "seed", "experiment")
     run = run_of(room, params, dataset, layout, **{name: getattr(args, name) for name in names if name in args})
     return run, settings_of(room, params, dataset, run.arguments)

@@ -14,7 +14,7 @@ from dacsm.errors import InputError
 from dacsm.files import read_json
 from dacsm.layout import Layout
 from dacsm.measured import metrics_path, read_metrics
-from dacsm.params import SOURCE_ONLY, Experiment, Params
+from dacsm.params import SOURCE_ONLY, Experiment
 from dacsm.published import AVERAGE
 from dacsm.shapes import MEAN, MEASURES, arrow
 
@@ -24,7 +24,7 @@ HASH = 12  # digits of a hash that are shown
 
 @dataclass(frozen=True)
 class Cell:
-    """A place in a dataset's table: a measure of one task, or its mean over several."""
+    """A place in a table: a measure of one task, or its mean over several."""
 
     name: str
     measure: str  # a class, mean_per_class or overall
@@ -42,17 +42,18 @@ def find_cell(dataset: DatasetSpec, experiment: Experiment, name: str, task: str
         InputError: for a name that the table has not, with names that are close.
     """
     if task is not None:
-        task = _closest(task, experiment.tasks, f"--task: {dataset.name} has no task")
+        task = _closest(task, experiment.tasks, f"--task: {experiment.name} has no task")
     if task is None and (dataset.layout == "classes" and len(experiment.tasks) == 1):
         task = experiment.tasks[0]
     of_task = (*dataset.classes, *MEASURES)
     if task is not None:
-        found = _closest(name, of_task, f"{arrow(task)} of {dataset.name} has no cell")
+        found = _closest(name, of_task, f"{arrow(task)} of {experiment.name} has no cell")
         return Cell(f"{MEASURES.get(found, found)} of {arrow(task)}", found, (task,))
     found = _matching(name, of_task)
     if found is not None:
         raise InputError(
-            f"{found!r} is a cell of each task of {dataset.name}; say of which, as in `--task {experiment.tasks[0]}`."
+            f"{found!r} is a cell of each task of {experiment.name}; "
+            f"say of which, as in `--task {experiment.tasks[0]}`."
         )
     return _over_tasks(dataset, experiment, name)
 
@@ -70,7 +71,7 @@ def _over_tasks(dataset: DatasetSpec, experiment: Experiment, name: str) -> Cell
                 task for task in experiment.tasks if dataset.split_task(task)[1] == domain
             )
     known = (*experiment.tasks, *(mean for mean, tasks in means.items() if tasks))
-    found = _closest(name, known, f"{dataset.name} has no cell")
+    found = _closest(name, known, f"{experiment.name} has no cell")
     tasks = tuple(means.get(found, (found,)))
     of = f"the mean of {len(tasks)} tasks ({found})" if found in means else arrow(found)
     return Cell(f"{MEASURES[measure]} of {of}", measure, tasks)
@@ -93,20 +94,25 @@ def _closest(name: str, known: Sequence[str], problem: str) -> str:
 
 
 def describe_cell(
-    params: Params, dataset: DatasetSpec, method: str, name: str, task: str | None, layout: Layout, file: Path
+    dataset: DatasetSpec,
+    experiment: Experiment,
+    method: str,
+    name: str,
+    task: str | None,
+    layout: Layout,
+    file: Path,
 ) -> Iterator[str]:
     """The lines that `dacsm cell` prints.
 
     Raises:
         InputError: where the table has no such cell, or a run of it is not made.
     """
-    experiment = params.experiment(dataset.name)
-    method = _closest(method, experiment.methods, f"experiments.{dataset.name}.methods has no")
+    method = _closest(method, experiment.methods, f"experiments.{experiment.name}.methods has no")
     cell = find_cell(dataset, experiment, name, task)
     command = again(cell, dataset, method, experiment, layout, file)
     runs = {(seed, one): _metrics(dataset, method, one, seed, layout, command)
             for seed in experiment.seeds for one in cell.tasks}  # fmt: skip
-    yield f"{dataset.name}, {method}, {cell.name}: {_over_seeds(cell, runs, experiment.seeds, 'selected')}"
+    yield f"{experiment.name}, {method}, {cell.name}: {_over_seeds(cell, runs, experiment.seeds, 'selected')}"
     over = f"over seeds {', '.join(map(str, experiment.seeds))}" if len(experiment.seeds) > 1 else "of a single seed"
     yield f"percent on the target, mean ± sample standard deviation {over}; protocol: {dataset.protocol}"
     yield from _seeds(cell, runs, experiment.seeds)

@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     room("pretrain", _pretrain, "train a classifier on a labelled source domain", "dataset", "source")
     room("adapt", _adapt, "adapt a pretrained classifier to an unlabelled target", "dataset", "method", "task")
     room("evaluate", _evaluate, "measure a model on its target, with labels", "dataset", "method", "task")
-    room("table", _table, "write a dataset's table of results", "dataset")
+    room("table", _table, "write an experiment's table of results", "experiment")
     room("schema", _schema, "print the JSON schema of params.yaml")
     add_table_commands(rooms)
     add_checkpoint_commands(rooms)
@@ -157,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
 
 ARGUMENTS = {
     "dataset": "a file of workflow/datasets, such as digits",
+    "experiment": "an entry of experiments in params.yaml, such as digits",
     "archive": "an archive of the dataset",
     "domain": "a domain of the dataset",
     "source": "the labelled domain",
@@ -172,13 +173,14 @@ def _seed(text: str) -> int:
 
 
 def _read(args: argparse.Namespace) -> "Read":
-    """The settings, the dataset, and the places of files."""
+    """The settings, the dataset, or that of the experiment, and the places of files."""
     from dacsm.catalog import load_dataset
     from dacsm.layout import Layout
     from dacsm.params import load_params
 
     params = load_params(args.params)
-    return params, load_dataset(args.dataset), Layout(Path(params.root))
+    dataset = params.load_dataset_of(args.experiment) if "experiment" in args else load_dataset(args.dataset)
+    return params, dataset, Layout(Path(params.root))
 
 
 def _download(args: argparse.Namespace) -> None:
@@ -244,7 +246,7 @@ def _table(args: argparse.Namespace) -> None:
     from dacsm.table import table
 
     with carded(args, read, "table"):
-        table(params, dataset, layout)
+        table(dataset, params.experiment(args.experiment), layout)
 
 
 def _schema(_args: argparse.Namespace) -> None:

@@ -15,9 +15,11 @@ from typing import Any
 
 from dacsm.audit.traces import differences
 from dacsm.errors import InputError
+from dacsm.layout import Layout
 from dacsm.provenance import ROOMS, code_of
 
 SUMMARIES = ("mean_per_class", "overall")  # these cells come first
+METRICS = "_metrics.json"
 Card = Mapping[str, Any]
 
 
@@ -32,12 +34,14 @@ def compare(old: str, new: str, tables: Sequence[str]) -> dict[str, Any]:
         InputError: for a name that is no commit, or a table that neither commit has.
     """
     commits = [_commit(old), _commit(new)]
-    cells = {PurePath(file).name.removesuffix("_metrics.json"): rows for file, rows in _dvc("metrics", commits).items()}
+    known = {file for commit in commits for file in _git("ls-tree", "--name-only", commit, "results/").splitlines()}
+    files = {file.removesuffix(METRICS).removeprefix("results/"): file for file in known if file.endswith(METRICS)}
     for name in tables:
-        if not any(_git_show(commit, f"results/{name}_metrics.json") for commit in commits):
-            raise InputError(
-                f"neither {old} nor {new} has results/{name}_metrics.json; name a table that one of them has."
-            )
+        if name not in files:
+            raise InputError(f"neither {old} nor {new} has results/{name}{METRICS}; name a table that one of them has.")
+    wanted = [files[name] for name in tables or sorted(files)]  # also those of tables that no stage of DVC makes
+    found = _dvc("metrics", commits, "--targets", *wanted) if wanted else {}
+    cells = {PurePath(file).name.removesuffix(METRICS): rows for file, rows in found.items()}
     changed = {}
     for name in tables or sorted(cells):
         cards = [_cards(commit, name) for commit in commits]
@@ -74,9 +78,9 @@ def _git_show(commit: str, path: str) -> str | None:
     return result.stdout if result.returncode == 0 else None
 
 
-def _dvc(kind: str, commits: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
+def _dvc(kind: str, commits: Sequence[str], *options: str) -> dict[str, dict[str, dict[str, Any]]]:
     """What `dvc metrics diff` or `dvc params diff` says: file, dotted key, and its old and new value."""
-    command = [sys.executable, "-m", "dvc", kind, "diff", "--json", *commits]
+    command = [sys.executable, "-m", "dvc", kind, "diff", "--json", *commits, *options]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode != 0:
         last = (result.stderr.strip().splitlines() or ["no reason was given"])[-1]
@@ -84,14 +88,23 @@ def _dvc(kind: str, commits: Sequence[str]) -> dict[str, dict[str, dict[str, Any
     return json.loads(result.stdout or "{}")
 
 
-def _cards(commit: str, dataset: str) -> dict[str, Card]:
-    """The cards of a dataset in a commit, by path."""
-    folder = f"results/{dataset}/cards"
+def _cards(commit: str, table: str) -> dict[str, Card]:
+    """The cards in a commit of the runs of a table's dataset, by path; of the seeds that the table shows."""
+    dataset, seeds = table, None
+    written = _git_show(commit, str(Layout().table_card(table)))
+    if written is not None:
+        card = json.loads(written)
+        dataset = card["arguments"]["dataset"]
+        seeds = card["settings"][f"experiments.{table}"]["seeds"]
+    folder = str(Layout().phase(dataset, "cards"))
     result = subprocess.run(["git", "archive", "--format=tar", commit, folder], capture_output=True)
     if result.returncode != 0:
         return {}  # a commit without cards
     with tarfile.open(fileobj=io.BytesIO(result.stdout)) as files:
-        return {member.name: json.load(files.extractfile(member)) for member in files if member.isfile()}
+        cards = {member.name: json.load(files.extractfile(member)) for member in files if member.isfile()}
+    return {
+        path: card for path, card in cards.items() if seeds is None or card["arguments"].get("seed") in (None, *seeds)
+    }
 
 
 def _by_run(rows: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], dict[str, Mapping[str, Any]]]:

@@ -21,7 +21,7 @@ MOST_CONFUSIONS = 12  # methods times tasks; past that nobody looks at them, and
 
 def draw_figures(dataset: DatasetSpec, experiment: Experiment, runs: Runs, layout: Layout) -> None:
     """The pictures, and CSVs from which DVC draws the same; whatever an earlier table left there goes."""
-    folder = layout.plots(dataset.name)
+    folder = layout.plots(experiment.name)
     for stale in [*folder.glob("per_class*"), *folder.glob("confusion_*"), *folder.glob(FIGURE)]:
         stale.unlink()
     if dataset.layout == "matrix":
@@ -50,9 +50,9 @@ def _draw_classes(dataset: DatasetSpec, experiment: Experiment, runs: Runs, layo
     for method in experiment.methods:
         average = average_tasks([runs[task, method].selected for task in experiment.tasks], shown)
         bars[method] = (average.mean[:-1], average.spread[:-1])  # without overall
-    title = f"{dataset.title}, {shown}: accuracy per class, label-free selection\n"
+    title = f"{experiment.title(dataset)}, {shown}: accuracy per class, label-free selection\n"
     title += f"{_averaged(experiment)}{_spread(experiment)}"
-    plots.bars(layout.plots(dataset.name) / FIGURE, title, (*dataset.classes, "mean per class"), bars)
+    plots.bars(layout.plots(experiment.name) / FIGURE, title, (*dataset.classes, "mean per class"), bars)
 
 
 def _draw_tasks(dataset: DatasetSpec, experiment: Experiment, runs: Runs, layout: Layout) -> None:
@@ -61,31 +61,33 @@ def _draw_tasks(dataset: DatasetSpec, experiment: Experiment, runs: Runs, layout
         values = by_task([runs[task, method].selected for task in experiment.tasks], dataset.headline)
         values = np.column_stack([values, values.mean(axis=1)])  # (S, T + 1)
         bars[method] = (values.mean(axis=0), deviation(values))
-    title = f"{dataset.title}: {MEASURES[dataset.headline]} accuracy per task, label-free selection\n"
+    title = f"{experiment.title(dataset)}: {MEASURES[dataset.headline]} accuracy per task, label-free selection\n"
     title += f"{_averaged(experiment)}{_spread(experiment)}"
-    plots.bars(layout.plots(dataset.name) / FIGURE, title, (*map(arrow, experiment.tasks), "average"), bars)
+    plots.bars(layout.plots(experiment.name) / FIGURE, title, (*map(arrow, experiment.tasks), "average"), bars)
 
 
 def _draw_matrix(dataset: DatasetSpec, experiment: Experiment, runs: Runs, layout: Layout) -> None:
     rows = {key: run.selected for key, run in runs.items()}
     grids = measured_grids(dataset, experiment.tasks, experiment.methods, rows)
     matrices = {grid.title: np.array([line.mean for line in grid.lines]) for grid in grids}
-    title = f"{dataset.title}: {MEASURES[dataset.headline]} accuracy, label-free selection, {_averaged(experiment)}"
-    plots.matrices(layout.plots(dataset.name) / FIGURE, title, grids[0].columns, matrices)
+    title = f"{experiment.title(dataset)}: {MEASURES[dataset.headline]} accuracy, label-free selection, "
+    title += _averaged(experiment)
+    plots.matrices(layout.plots(experiment.name) / FIGURE, title, grids[0].columns, matrices)
 
 
 def _draw_run(
     dataset: DatasetSpec, experiment: Experiment, task: str, method: str, run: Measured, layout: Layout
 ) -> None:
     """The confusions of a method on a task: as a picture over all seeds, and as a CSV of the first."""
-    folder = layout.plots(dataset.name)
+    folder = layout.plots(experiment.name)
     accuracies = zip(dataset.classes, run.selected.mean, strict=False)
     rows = [(name, f"{value:.2f}") for name, value in accuracies if not np.isnan(value)]
     write_csv(folder / f"per_class_{method}_{task}.csv", ("class", "accuracy"), rows)
     predictions = [read_predictions(dataset, method, task, seed, layout) for seed in experiment.seeds]
     named = [[dataset.classes[number] for number in pair] for pair in predictions[0].tolist()]
     write_csv(folder / f"confusion_{method}_{task}.csv", ("actual", "predicted"), named)
-    title = f"{dataset.title}, {arrow(task)}: {method}\nselection: {run.selected.selection}; {_averaged(experiment)}"
+    title = f"{experiment.title(dataset)}, {arrow(task)}: {method}\n"
+    title += f"selection: {run.selected.selection}; {_averaged(experiment)}"
     shares = np.mean([_confusion_shares(pairs, len(dataset.classes)) for pairs in predictions], axis=0)
     plots.confusion(folder / f"confusion_{method}_{task}.png", title, dataset.classes, 100 * shares)
 

@@ -25,17 +25,21 @@ def latex(
     spread = "mean $\\pm$ sample standard deviation over seeds" if len(experiment.seeds) > 1 else "seed"
     measure = "accuracy of each class" if dataset.layout == "classes" else f"{MEASURES[dataset.headline]} accuracy"
     facts = (
-        f"{escape(dataset.title)}, measured: {measure} on the target in percent, {spread} {seeds}; "
+        f"{escape(experiment.title(dataset))}, measured: {measure} on the target in percent, {spread} {seeds}; "
         f"{escape(backbone)}; checkpoints chosen without target labels. Protocol: {escape(dataset.protocol)}."
     )
     parts = [HEAD]
-    parts += [_table(dataset, grid, facts, f"measured-{number}") for number, grid in enumerate(measured, start=1)]
+    parts += [
+        _table(grid, facts, f"{experiment.name}-measured-{number}") for number, grid in enumerate(measured, start=1)
+    ]
     facts = (
-        f"{escape(dataset.title)}, published numbers, as their sources print them; none was measured here. "
+        f"{escape(experiment.title(dataset))}, published numbers, as their sources print them; none was measured here. "
         f"Protocol: {escape(dataset.protocol)}."
     )
     grids = published_grids(dataset, published) if published else []
-    parts += [_table(dataset, grid, facts, f"published-{number}") for number, grid in enumerate(grids, start=1)]
+    parts += [
+        _table(grid, facts, f"{experiment.name}-published-{number}") for number, grid in enumerate(grids, start=1)
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -44,7 +48,7 @@ def escape(text: str) -> str:
     return "".join(SPECIAL.get(character, character) for character in text)
 
 
-def _table(dataset: DatasetSpec, grid: Grid, facts: str, label: str) -> str:
+def _table(grid: Grid, facts: str, label: str) -> str:
     heads = [escape(head) for head in (*grid.names, *grid.columns)]
     lines = [
         _line([*map(escape, line.names), *(_number(grid, *cell) for cell in zip(line.mean, line.spread, strict=True))])
@@ -55,7 +59,7 @@ def _table(dataset: DatasetSpec, grid: Grid, facts: str, label: str) -> str:
         r"\begin{table}[tb]",
         r"\centering",
         rf"\caption{{{title}{facts}}}",
-        rf"\label{{tab:{dataset.name}-{label}}}",
+        rf"\label{{tab:{label}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{@{{}}{'l' * len(grid.names)}{'r' * len(grid.columns)}@{{}}}}",
         r"\toprule",

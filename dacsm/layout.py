@@ -44,11 +44,15 @@ class Layout:
         """
         return self.root / ".resume" / "-".join(output.relative_to(self.root / "results").parts)
 
-    def table(self, dataset: str, suffix: str = "csv") -> Path:
-        return self.root / "results" / f"{dataset}_table.{suffix}"
+    def table(self, experiment: str, suffix: str = "csv") -> Path:
+        return self.root / "results" / f"{experiment}_table.{suffix}"
 
-    def metrics(self, dataset: str) -> Path:
-        return self.root / "results" / f"{dataset}_metrics.json"
+    def metrics(self, experiment: str) -> Path:
+        return self.root / "results" / f"{experiment}_metrics.json"
 
-    def plots(self, dataset: str) -> Path:
-        return self.phase(dataset, "plots")
+    def plots(self, experiment: str) -> Path:
+        return self.root / "results" / experiment / "plots"
+
+    def table_card(self, experiment: str) -> Path:
+        """A table is no run in a folder, so that its card is named for its phase alone."""
+        return self.root / "results" / experiment / "cards" / "tabled.json"

@@ -14,7 +14,8 @@ def add_ledger_commands(commands: "argparse._SubParsersAction[argparse.ArgumentP
         description="Check every result of the experiments: files against cards, settings and code against those that "
         "are here now, numbers against the predictions. A line a finding; exit code 1 where there is one.",
     )
-    entry.add_argument("datasets", metavar="DATASET", nargs="*", help="those of params.yaml, where none is named")
+    entry.add_argument("experiments", metavar="EXPERIMENT", nargs="*", help="those in tables, where none is named")
+    entry.add_argument("--dataset", metavar="DATASET", help="those in tables that are of this dataset")
     entry.add_argument(
         "--phase", metavar="PHASE", help="downloaded, sharded, … tabled: the results of that phase alone"
     )
@@ -38,7 +39,6 @@ def add_ledger_commands(commands: "argparse._SubParsersAction[argparse.ArgumentP
 
 def _audit(args: argparse.Namespace) -> int:
     from dacsm.audit import audit, print_findings
-    from dacsm.catalog import load_dataset
     from dacsm.errors import InputError
     from dacsm.layout import Layout
     from dacsm.params import load_params
@@ -47,7 +47,11 @@ def _audit(args: argparse.Namespace) -> int:
     if args.phase not in (None, *PHASES.values()):
         raise InputError(f"--phase is {args.phase!r}, expected one of {', '.join(PHASES.values())}; correct it.")
     params = load_params(args.params)
-    datasets = [load_dataset(name) for name in args.datasets or params.datasets]
+    if args.dataset is None:
+        names = args.experiments or params.tables
+    else:
+        names = (*args.experiments, *params.experiments_of(args.dataset))
+    datasets = {name: params.load_dataset_of(name) for name in names}
     count, found = audit(params, datasets, Layout(Path(params.root)), args.phase, args.deep)
     print_findings(count, found, args.json)
     return FOUND if found else 0

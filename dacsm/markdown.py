@@ -24,7 +24,7 @@ def markdown(
     published: Sequence[Published],
 ) -> str:
     """The whole text. `oracle` lacks the methods that have but one checkpoint."""
-    parts = [f"# {dataset.title}", *_introduction(dataset, experiment)]
+    parts = [f"# {experiment.title(dataset)}", *_introduction(dataset, experiment)]
     grids = measured_grids(dataset, experiment.tasks, experiment.methods, selected)
     if dataset.layout == "classes":
         for task, grid in zip(experiment.tasks, grids, strict=True):

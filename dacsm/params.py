@@ -1,38 +1,22 @@
 """The only reader of params.yaml: typed, checked, and without hidden defaults for anything that changes a number."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from dacsm.catalog import Name, load_dataset
+from dacsm.catalog import DatasetSpec, Name
 from dacsm.errors import InputError
+from dacsm.experiments import Experiment, check_experiments, check_tables, load_dataset_of, with_all_tasks
 from dacsm.folders import Folder, describe_folders
 from dacsm.presets import Presets
 from dacsm.validation import Frozen, read_yaml, validate
 
 SOURCE_ONLY = "source_only"
-ALL = "all"  # of the tasks of a dataset
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
 Precision = Literal["float32", "bfloat16"]
-
-
-class Experiment(Frozen):
-    """What a dataset's table holds: every method on every task with every seed."""
-
-    tasks: tuple[str, ...] = Field(min_length=1, description="source-target pairs; all: every one of the dataset")
-    methods: tuple[Name, ...] = Field(min_length=1, description="source_only, or an entry of adapt.methods")
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1, description="one run each; none is picked")
-
-    @model_validator(mode="after")
-    def _no_repeats(self) -> "Experiment":
-        for key, values in (("tasks", self.tasks), ("methods", self.methods), ("seeds", self.seeds)):
-            if len(set(values)) != len(values):
-                raise ValueError(f"{key} has an entry twice")
-        return self
 
 
 class Shard(Frozen):
@@ -216,41 +200,67 @@ class Params(Frozen):
     """All settings. See params.yaml for what each is for."""
 
     root: str = Field(description="put before data/ and results/")
-    datasets: tuple[Name, ...] = Field(min_length=1, description="what plain snakemake and dvc repro make")
+    datasets: tuple[Name, ...] = Field(min_length=1, description="whose data and runs dvc repro records")
+    tables: dict[Name, Name] = Field(
+        min_length=1, description="what plain snakemake and dvc repro make: experiments, each with its dataset"
+    )
     folders: dict[Name, Folder] = Field({}, description="your own images, each folder a dataset of that name")
-    experiments: dict[Name, Experiment] = Field(description="what each dataset's table holds")
+    experiments: dict[Name, Experiment] = Field(description="what each table holds")
     shard: dict[Name, Shard] = Field(description="how each dataset's images are stored")
     pretrain: dict[Name, Pretrain] = Field(description="source pretraining of each dataset")
     adapt: Adapt
 
     @model_validator(mode="after")
     def _consistent(self) -> "Params":
-        for name in self.datasets:
-            if name not in self.experiments:
-                raise ValueError(f"datasets names {name!r}, but experiments has only {', '.join(self.experiments)}")
+        recipes = {"shard": self.shard, "pretrain": self.pretrain, "adapt.recipes": self.adapt.recipes}
+        check_experiments(self.experiments, recipes)
+        check_tables(self.tables, self.experiments, self.datasets)
         for name, experiment in self.experiments.items():
             for method in experiment.methods:
                 if method != SOURCE_ONLY and method not in self.adapt.methods:
                     known = ", ".join((SOURCE_ONLY, *self.adapt.methods))
                     raise ValueError(f"experiments.{name}.methods has {method!r}, expected one of {known}")
-            for room, recipes in (
-                ("shard", self.shard),
-                ("pretrain", self.pretrain),
-                ("adapt.recipes", self.adapt.recipes),
-            ):
-                if name not in recipes:
-                    raise ValueError(f"experiments has {name!r}, but {room} has no settings for it")
         return self
 
-    def experiment(self, dataset: str) -> Experiment:
-        """What a dataset's table holds.
+    def experiment(self, name: str) -> Experiment:
+        """What a table holds.
 
         Raises:
-            InputError: where params.yaml does not say.
+            InputError: where params.yaml has no such experiment.
         """
-        if dataset not in self.experiments:
-            raise InputError(f"params.yaml: experiments has no entry for {dataset!r}; add experiments.{dataset}.")
-        return self.experiments[dataset]
+        if name not in self.experiments:
+            raise InputError(
+                f"params.yaml: experiments has no entry for {name!r}; it has {', '.join(self.experiments)}; name one "
+                f"of these, or add experiments.{name}."
+            )
+        return self.experiments[name]
+
+    def dataset_of(self, name: str) -> str:
+        """The name of the dataset that an experiment is of.
+
+        Raises:
+            InputError: as `experiment` does.
+        """
+        return self.experiment(name).dataset or name
+
+    def load_dataset_of(self, name: str) -> DatasetSpec:
+        """The facts of the dataset that an experiment is of.
+
+        Raises:
+            InputError: as `experiment` does, or where the catalog has no such dataset, or that dataset no such task.
+        """
+        return load_dataset_of(name, self.dataset_of(name), self.experiment(name).tasks)
+
+    def experiments_of(self, dataset: str) -> tuple[str, ...]:
+        """The experiments that a dataset's phases are made for: those of it in `tables`, or all where none is there.
+
+        Raises:
+            InputError: where the dataset has no experiment.
+        """
+        found = tuple(name for name in self.experiments if self.dataset_of(name) == dataset)
+        if not found:
+            raise InputError(f"params.yaml: experiments has no entry of the dataset {dataset!r}; add one.")
+        return tuple(name for name in found if name in self.tables) or found
 
     def recipe(self, room: Literal["shard", "pretrain", "adapt"], dataset: str) -> Any:
         """A room's settings for a dataset.
@@ -310,18 +320,4 @@ def parse_params(content: Any, name: str | Path = "params.yaml") -> Params:
     presets = Presets(name)
     resolved = presets.resolve(content)
     describe_folders(resolved, name)
-    return validate(Params, _with_all_tasks(resolved), presets.origin)
-
-
-def _with_all_tasks(content: Any) -> Any:
-    """`content` with the list of a dataset's tasks wherever an experiment says that all are wanted."""
-    experiments = content.get("experiments") if isinstance(content, Mapping) else None
-    if not isinstance(experiments, Mapping):
-        return content  # refused by what follows
-
-    def listed(dataset: str, experiment: Any) -> Any:
-        if not isinstance(experiment, Mapping) or experiment.get("tasks") != ALL:
-            return experiment
-        return {**experiment, "tasks": load_dataset(dataset).tasks}
-
-    return {**content, "experiments": {name: listed(name, experiment) for name, experiment in experiments.items()}}
+    return validate(Params, with_all_tasks(resolved, name), presets.origin)

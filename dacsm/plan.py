@@ -1,4 +1,4 @@
-"""What a dataset's table would take, before anything starts: runs, downloads, disk, and time on the present device."""
+"""What a table would take, before anything starts: runs, downloads, disk, and time on the present device."""
 
 import shutil
 import subprocess
@@ -11,7 +11,7 @@ from dacsm.catalog import DatasetSpec
 from dacsm.compute import Compute
 from dacsm.errors import InputError
 from dacsm.layout import Layout
-from dacsm.params import SOURCE_ONLY, AdaptRecipe, Params, Pretrain
+from dacsm.params import SOURCE_ONLY, AdaptRecipe, Experiment, Params, Pretrain
 from dacsm.rehearsal import Speed, adapt_speed, parameters_of, predict_speed, pretrain_speed
 from dacsm.runs import Run, runs_of
 
@@ -30,13 +30,9 @@ class Job:
     target: str = ""
 
 
-def jobs_of(params: Params, dataset: DatasetSpec, layout: Layout) -> list[Job]:
-    """Every run behind a dataset's table, in the order of the pipeline.
-
-    Raises:
-        InputError: where the dataset has no experiment.
-    """
-    return [_job(run, dataset) for run in runs_of(params, dataset, layout)]
+def jobs_of(params: Params, dataset: DatasetSpec, experiment: Experiment, layout: Layout) -> list[Job]:
+    """Every run behind an experiment's table, in the order of the pipeline."""
+    return [_job(run, dataset) for run in runs_of(params, dataset, experiment, layout)]
 
 
 def _job(run: Run, dataset: DatasetSpec) -> Job:
@@ -47,14 +43,14 @@ def _job(run: Run, dataset: DatasetSpec) -> Job:
     return Job(run.room, run.outputs[0], arguments.get("method", ""), source, target)
 
 
-def pending(dataset: DatasetSpec, layout: Layout, file: Path) -> set[Path]:
+def pending(experiment: Experiment, layout: Layout, file: Path) -> set[Path]:
     """The files that Snakemake would make or make again for the table.
 
     Raises:
         InputError: with Snakemake's last words, where it refuses.
     """
     settings = [] if file == Path("params.yaml") else ["--configfile", str(file)]
-    command = [sys.executable, "-m", "snakemake", "--summary", *settings, "--", str(layout.table(dataset.name))]
+    command = [sys.executable, "-m", "snakemake", "--summary", *settings, "--", str(layout.table(experiment.name))]
     result = subprocess.run(command, capture_output=True, text=True)
     rows = [line.split("\t") for line in result.stdout.splitlines()]
     if result.returncode or not rows:
@@ -63,18 +59,19 @@ def pending(dataset: DatasetSpec, layout: Layout, file: Path) -> set[Path]:
     return {Path(row[0]) for row in rows if row[-1] != "no update"}
 
 
-def describe_plan(params: Params, dataset: DatasetSpec, layout: Layout, compute: Compute, file: Path) -> Iterator[str]:
+def describe_plan(
+    params: Params, dataset: DatasetSpec, experiment: Experiment, layout: Layout, compute: Compute, file: Path
+) -> Iterator[str]:
     """The lines that `dacsm plan` prints; the last ones come after a measurement of some seconds.
 
     Raises:
-        InputError: where the dataset has no experiment, or Snakemake refuses.
+        InputError: where Snakemake refuses.
     """
-    jobs = jobs_of(params, dataset, layout)
-    experiment = params.experiment(dataset.name)
+    jobs = jobs_of(params, dataset, experiment, layout)
     model = params.recipe("pretrain", dataset.name).model
-    yield f"{dataset.title}: {_count(experiment.tasks, 'task')}, {_count(experiment.methods, 'method')}, " \
+    yield f"{experiment.title(dataset)}: {_count(experiment.tasks, 'task')}, {_count(experiment.methods, 'method')}, " \
           f"{_count(experiment.seeds, 'seed')}, {model.name}"  # fmt: skip
-    unmade = pending(dataset, layout, file)
+    unmade = pending(experiment, layout, file)
     todo = [job for job in jobs if job.file in unmade]
     yield "runs       to do   made"
     for room in dict.fromkeys(job.room for job in jobs):

@@ -32,7 +32,7 @@ SETTINGS = {
     "pretrain": ("pretrain.{dataset}",),
     "adapt": ("adapt.recipes.{dataset}", "adapt.methods.{method}", "pretrain.{dataset}"),
     "evaluate": ("{recipe}.{dataset}",),
-    "table": ("experiments.{dataset}",),
+    "table": ("experiments.{experiment}",),
 }
 # What each room takes from the dataset's file in the catalog. The table shows all of it, so that the file is an input.
 FACTS = {
@@ -96,7 +96,8 @@ def _files(module: str) -> list[Path]:
 def settings_of(room: str, params: Params, dataset: DatasetSpec, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """What a run takes from params.yaml and from its dataset's file, all defaults filled in, by dotted key.
 
-    `arguments` are the run's own: dataset, and archive, domain, source, method, task or seed where the room has them.
+    `arguments` are the run's own: dataset, and archive, domain, source, method, task, seed or experiment, as its room
+    has them.
     """
     facts = dict(_plain(dataset))
     if room == "download":  # an archive is made anew for the options of its domains alone

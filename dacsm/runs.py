@@ -9,7 +9,7 @@ from typing import Any
 from dacsm.catalog import CATALOG, DatasetSpec
 from dacsm.errors import InputError
 from dacsm.layout import Layout
-from dacsm.params import SOURCE_ONLY, Params
+from dacsm.params import SOURCE_ONLY, Experiment, Params
 from dacsm.published import published_file
 
 # What each room leaves, as DVC's stages and Snakemake's targets call it.
@@ -28,7 +28,9 @@ class Run:
     """One run of a room. The first output stands for it; a folder among the outputs stands for all files in it."""
 
     room: str
-    arguments: Mapping[str, Any]  # dataset, and archive, domain, source, method, task or seed where the room has them
+    arguments: Mapping[
+        str, Any
+    ]  # dataset, and those of its command: archive, domain, source, method, task, experiment …
     place: Path  # the file or folder that people know it by
     card: Path
     inputs: tuple[Path, ...]
@@ -39,20 +41,20 @@ def run_of(room: str, params: Params, dataset: DatasetSpec, layout: Layout, **ar
     """The run of a room on a dataset; `arguments` are the command's own, as settings_of takes them.
 
     Raises:
-        InputError: where the dataset has no such archive, domain or task.
+        InputError: where the dataset has no such archive, domain or task, or params.yaml no such experiment.
     """
     place, inputs, outputs = FILES[room](params, dataset, layout, **arguments)
-    cards = layout.phase(dataset.name, "cards") / PHASES[room]
     if room in ("pretrain", "adapt", "evaluate"):
         card = layout.card(place)
+    elif room == "table":
+        card = layout.table_card(arguments["experiment"])
     else:
-        card = (cards / f"{place.stem}.json") if room != "table" else cards.with_suffix(".json")
+        card = layout.phase(dataset.name, "cards") / PHASES[room] / f"{place.stem}.json"
     return Run(room, {"dataset": dataset.name, **arguments}, place, card, tuple(inputs), tuple(outputs))
 
 
-def runs_of(params: Params, dataset: DatasetSpec, layout: Layout) -> list[Run]:
-    """Every run that a dataset's experiment needs, in the order of the pipeline."""
-    experiment = params.experiment(dataset.name)
+def runs_of(params: Params, dataset: DatasetSpec, experiment: Experiment, layout: Layout) -> list[Run]:
+    """Every run that an experiment on a dataset needs, in the order of the pipeline."""
     domains = dataset.domains_of(experiment.tasks)
     archives = dict.fromkeys(archive for domain in domains for archive in dataset.domains[domain].archives)
     sources = dict.fromkeys(dataset.split_task(task)[0] for task in experiment.tasks)
@@ -64,7 +66,7 @@ def runs_of(params: Params, dataset: DatasetSpec, layout: Layout) -> list[Run]:
         "pretrain": [{"source": source, "seed": seed} for source, seed in product(sources, experiment.seeds)],
         "adapt": [run for run in evaluated if run["method"] != SOURCE_ONLY],
         "evaluate": evaluated,
-        "table": [{}],
+        "table": [{"experiment": experiment.name}],
     }
     return [run_of(room, params, dataset, layout, **run) for room, runs in arguments.items() for run in runs]
 
@@ -117,16 +119,16 @@ def _evaluate(_params: Params, dataset: DatasetSpec, layout: Layout, method: str
     return run, inputs, [run / "metrics.json", run / "predictions.csv"]
 
 
-def _table(params: Params, dataset: DatasetSpec, layout: Layout) -> Files:
-    experiment = params.experiment(dataset.name)
-    chosen = product(experiment.methods, experiment.tasks, experiment.seeds)
+def _table(params: Params, dataset: DatasetSpec, layout: Layout, experiment: str) -> Files:
+    shown = params.experiment(experiment)
+    chosen = product(shown.methods, shown.tasks, shown.seeds)
     runs = [layout.evaluated(dataset.name, *run) for run in chosen]
     drawn = runs if dataset.layout == "classes" else []  # confusions are drawn from these
     inputs = [CATALOG / f"{dataset.name}.yaml", *(run / "metrics.json" for run in runs)]
     inputs += [run / "predictions.csv" for run in drawn]
     published = published_file(dataset.name)
-    tables = [layout.table(dataset.name, suffix) for suffix in ("csv", "md", "tex")]
-    outputs = [*tables, layout.metrics(dataset.name), layout.plots(dataset.name)]
+    tables = [layout.table(experiment, suffix) for suffix in ("csv", "md", "tex")]
+    outputs = [*tables, layout.metrics(experiment), layout.plots(experiment)]
     return tables[0], [*inputs, *([published] if published else [])], outputs
 
 

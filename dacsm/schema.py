@@ -6,7 +6,8 @@ further out, gives them.
 
 from typing import Any
 
-from dacsm.params import ALL, Params
+from dacsm.experiments import ALL
+from dacsm.params import Params
 from dacsm.presets import PRESET, PRESETS
 
 PRESET_KEY = {

@@ -1,4 +1,4 @@
-"""Room: the table of a dataset, every method on every task over all seeds, with its figures and its metrics for DVC.
+"""Room: the table of an experiment, every method on every task over all seeds, with its figures and metrics for DVC.
 
 Three ways to choose a run's checkpoint are kept apart. The primary one needs no target labels, and is the only one in
 the metrics, the plots and the first rows of the table; the last epoch and the oracle stand beside it. Numbers that
@@ -17,40 +17,39 @@ from dacsm.latex import latex
 from dacsm.layout import Layout
 from dacsm.markdown import markdown
 from dacsm.measured import KINDS, Runs, collect
-from dacsm.params import Experiment, Params
+from dacsm.params import Experiment
 from dacsm.published import AVERAGE, read_published
 from dacsm.shapes import by_task
 
 FORMAT_VERSION = 1  # raise it when a module that is no code of this room (files, layout, …) changes what it writes
 
 
-def table(params: Params, dataset: DatasetSpec, layout: Layout) -> None:
-    """Collect a dataset's metrics.json files into its table, in three forms, its metrics and its plots.
+def table(dataset: DatasetSpec, experiment: Experiment, layout: Layout) -> None:
+    """Collect the metrics.json files of an experiment's runs into its table, in three forms, its metrics and its plots.
 
     Raises:
-        InputError: where the dataset has no experiment, a run of it is missing, or a published number is not of it.
+        InputError: where a run is missing, or a published number is not of the dataset.
     """
-    runs = write_numbers(params, dataset, layout)
-    draw_figures(dataset, params.experiments[dataset.name], runs, layout)
+    runs = write_numbers(dataset, experiment, layout)
+    draw_figures(dataset, experiment, runs, layout)
 
 
-def write_numbers(params: Params, dataset: DatasetSpec, layout: Layout) -> Runs:
+def write_numbers(dataset: DatasetSpec, experiment: Experiment, layout: Layout) -> Runs:
     """Write the table in its three forms and the metrics, and return the runs that they are of.
 
     Raises:
-        InputError: where the dataset has no experiment, or a run of it is missing.
+        InputError: where a run is missing, or a published number is not of the dataset.
     """
-    experiment = params.experiment(dataset.name)
     runs = collect(dataset, experiment, layout)
     backbone = next(iter(runs.values())).backbone
     published = read_published(dataset)
     kinds = {kind: {key: row for key, run in runs.items() if (row := getattr(run, kind)) is not None} for kind in KINDS}
     header, rows = csv_table(dataset, experiment, runs, published)
-    write_csv(layout.table(dataset.name, "csv"), header, rows)
+    write_csv(layout.table(experiment.name, "csv"), header, rows)
     text = markdown(dataset, experiment, backbone, **kinds, published=published)
-    write_text(layout.table(dataset.name, "md"), text)
-    write_text(layout.table(dataset.name, "tex"), latex(dataset, experiment, backbone, kinds["selected"], published))
-    write_json(layout.metrics(dataset.name), _metrics(dataset, experiment, runs))
+    write_text(layout.table(experiment.name, "md"), text)
+    write_text(layout.table(experiment.name, "tex"), latex(dataset, experiment, backbone, kinds["selected"], published))
+    write_json(layout.metrics(experiment.name), _metrics(dataset, experiment, runs))
     return runs
 
 

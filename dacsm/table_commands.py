@@ -1,4 +1,4 @@
-"""The commands about a dataset's table as a whole, outside the pipeline: `dacsm plan` and `dacsm cell`."""
+"""The commands about a table as a whole, outside the pipeline: `dacsm plan` and `dacsm cell`."""
 
 import argparse
 from pathlib import Path
@@ -8,10 +8,10 @@ def add_table_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     """Add both commands to the command line's."""
     entry = commands.add_parser(
         "plan",
-        help="say what a dataset's table would take, before anything starts",
-        description="Say what a dataset's table would take: runs, downloads, disk, and hours on this device.",
+        help="say what a table would take, before anything starts",
+        description="Say what a table would take: runs, downloads, disk, and hours on this device.",
     )
-    entry.add_argument("dataset", metavar="DATASET", help="a file of workflow/datasets, such as visda")
+    entry.add_argument("experiment", metavar="EXPERIMENT", help="an entry of experiments in params.yaml, such as visda")
     entry.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, …")
     entry.add_argument("--params", metavar="FILE", type=Path, default=Path("params.yaml"), help="the settings")
     entry.set_defaults(command=_plan)
@@ -21,7 +21,7 @@ def add_table_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
         help="say what one number of a table rests on, and how to make it again",
         description="Say what one number of a table rests on, and how to make it again.",
     )
-    entry.add_argument("dataset", metavar="DATASET", help="a file of workflow/datasets, such as visda")
+    entry.add_argument("experiment", metavar="EXPERIMENT", help="an entry of experiments in params.yaml, such as visda")
     entry.add_argument("method", metavar="METHOD", help="source_only, or an entry of adapt.methods in params.yaml")
     entry.add_argument(
         "cell", metavar="CELL", help="a class, mean_per_class, overall, a task such as art-clipart, average"
@@ -32,25 +32,25 @@ def add_table_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
 
 
 def _cell(args: argparse.Namespace) -> None:
-    from dacsm.catalog import load_dataset
     from dacsm.cell import describe_cell
     from dacsm.layout import Layout
     from dacsm.params import load_params
 
-    params, dataset = load_params(args.params), load_dataset(args.dataset)
+    params = load_params(args.params)
+    dataset, experiment = params.load_dataset_of(args.experiment), params.experiment(args.experiment)
     layout = Layout(Path(params.root))
-    for line in list(describe_cell(params, dataset, args.method, args.cell, args.task, layout, args.params)):
+    for line in list(describe_cell(dataset, experiment, args.method, args.cell, args.task, layout, args.params)):
         print(line)
 
 
 def _plan(args: argparse.Namespace) -> None:
-    from dacsm.catalog import load_dataset
     from dacsm.compute import choose_compute
     from dacsm.layout import Layout
     from dacsm.params import load_params
     from dacsm.plan import describe_plan
 
-    params, dataset = load_params(args.params), load_dataset(args.dataset)
-    compute = choose_compute(args.device)
-    for line in describe_plan(params, dataset, Layout(Path(params.root)), compute, args.params):
+    params = load_params(args.params)
+    dataset, experiment = params.load_dataset_of(args.experiment), params.experiment(args.experiment)
+    compute, layout = choose_compute(args.device), Layout(Path(params.root))
+    for line in describe_plan(params, dataset, experiment, layout, compute, args.params):
         print(line, flush=True)

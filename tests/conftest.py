@@ -45,7 +45,7 @@ def tiny_params() -> Params:
     pretrain["model"] |= {"dim": 32, "depth": 2, "heads": 2}
     pretrain |= {"epochs": 2, "batch_size": 16}
     adapt |= {"epochs": 2, "batch_size": 16, "refresh_epochs": 1, "max_pairs": 48}
-    content["datasets"] = ["tiny"]
+    content |= {"datasets": ["tiny"], "tables": {"tiny": "tiny"}}
     return parse_params(content)
 
 

@@ -76,17 +76,20 @@ class Made:
         path.write_text(json.dumps(metrics))
         (path.parent / "predictions.csv").write_text(f"number,label,predicted,probability\n0,0,{seed},0.9\n1,2,2,0.8\n")
 
+    def draw(self) -> None:
+        table(self.dataset, self.params.experiments["tiny"], self.layout)
+
     def table(self) -> list[dict[str, str]]:
-        table(self.params, self.dataset, self.layout)
+        self.draw()
         with self.layout.table("tiny", "csv").open(newline="") as file:
             return list(csv.DictReader(file))
 
     def markdown(self) -> str:
-        table(self.params, self.dataset, self.layout)
+        self.draw()
         return self.layout.table("tiny", "md").read_text().replace("\u00a0", " ")
 
     def metrics(self) -> dict[str, Any]:
-        table(self.params, self.dataset, self.layout)
+        self.draw()
         return json.loads(self.layout.metrics("tiny").read_text())
 
 

@@ -33,7 +33,7 @@ def layout(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Layout:
 
 def said(params: Params, layout: Layout, *cell: str, task: str | None = None, file: Path = FILE) -> str:
     name, method, place = cell
-    return "\n".join(describe_cell(params, load_dataset(name), method, place, task, layout, file))
+    return "\n".join(describe_cell(load_dataset(name), params.experiment(name), method, place, task, layout, file))
 
 
 def selected(layout: Layout, dataset: DatasetSpec, task: str, method: str = "dacsm") -> list[dict]:
@@ -130,7 +130,7 @@ def test_a_cell_that_is_not_made_says_how_to(params: Params, tmp_path: Path) -> 
 
 def test_every_class_and_mean_of_every_table_is_a_cell(params: Params) -> None:
     for name, experiment in params.experiments.items():
-        dataset = load_dataset(name)
+        dataset = params.load_dataset_of(name)
         for task in experiment.tasks:
             for place in (*dataset.classes, "mean_per_class", "overall"):
                 assert find_cell(dataset, experiment, place, task).tasks == (task,)

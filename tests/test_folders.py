@@ -47,7 +47,7 @@ def read(params: Params, **folder: object) -> Params:
         room["mine"] = room["tiny"]
     content["shard"]["mine"] = {"image_size": 32, "encoding": "jpeg", "images_per_shard": 4}
     content["experiments"] = {"mine": {"tasks": ["photos-drawings"], "methods": ["cdtrans"], "seeds": [0]}}
-    content["datasets"] = ["mine"]
+    content |= {"datasets": ["mine"], "tables": {"mine": "mine"}}
     return parse_params(content)
 
 

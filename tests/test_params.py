@@ -48,7 +48,7 @@ def changed(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("experiments.digits.seeds", [], r"seeds is \[\], but it should have at least 1 item"),
         ("experiments.digits.seeds", [1, 1], "experiments.digits: seeds has an entry twice"),
         ("experiments.digits.methods", ["magic"], "has 'magic', expected one of source_only, cdtrans"),
-        ("datasets", ["moons"], "names 'moons', but experiments has only digits, visda"),
+        ("datasets", ["digits", "moons"], "datasets names 'moons', but tables has no experiment of it"),
         ("pretrain.digits.model.dim", 97, "dim 97 is not a multiple of heads"),
         ("pretrain.digits.model.image_size", 30, "image_size 30 is not a multiple of patch_size|resize is 28, smaller"),
         ("pretrain.digits.model.mean", [0.1, 0.2], "mean and std must have one number for each of the 1 channels"),

@@ -9,6 +9,7 @@ import torch
 
 from dacsm import plan, rehearsal
 from dacsm.catalog import DatasetSpec, load_dataset
+from dacsm.cli import main
 from dacsm.compute import Compute
 from dacsm.errors import InputError
 from dacsm.layout import Layout
@@ -33,10 +34,10 @@ def planned(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(plan, "adapt_speed", lambda _p, _d, method, _c: Speed(0.03 if method == "dacsm" else 0.02, 64))
 
     def lines(name: str, made: tuple[str, ...] = ()) -> list[str]:
-        dataset, layout = load_dataset(name), Layout(tmp_path)
-        unmade = {job.file for job in plan.jobs_of(params, dataset, layout) if job.room not in made}
+        dataset, experiment, layout = params.load_dataset_of(name), params.experiment(name), Layout(tmp_path)
+        unmade = {job.file for job in plan.jobs_of(params, dataset, experiment, layout) if job.room not in made}
         monkeypatch.setattr(plan, "pending", lambda *_: unmade)
-        return list(plan.describe_plan(params, dataset, layout, CPU, FILE))
+        return list(plan.describe_plan(params, dataset, experiment, layout, CPU, FILE))
 
     return lines
 
@@ -59,7 +60,7 @@ def test_the_runs_of_visda(planned: Callable[..., list[str]]) -> None:
 )
 def test_the_number_of_runs(params: Params, name: str, rooms: dict[str, int]) -> None:
     dataset = load_dataset(name)
-    found = Counter(job.room for job in plan.jobs_of(params, dataset, Layout()))
+    found = Counter(job.room for job in plan.jobs_of(params, dataset, params.experiment(name), Layout()))
     assert found.pop("download") == len(dataset.archives)
     assert found == rooms
 
@@ -97,16 +98,20 @@ def test_what_is_made_is_not_counted(planned: Callable[..., list[str]]) -> None:
     assert lines[-1] == "time       none: every model is made and evaluated"
 
 
-def test_without_snakefile_there_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = load_dataset("visda")
+def test_without_snakefile_there_is_a_sentence(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="snakemake cannot tell what is made: "):
-        plan.pending(dataset, Layout(), FILE)
+        plan.pending(params.experiment("visda"), Layout(), FILE)
 
 
-def test_a_dataset_without_settings_is_named(params: Params) -> None:
-    with pytest.raises(InputError, match="experiments has no entry for 'visda_test'"):
-        list(plan.describe_plan(params, load_dataset("visda_test"), Layout(), CPU, FILE))
+def test_a_dataset_without_settings_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.chdir(PROJECT)
+    assert main(["plan", "visda_test", "--device", "cpu"]) == 2
+    assert "experiments has no entry for 'visda_test'; it has digits, " in capsys.readouterr().err
+
+
+def test_a_plan_of_a_further_experiment_names_it(planned: Callable[..., list[str]]) -> None:
+    assert planned("digits_ablation")[0].startswith("Digits (digits_ablation): 1 task, ")
 
 
 @pytest.mark.parametrize("method", ["cdtrans", "dacsm"])

@@ -48,7 +48,9 @@ def test_data_goes_forward_only(room: str) -> None:
 def test_a_stage_names_the_settings_that_its_rule_does(room: str) -> None:
     recipes = ("pretrain", "adapt.recipes") if room == "evaluate" else ("",)
     wanted = {
-        key.format(dataset="${item}", method="METHOD", recipe=recipe) for key in SETTINGS[room] for recipe in recipes
+        key.format(dataset="${item}", experiment="${key}", method="METHOD", recipe=recipe)
+        for key in SETTINGS[room]
+        for recipe in recipes
     }
     wanted |= {f"{FACTS_FILE}:{key.format(domain='DOMAIN')}" for key in FACTS[room]}
     listed = set()
@@ -59,22 +61,22 @@ def test_a_stage_names_the_settings_that_its_rule_does(room: str) -> None:
         return place == key or place.startswith(f"{key}.")
 
     assert {place for place in wanted if not any(covers(key, place) for key in listed)} == set(), "not in dvc.yaml"
-    # The experiment says which runs there are: Snakemake knows that from its targets.
-    unread = {key for key in listed if not any(covers(key, place) for place in wanted)} - {"experiments.${item}"}
+    # The experiments say which runs there are: Snakemake knows that from its targets.
+    unread = {key for key in listed if not any(covers(key, place) for place in wanted)} - {"experiments", "tables"}
     assert unread == set(), "in dvc.yaml, but the rule does not read it"
 
 
 def test_every_key_that_dvc_tracks_is_written_in_its_file() -> None:
     """DVC reads the files as they are, without defaults, and refuses to run where a key is absent."""
     params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
-    for dataset in params["datasets"]:
+    for experiment, dataset in params["tables"].items():
         files = {"params.yaml": params, FACTS_FILE: yaml.safe_load((PROJECT / f"{CATALOG / dataset}.yaml").read_text())}
         for stage in STAGES.values():
             for entry in stage["params"]:
                 file, keys = next(iter(entry.items())) if isinstance(entry, dict) else ("params.yaml", [entry])
                 for key in keys:
                     found = files[file]
-                    for name in key.replace("${item}", dataset).split("."):
+                    for name in key.replace("${item}", dataset).replace("${key}", experiment).split("."):
                         assert name in found, f"{file} has no {key}"
                         found = found[name]
 
@@ -113,7 +115,7 @@ def test_settings_are_resolved_and_those_of_the_run(tiny_params: Params, tiny_da
     assert "adapt.recipes.tiny" in settings("evaluate", method="cdtrans")
     assert list(settings("download", archive="mnist")["domains"]) == ["mnist"]
     for room in ROOMS:
-        found = settings(room, archive="mnist", domain="mnist", method="cdtrans", source="mnist", target="synthetic")
+        found = settings(room, archive="mnist", domain="mnist", method="cdtrans", source="mnist", experiment="tiny")
         assert len(found) == len(SETTINGS[room]) + len(FACTS[room])
         assert json.loads(json.dumps(found)) == found
 

@@ -67,7 +67,7 @@ def settings(name: str, tasks: list[str]) -> dict[str, Any]:
     pretrain |= {"model": pretrain["model"] | SIZES | COLOURS, "epochs": 1, "batch_size": 16, "held_out": 0}
     adapt |= {"epochs": 1, "batch_size": 16, "refresh_epochs": 1, "max_pairs": 32}
     shard = {"image_size": 32, "encoding": "jpeg", "images_per_shard": 1000}
-    params |= {"datasets": [name], "shard": {name: shard}, "pretrain": {name: pretrain}}
+    params |= {"datasets": [name], "tables": {name: name}, "shard": {name: shard}, "pretrain": {name: pretrain}}
     params["experiments"] = {name: {"tasks": tasks, "methods": METHODS, "seeds": [0]}}
     params["adapt"]["recipes"] = {name: adapt}
     return params

@@ -32,7 +32,7 @@ class Made:
     def __init__(self, name: str, params: Params, layout: Layout) -> None:
         self.dataset, self.layout, self.tasks = load_dataset(name), layout, params.experiments[name].tasks
         make_runs(self.dataset, params.experiments[name], layout)
-        table(params, self.dataset, layout)
+        table(self.dataset, params.experiments[name], layout)
         with layout.table(name, "csv").open(newline="", encoding="utf-8") as file:
             self.rows = list(csv.DictReader(file))
         self.markdown = layout.table(name, "md").read_text(encoding="utf-8").replace("\u00a0", " ")
@@ -124,10 +124,9 @@ def test_a_part_of_the_matrix_has_means_only_where_it_is_whole(tmp_path: Path) -
     params = load_params(PROJECT / "params.yaml")
     tasks = ("real-clipart", "real-sketch", "clipart-real", "clipart-sketch", "sketch-real")
     experiment = params.experiments["domainnet"].model_copy(update={"tasks": tasks, "seeds": (0,)})
-    params = params.model_copy(update={"experiments": {"domainnet": experiment}})
     layout, dataset = Layout(tmp_path), load_dataset("domainnet")
     make_runs(dataset, experiment, layout)
-    table(params, dataset, layout)
+    table(dataset, experiment, layout)
     rows = lines_under(layout.table("domainnet", "md").read_text(encoding="utf-8"), "### cdtrans (infomax)")
     assert [row[0] for row in rows[1:]] == ["clipart", "real", "sketch", "mean"]  # in the dataset's order
     means = {row[0]: row[-1] for row in rows[1:]}

@@ -16,7 +16,6 @@ from dacsm.catalog import DatasetSpec
 from dacsm.errors import InputError
 from dacsm.layout import Layout
 from dacsm.params import Params
-from dacsm.table import table
 
 
 @pytest.fixture
@@ -225,7 +224,7 @@ def test_many_classes_are_left_to_the_csv(tiny_params: Params, dataset: DatasetS
 
 def test_plots_hold_class_names_and_the_first_seed(made: Made) -> None:
     made.experiment(seeds=(2, 0, 1))
-    table(made.params, made.dataset, made.layout)
+    made.draw()
     folder = made.layout.plots("tiny")
     assert (folder / f"confusion_dacsm_{TASK}.csv").read_text() == "actual,predicted\nbus,truck\ntruck,truck\n"
     accuracies = dict(csv.reader((folder / f"per_class_dacsm_{TASK}.csv").read_text().splitlines()[1:]))
@@ -235,7 +234,7 @@ def test_plots_hold_class_names_and_the_first_seed(made: Made) -> None:
 
 def test_the_same_metrics_give_the_same_bytes_and_nothing_stale_stays(runs: Made) -> None:
     def outputs() -> dict[str, bytes]:
-        table(runs.params, runs.dataset, runs.layout)
+        runs.draw()
         paths = [runs.layout.table("tiny", kind) for kind in ("csv", "md", "tex")] + [runs.layout.metrics("tiny")]
         return {path.name: path.read_bytes() for path in [*paths, *sorted(runs.layout.plots("tiny").iterdir())]}
 
@@ -250,7 +249,7 @@ def test_a_missing_seed_is_named_with_its_command(made: Made) -> None:
     made.path("dacsm", TASK, 1).unlink()
     command = "dacsm evaluate tiny dacsm synthetic-mnist --seed 1"
     with pytest.raises(InputError, match=rf"dacsm/synthetic-mnist/seed1/metrics\.json was not found.*`{command}`"):
-        table(made.params, made.dataset, made.layout)
+        made.draw()
 
 
 @pytest.mark.parametrize(
@@ -268,14 +267,14 @@ def test_a_missing_seed_is_named_with_its_command(made: Made) -> None:
 def test_metrics_of_something_else_are_refused(made: Made, changed: dict[str, Any], sentence: str) -> None:
     made.change("dacsm", TASK, 1, changed)
     with pytest.raises(InputError, match=rf"seed1/metrics\.json.*{sentence}.*`dacsm evaluate tiny dacsm"):
-        table(made.params, made.dataset, made.layout)
+        made.draw()
 
 
 def test_predictions_that_cannot_be_read_are_named(made: Made) -> None:
     path = made.path("dacsm", TASK, 0).parent / "predictions.csv"
     path.write_text("number,label,predicted,probability\n0,0,9,0.9\n")
     with pytest.raises(InputError, match=r"predictions\.csv cannot be read.*`dacsm evaluate tiny dacsm"):
-        table(made.params, made.dataset, made.layout)
+        made.draw()
     path.unlink()
     with pytest.raises(InputError, match=r"predictions\.csv was not found; make it with `dacsm evaluate tiny dacsm"):
-        table(made.params, made.dataset, made.layout)
+        made.draw()

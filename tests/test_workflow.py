@@ -46,7 +46,8 @@ def test_one_command_makes_the_table(project: Project) -> None:
 @pytest.mark.parametrize("room", ROOMS)
 def test_dvc_lists_what_snakemake_uses(project: Project, room: str) -> None:
     """A file that only one of the two knows would let the other record what is not so."""
-    stage = yaml.safe_load((project.folder / "dvc.yaml").read_text().replace("${item}", "tiny"))["stages"][room]["do"]
+    text = (project.folder / "dvc.yaml").read_text().replace("${item}", "tiny").replace("${key}", "tiny")
+    stage = yaml.safe_load(text)["stages"][room]["do"]
     outs = [place for entry in (*stage["outs"], *stage.get("metrics", [])) for place in entry]
     used, made = project.files_of(room)
     # Presets are in the settings that Snakemake sees; tiny has no published numbers, and is of one maker alone.
@@ -154,7 +155,7 @@ def test_modules_that_do_no_rooms_work_touch_nothing(project: Project) -> None:
     ("old", "new", "sentence"),
     [
         ("refresh_epochs: 1", "refresh_epochs: none", "refresh_epochs is 'none'"),
-        ("datasets:\n- tiny", "datasets:\n- tiny\n- moons", "datasets names 'moons'"),
+        ("datasets:\n- tiny", "datasets:\n- tiny\n- moons", "datasets names 'moons', but tables has no"),
         ("- synthetic-mnist", "- mnist-mnist", "no task 'mnist-mnist'"),
         ("root: .", "root: .\nspeed: 3", "speed is not a known key"),
         ("root: .", "root: . .: .", "params.yaml"),
@@ -171,10 +172,15 @@ def test_bad_params_end_in_one_sentence(project: Project, old: str, new: str, se
 def test_a_dataset_without_settings_ends_in_a_sentence(project: Project) -> None:
     shutil.copy(project.folder / "workflow/datasets/tiny.yaml", project.folder / "workflow/datasets/other.yaml")
     try:
-        printed = project.snakemake("-n", "results/other_table.csv", ok=False)
+        printed = project.snakemake("-n", "data/shards/other/mnist/index.json", ok=False)
     finally:
         (project.folder / "workflow/datasets/other.yaml").unlink()
     assert printed.rstrip().splitlines()[-1].startswith("dacsm: other has no settings")
+
+
+def test_a_table_of_no_experiment_ends_in_a_sentence(project: Project) -> None:
+    printed = project.snakemake("-n", "results/tny_table.csv", ok=False).rstrip().splitlines()[-1]
+    assert printed.startswith("dacsm: params.yaml: experiments has no entry for 'tny'; it has digits, ")
 
 
 def test_an_override_needs_a_root_of_its_own(project: Project, tmp_path: Path) -> None:

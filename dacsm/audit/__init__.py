@@ -1,11 +1,11 @@
 """Whether results are what they say: made from what is on disk now, with the present settings and code.
 
-A card says what its run was made from and what it wrote (dacsm.cards). The audit compares every card that a dataset's
+A card says what its run was made from and what it wrote (dacsm.cards). The audit compares every card that an
 experiment rests on with the files, with params.yaml and with the code; and it works the numbers out anew.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,9 +22,9 @@ MEMORY = Path("logs/audit.json")  # under the root; git and DVC leave logs/ alon
 
 
 def audit(
-    params: Params, datasets: Sequence[DatasetSpec], layout: Layout, phase: str | None, deep: bool
+    params: Params, experiments: Mapping[str, DatasetSpec], layout: Layout, phase: str | None, deep: bool
 ) -> tuple[int, list[Finding]]:
-    """Audit the results of these datasets' experiments, or of one phase of them (see runs.PHASES).
+    """Audit the results of `experiments`, each with its dataset, or of one phase of them (see runs.PHASES).
 
     `deep` hashes every file, where else one whose inode, size and times are those of the last audit counts as the same.
 
@@ -32,14 +32,16 @@ def audit(
         The number of results, and what was found, each once, in the order of the pipeline.
 
     Raises:
-        InputError: where a dataset has no experiment.
+        InputError: where params.yaml has no such experiment.
     """
     hashes = Hashes(layout.root / MEMORY, trust=not deep)
     count, found = 0, {}
-    for dataset in datasets:
-        runs = [run for run in runs_of(params, dataset, layout) if phase in (None, PHASES[run.room])]
+    for dataset in {dataset.name: dataset for dataset in experiments.values()}.values():
+        own = [params.experiment(name) for name, other in experiments.items() if other.name == dataset.name]
+        every = [run for experiment in own for run in runs_of(params, dataset, experiment, layout)]
+        runs = {run.card: run for run in every if phase in (None, PHASES[run.room])}  # those they share, once
         count += len(runs)
-        for finding in _findings(runs, params, dataset, layout, hashes):
+        for finding in _findings(list(runs.values()), params, dataset, layout, hashes):
             found.setdefault((finding.result, finding.text), finding)
     hashes.save()
     return count, list(found.values())

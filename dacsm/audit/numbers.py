@@ -101,7 +101,8 @@ def table_findings(
     """Where the table, its Markdown twin or its metrics are not what the predictions of all runs give."""
     from dacsm.table import write_numbers
 
-    evaluated = [other for other in runs_of(params, dataset, layout) if other.room == "evaluate"]
+    experiment = params.experiment(run.arguments["experiment"])
+    evaluated = [other for other in runs_of(params, dataset, experiment, layout) if other.room == "evaluate"]
     files = [file for file in run.outputs if file.suffix]  # without the folder of plots
     if not all(file.is_file() for other in evaluated for file in (*other.inputs, *other.outputs, *files)):
         return  # said already
@@ -110,7 +111,7 @@ def table_findings(
         try:
             for other in evaluated:
                 write_json(anew.root / other.place.relative_to(layout.root) / "metrics.json", recomputed(other))
-            write_numbers(params, dataset, anew)
+            write_numbers(dataset, experiment, anew)
         except InputError as error:
             yield Finding(str(run.place), "numbers", f"cannot be worked out anew: {error}")
             return

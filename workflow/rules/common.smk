@@ -9,7 +9,7 @@ import yaml
 
 sys.path.insert(0, workflow.basedir)  # the code beside this Snakefile, which is what the jobs run too
 
-from dacsm.catalog import CATALOG, dataset_names, load_dataset
+from dacsm.catalog import CATALOG, dataset_names
 from dacsm.errors import InputError
 from dacsm.files import write_text
 from dacsm.layout import Layout

@@ -3,13 +3,24 @@ from functools import lru_cache
 
 
 def spec_of(wildcards):
-    """The facts of a dataset that has settings."""
+    """The facts of a dataset that has settings, or of that of an experiment."""
+    if "experiment" in wildcards.keys():
+        return SPECS[PARAMS.dataset_of(experiment_of(wildcards).name)]
     if wildcards.dataset not in SPECS:
         last_word(
             f"{wildcards.dataset} has no settings; add it to experiments, shard, pretrain and adapt.recipes in params.yaml."
         )
         raise InputError(f"{wildcards.dataset} has no settings")
     return SPECS[wildcards.dataset]
+
+
+def experiment_of(wildcards):
+    """What a table holds."""
+    try:
+        return PARAMS.experiment(wildcards.experiment)
+    except InputError as error:
+        last_word(error)
+        raise
 
 
 def code(room):
@@ -22,13 +33,12 @@ def settings(room):
     """What a run takes from params.yaml and the catalog, an entry each: where one changes, Snakemake runs it again."""
 
     @lru_cache
-    def of_arguments(arguments):
-        return list(settings_of(room, PARAMS, SPECS[dict(arguments)["dataset"]], dict(arguments)).items())
+    def of_arguments(dataset, arguments):
+        return list(settings_of(room, PARAMS, SPECS[dataset], dict(arguments)).items())
 
     def entry(number):
         def of_run(wildcards):
-            spec_of(wildcards)
-            return dict([of_arguments(tuple(wildcards.items()))[number]])
+            return dict([of_arguments(spec_of(wildcards).name, tuple(wildcards.items()))[number]])
 
         return of_run
 
@@ -107,8 +117,13 @@ def measured_images(wildcards):
     return [shards / "index.json", shards / "labels.csv", *last]
 
 
+def catalog_file(wildcards):
+    return CATALOG / f"{spec_of(wildcards).name}.yaml"
+
+
 def metrics(wildcards):
-    return phase_targets(spec_of(wildcards).name)["evaluated"]
+    runs = runs_of(PARAMS, spec_of(wildcards), experiment_of(wildcards), LAYOUT)
+    return [run.outputs[0] for run in runs if run.room == "evaluate"]
 
 
 def drawn_predictions(wildcards):
@@ -119,12 +134,13 @@ def drawn_predictions(wildcards):
 
 def published_numbers(wildcards):
     """The file of published numbers to show beside those measured, where there is one."""
-    return published_file(wildcards.dataset) or []
+    return published_file(spec_of(wildcards).name) or []
 
 
 def phase_targets(dataset):
-    """For each phase, the files that stand for all of it in a dataset's experiment."""
-    found = {phase: [] for phase in PHASES.values()}
-    for run in runs_of(PARAMS, SPECS[dataset], LAYOUT):
-        found[PHASES[run.room]].append(run.outputs[0])
-    return found
+    """For each phase, the files that stand for all of it in the dataset's experiments."""
+    found = {phase: {} for phase in PHASES.values()}
+    for name in PARAMS.experiments_of(dataset):
+        for run in runs_of(PARAMS, SPECS[dataset], PARAMS.experiment(name), LAYOUT):
+            found[PHASES[run.room]][run.outputs[0]] = None  # those they share, once
+    return {phase: list(files) for phase, files in found.items()}

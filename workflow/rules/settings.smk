@@ -35,10 +35,7 @@ def report_failures():
 try:
     PARAMS, SETTINGS_FILE = merged_params()
     LAYOUT = Layout(Path(PARAMS.root))
-    SPECS = {dataset: load_dataset(dataset) for dataset in PARAMS.experiments}
-    for dataset, spec in SPECS.items():
-        for task in PARAMS.experiments[dataset].tasks:
-            spec.split_task(task)
+    SPECS = {PARAMS.dataset_of(name): PARAMS.load_dataset_of(name) for name in PARAMS.experiments}
     require_records(LAYOUT)
 except InputError as error:
     stop(error)

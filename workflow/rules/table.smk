@@ -1,20 +1,20 @@
 rule table:
     input:
         code=code("table"),
-        dataset=CATALOG / "{dataset}.yaml",
+        dataset=catalog_file,
         metrics=metrics,
         predictions=drawn_predictions,
         published=published_numbers,
     output:
-        csv=LAYOUT.table("{dataset}", "csv"),
-        markdown=LAYOUT.table("{dataset}", "md"),
-        latex=LAYOUT.table("{dataset}", "tex"),
-        metrics=LAYOUT.metrics("{dataset}"),
-        figure=LAYOUT.plots("{dataset}") / "accuracy.png",
+        csv=LAYOUT.table("{experiment}", "csv"),
+        markdown=LAYOUT.table("{experiment}", "md"),
+        latex=LAYOUT.table("{experiment}", "tex"),
+        metrics=LAYOUT.metrics("{experiment}"),
+        figure=LAYOUT.plots("{experiment}") / "accuracy.png",
     log:
-        log_of(LAYOUT.table("{dataset}")),
+        log_of(LAYOUT.table("{experiment}")),
     benchmark:
-        log_of(LAYOUT.table("{dataset}"), "tsv")
+        log_of(LAYOUT.table("{experiment}"), "tsv")
     conda:
         "../envs/dacsm.yaml"
     threads: 1
@@ -25,6 +25,6 @@ rule table:
         *settings("table"),
         file=SETTINGS_FILE,
     message:
-        "{wildcards.dataset}: table"
+        "{wildcards.experiment}: table"
     shell:
-        "python -m dacsm table {wildcards.dataset} --params {params.file} --log {log}"
+        "python -m dacsm table {wildcards.experiment} --params {params.file} --log {log}"
