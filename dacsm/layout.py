@@ -47,6 +47,12 @@ class Layout:
     def table(self, dataset: str, suffix: str = "csv") -> Path:
         return self.root / "results" / f"{dataset}_table.{suffix}"
 
+    def differences(self, name: str) -> Path:
+        return self.root / "results" / f"{name}_differences.csv"
+
+    def validators(self, name: str) -> Path:
+        return self.root / "results" / f"{name}_validators.csv"
+
     def metrics(self, dataset: str) -> Path:
         return self.root / "results" / f"{dataset}_metrics.json"
 

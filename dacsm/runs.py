@@ -125,7 +125,8 @@ def _table(params: Params, dataset: DatasetSpec, layout: Layout) -> Files:
     inputs += [run / "predictions.csv" for run in drawn]
     published = published_file(dataset.name)
     tables = [layout.table(dataset.name, suffix) for suffix in ("csv", "md", "tex")]
-    outputs = [*tables, layout.metrics(dataset.name), layout.plots(dataset.name)]
+    beside = [layout.differences(dataset.name), layout.validators(dataset.name), layout.metrics(dataset.name)]
+    outputs = [*tables, *beside, layout.plots(dataset.name)]
     return tables[0], [*inputs, *([published] if published else [])], outputs
 
 

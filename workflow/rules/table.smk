@@ -9,6 +9,8 @@ rule table:
         csv=LAYOUT.table("{dataset}", "csv"),
         markdown=LAYOUT.table("{dataset}", "md"),
         latex=LAYOUT.table("{dataset}", "tex"),
+        differences=LAYOUT.differences("{dataset}"),
+        validators=LAYOUT.validators("{dataset}"),
         metrics=LAYOUT.metrics("{dataset}"),
         figure=LAYOUT.plots("{dataset}") / "accuracy.png",
     log:
