@@ -102,7 +102,7 @@ def _draw_run(
 def _draw_differences(dataset: DatasetSpec, experiment: Experiment, runs: Runs, layout: Layout) -> None:
     """Every method's difference to the baseline, task by task and for their average; no picture where there is none."""
     comparisons = compare_methods(experiment, {key: run.selected for key, run in runs.items()})
-    if sum(map(len, comparisons.values())) > MOST_DIFFERENCES:
+    if AVERAGE in comparisons and sum(map(len, comparisons.values())) > MOST_DIFFERENCES:
         comparisons = {AVERAGE: comparisons[AVERAGE]}
     groups = {
         f"average of {len(experiment.tasks)} tasks" if task == AVERAGE else arrow(task): {
