@@ -64,33 +64,9 @@ def test_the_same_bytes_whatever_the_users_settings(draw, tmp_path: Path) -> Non
     assert second == first
 
 
-def differences(path: Path, methods: int = 3, tasks: int = 2, seeds: int = 3, **changed: float) -> Path:
-    lift = changed.get("diagonal", 90.0)
-    found = {
-        f"method{number}": paired_difference(
-            {seed: lift + number + seed**2 for seed in range(seeds)}, dict.fromkeys(range(seeds), 88.0)
-        )
-        for number in range(methods)
-    }
-    plots.differences(path, "Title", {f"task{number}": found for number in range(tasks)})
-    return path
-
-
 @pytest.mark.parametrize("draw", [bars, matrix, matrices, differences])
 def test_no_date_and_no_program_in_the_file(draw, tmp_path: Path) -> None:
     assert chunks(draw(tmp_path / "plot.png")).keys() <= {"IHDR", "pHYs", "IDAT", "IEND"}
-
-
-def differences(path: Path, methods: int = 3, tasks: int = 2, seeds: int = 3, **changed: float) -> Path:
-    lift = changed.get("diagonal", 90.0)
-    found = {
-        f"method{number}": paired_difference(
-            {seed: lift + number + seed**2 for seed in range(seeds)}, dict.fromkeys(range(seeds), 88.0)
-        )
-        for number in range(methods)
-    }
-    plots.differences(path, "Title", {f"task{number}": found for number in range(tasks)})
-    return path
 
 
 @pytest.mark.parametrize("draw", [bars, matrix, matrices, differences])
