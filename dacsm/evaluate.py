@@ -5,8 +5,6 @@ Which epoch was selected was settled in `adapt`, without labels; here the labels
 
 import sys
 import time
-import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ import numpy as np
 from sklearn.metrics import accuracy_score, recall_score
 
 from dacsm.catalog import DatasetSpec
+from dacsm.epochs import Epochs, read_epochs
 from dacsm.errors import InputError
 from dacsm.files import write_csv, write_json
 from dacsm.layout import Layout
@@ -26,18 +25,6 @@ LAST = "last epoch"
 ORACLE = "oracle (target labels)"
 # Another device may flip the few images that lie on a border between classes; more than this share is another model.
 MAX_FLIPPED = 0.005
-
-
-@dataclass(frozen=True)
-class Epochs:
-    """What an adaptation wrote about its E epochs, on N target images, with V validators; no labels among it."""
-
-    predicted: np.ndarray  # (E, N) class after each epoch
-    pseudo_labels: np.ndarray  # (E, N) class in use during each epoch
-    validators: tuple[str, ...]  # (V,)
-    scores: np.ndarray  # (E, V) higher is better; NaN where a validator has none
-    selected: int  # the selected epoch, counted from 1
-    validator: str  # the validator that selected it
 
 
 def evaluate(
@@ -122,56 +109,19 @@ def class_recalls(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np
     return recall_score(labels, predicted, labels=range(classes), average=None, zero_division=np.nan)
 
 
-def read_epochs(path: Path, made_by: str, images: int, classes: int) -> Epochs:
-    """Read epochs.npz of an adaptation onto `images` target images of `classes` classes.
-
-    Raises:
-        InputError: where it is missing, unreadable, or made for other images or classes.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            epochs = Epochs(
-                predicted=file["predicted"],
-                pseudo_labels=file["pseudo_labels"],
-                validators=tuple(str(name) for name in file["validators"]),
-                scores=file["scores"],
-                selected=int(file["selected"]),
-                validator=str(file["validator"]),
-            )
-    except FileNotFoundError as error:
-        raise InputError(f"{path} was not found; make it with `{made_by}`.") from error
-    except (OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read ({error}); make it again with `{made_by}`.") from error
-
-    count = len(epochs.predicted) if epochs.predicted.ndim else 0
-    shapes = {
-        "predicted": (count, images),
-        "pseudo_labels": (count, images),
-        "scores": (count, len(epochs.validators)),
-    }
-    for name, expected in shapes.items():
-        found = getattr(epochs, name).shape
-        if found != expected:
-            raise InputError(f"{path}: {name} has shape {found}, expected {expected}; make it again with `{made_by}`.")
-    if not 1 <= epochs.selected <= count:
-        raise InputError(
-            f"{path}: selected is epoch {epochs.selected}, expected one of 1 to {count}; "
-            f"make it again with `{made_by}`."
-        )
-    if epochs.predicted.size and not 0 <= epochs.predicted.min() <= epochs.predicted.max() < classes:
-        raise InputError(
-            f"{path}: predicted has class numbers from {epochs.predicted.min()} to {epochs.predicted.max()}, expected "
-            f"0 to {classes - 1}; make it again with `{made_by}`."
-        )
-    return epochs
-
-
 def _measure_epochs(labels: np.ndarray, epochs: Epochs, dataset: DatasetSpec) -> dict[str, Any]:
-    """The selected epoch (the primary one), the last, the oracle's, and what other validators would have chosen."""
-    means = [np.nanmean(class_recalls(labels, predicted, len(dataset.classes))) for predicted in epochs.predicted]
-    headline = means if dataset.headline == "mean_per_class" else (epochs.predicted == labels).mean(axis=1)
+    """The selected epoch (the primary one), the last, the oracle's, and what other validators would have chosen.
+
+    A validator without any score has chosen none: its epoch and its accuracies are null.
+    """
+    accuracy = {
+        "mean_per_class": [
+            np.nanmean(class_recalls(labels, predicted, len(dataset.classes))) for predicted in epochs.predicted
+        ],
+        "overall": (epochs.predicted == labels).mean(axis=1),
+    }
     # Rounded, so that the last bit of a sum does not decide between equal epochs; argmax takes the first of them.
-    oracle = int(np.round(headline, 10).argmax()) + 1
+    oracle = int(np.round(accuracy[dataset.headline], 10).argmax()) + 1
 
     def measured(selection: str, epoch: int) -> dict[str, Any]:
         return {
@@ -182,14 +132,20 @@ def _measure_epochs(labels: np.ndarray, epochs: Epochs, dataset: DatasetSpec) ->
 
     validators = {}
     for name, scores in zip(epochs.validators, epochs.scores.T, strict=True):
-        if not np.isnan(scores).all():
-            epoch = epochs.selected if name == epochs.validator else int(np.nanargmax(scores)) + 1
-            validators[name] = {"epoch": epoch, "mean_per_class": _percent(means[epoch - 1])}
+        known, epoch = np.isfinite(scores), None
+        if known.any():
+            best = int(np.where(known, scores, -np.inf).argmax()) + 1
+            epoch = epochs.selected if name == epochs.validator else best
+        of_choice = {key: None if epoch is None else _percent(shares[epoch - 1]) for key, shares in accuracy.items()}
+        every = [float(score) if finite else None for score, finite in zip(scores, known, strict=True)]
+        validators[name] = {"epoch": epoch, **of_choice, "scores": every}
     return {
         "selected": measured(LAST if epochs.validator == "last" else epochs.validator, epochs.selected),
         "last": measured(LAST, len(epochs.predicted)),
         "oracle": measured(ORACLE, oracle),
+        "validator": epochs.validator,
         "validators": validators,
+        "accuracy_by_epoch": {key: [_percent(share) for share in shares] for key, shares in accuracy.items()},
         "pseudo_label_accuracy": [_percent(share) for share in (epochs.pseudo_labels == labels).mean(axis=1)],
     }
 

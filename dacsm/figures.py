@@ -1,4 +1,7 @@
-"""Which pictures a table has: classes as bars and confusions, or tasks as bars, or a matrix of sources by targets."""
+"""Which pictures a table has: classes as bars and confusions, or tasks as bars, or a matrix of sources by targets.
+
+Where methods are compared with CDTrans, their paired differences are drawn too.
+"""
 
 import csv
 
@@ -6,24 +9,29 @@ import numpy as np
 
 from dacsm import plots
 from dacsm.catalog import DatasetSpec
+from dacsm.differences import BASELINE, compare_methods
 from dacsm.errors import InputError
 from dacsm.files import write_csv
 from dacsm.layout import Layout
 from dacsm.measured import Measured, Runs, evaluate_command
 from dacsm.params import Experiment
+from dacsm.published import AVERAGE
 from dacsm.shapes import MEASURES, arrow, by_task, measured_grids
 from dacsm.statistics import average_tasks, deviation
 
 FIGURE = "accuracy.png"
+DIFFERENCES = "differences.png"
 MOST_CLASSES = 80  # in bars and confusions; past that they cannot be read, and tasks are drawn instead
+MOST_DIFFERENCES = 120  # lines of methods and tasks; past that the average alone is drawn
 MOST_CONFUSIONS = 12  # methods times tasks; past that nobody looks at them, and drawing them takes minutes
 
 
 def draw_figures(dataset: DatasetSpec, experiment: Experiment, runs: Runs, layout: Layout) -> None:
     """The pictures, and CSVs from which DVC draws the same; whatever an earlier table left there goes."""
     folder = layout.plots(experiment.name)
-    for stale in [*folder.glob("per_class*"), *folder.glob("confusion_*"), *folder.glob(FIGURE)]:
-        stale.unlink()
+    for pattern in ("per_class*", "confusion_*", FIGURE, DIFFERENCES):
+        for stale in folder.glob(pattern):
+            stale.unlink()
     if dataset.layout == "matrix":
         _draw_matrix(dataset, experiment, runs, layout)
     elif dataset.layout == "tasks" or len(dataset.classes) > MOST_CLASSES:
@@ -33,6 +41,7 @@ def draw_figures(dataset: DatasetSpec, experiment: Experiment, runs: Runs, layou
         if len(runs) <= MOST_CONFUSIONS:
             for (task, method), run in runs.items():
                 _draw_run(dataset, experiment, task, method, run, layout)
+    _draw_differences(dataset, experiment, runs, layout)
 
 
 def _averaged(experiment: Experiment) -> str:
@@ -90,6 +99,24 @@ def _draw_run(
     title += f"selection: {run.selected.selection}; {_averaged(experiment)}"
     shares = np.mean([_confusion_shares(pairs, len(dataset.classes)) for pairs in predictions], axis=0)
     plots.confusion(folder / f"confusion_{method}_{task}.png", title, dataset.classes, 100 * shares)
+
+
+def _draw_differences(dataset: DatasetSpec, experiment: Experiment, runs: Runs, layout: Layout) -> None:
+    """Every method's difference to the baseline, task by task and for their average; no picture where there is none."""
+    comparisons = compare_methods(experiment, {key: run.selected for key, run in runs.items()})
+    if AVERAGE in comparisons and sum(map(len, comparisons.values())) > MOST_DIFFERENCES:
+        comparisons = {AVERAGE: comparisons[AVERAGE]}
+    groups = {
+        f"average of {len(experiment.tasks)} tasks" if task == AVERAGE else arrow(task): {
+            comparison.method: comparison.summary(dataset.headline) for comparison in of_task
+        }
+        for task, of_task in comparisons.items()
+        if of_task
+    }
+    if groups:
+        of = f"{dataset.title}, {next(iter(groups))}" if len(groups) == 1 else dataset.title
+        title = f"{of}: difference to {BASELINE} in {MEASURES[dataset.headline]} accuracy, paired by seed"
+        plots.differences(layout.plots(dataset.name) / DIFFERENCES, title, groups)
 
 
 def _confusion_shares(pairs: np.ndarray, classes: int) -> np.ndarray:

@@ -47,6 +47,12 @@ class Layout:
     def table(self, experiment: str, suffix: str = "csv") -> Path:
         return self.root / "results" / f"{experiment}_table.{suffix}"
 
+    def differences(self, experiment: str) -> Path:
+        return self.root / "results" / f"{experiment}_differences.csv"
+
+    def validators(self, experiment: str) -> Path:
+        return self.root / "results" / f"{experiment}_validators.csv"
+
     def metrics(self, experiment: str) -> Path:
         return self.root / "results" / f"{experiment}_metrics.json"
 

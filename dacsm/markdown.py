@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-from tabulate import tabulate
-
 from dacsm.catalog import DatasetSpec
+from dacsm.differences import Comparisons
+from dacsm.markdown_differences import difference_section
+from dacsm.markdown_grid import cell, grid_of
+from dacsm.markdown_validators import validator_section
 from dacsm.params import SOURCE_ONLY, Experiment
 from dacsm.published import Published
-from dacsm.shapes import MEASURES, MOST_CLASSES, Grid, Rows, arrow, decimal, measured_grids, published_grids
-from dacsm.statistics import CONFIDENCE, Row, average_tasks, paired_difference
-
-BASELINES = ("cdtrans", SOURCE_ONLY)  # the first of these that was run is what methods are compared with
+from dacsm.shapes import MEASURES, MOST_CLASSES, Grid, Rows, arrow, measured_grids, published_grids
+from dacsm.statistics import Row, average_tasks
+from dacsm.validators import Judged
 
 
 def markdown(
@@ -22,6 +22,8 @@ def markdown(
     last: Rows,
     oracle: Rows,
     published: Sequence[Published],
+    comparisons: Comparisons,
+    judged: Sequence[Judged],
 ) -> str:
     """The whole text. `oracle` lacks the methods that have but one checkpoint."""
     parts = [f"# {experiment.title(dataset)}", *_introduction(dataset, experiment)]
@@ -34,7 +36,9 @@ def markdown(
     if len(experiment.tasks) > 1:
         parts += _averages(dataset, experiment, selected, last, oracle)
     elif dataset.layout != "classes":
-        parts += _seeds_and_differences(dataset, {m: selected[experiment.tasks[0], m] for m in experiment.methods})
+        parts += _every_seed(dataset, {m: selected[experiment.tasks[0], m] for m in experiment.methods})
+    parts += difference_section(dataset, experiment, comparisons)
+    parts += validator_section(dataset, experiment, judged)
     if published:
         parts += _published(dataset, backbone, published)
     return "\n\n".join(parts) + "\n"
@@ -75,7 +79,7 @@ def _task_by_classes(
     rows = [{method: kind[task, method] for method in experiment.methods if (task, method) in kind}
             for kind in (selected, last, oracle)]  # fmt: skip
     yield from _choices(dataset, *rows)
-    yield from _seeds_and_differences(dataset, rows[0])
+    yield from _every_seed(dataset, rows[0])
 
 
 def _averages(dataset: DatasetSpec, experiment: Experiment, selected: Rows, last: Rows, oracle: Rows) -> Iterator[str]:
@@ -97,7 +101,7 @@ def _averages(dataset: DatasetSpec, experiment: Experiment, selected: Rows, last
         yield f"The average includes the development task, {arrow(dataset.development_task)}."
     if dataset.layout != "classes":
         yield from _choices(dataset, averages, average(last), average(oracle))
-    yield from _seeds_and_differences(dataset, averages)
+    yield from _every_seed(dataset, averages)
 
 
 def _published(dataset: DatasetSpec, backbone: str, published: Sequence[Published]) -> Iterator[str]:
@@ -126,40 +130,17 @@ def _choices(
         numbers = ["–" if choice is None else _headline(dataset, choice) for choice in choices]
         cells.append([method, *numbers, *([", ".join(map(str, row.epochs))] if row.epochs else [])])
     one_task = all(row.epochs for row in selected.values())
-    yield _grid([*header, *(["epochs selected"] if one_task else [])], cells)
+    yield grid_of([*header, *(["epochs selected"] if one_task else [])], cells)
 
 
-def _seeds_and_differences(dataset: DatasetSpec, rows: Mapping[str, Row]) -> Iterator[str]:
-    """Every seed's number, then each method against the baseline, seed by seed."""
+def _every_seed(dataset: DatasetSpec, rows: Mapping[str, Row]) -> Iterator[str]:
     measure = MEASURES[dataset.headline]
     by_seed = {method: row.by_seed(dataset.headline) for method, row in rows.items()}
     seeds = next(iter(rows.values())).seeds
     yield "### Every seed"
     yield f"{measure[0].upper()}{measure[1:]}, selected without labels."
     cells = [[method, *(f"{values[seed]:.2f}" for seed in seeds)] for method, values in by_seed.items()]
-    yield _grid(["method", *(f"seed {seed}" for seed in seeds)], cells)
-
-    baseline = next((name for name in BASELINES if name in rows), None)
-    others = [method for method in rows if method != baseline]
-    if baseline is None or not others:
-        return
-    yield "### Paired differences"
-    level = f"{100 * CONFIDENCE:.0f}\u00a0%"
-    cells = []
-    for method in others:
-        difference = paired_difference(by_seed[method], by_seed[baseline])
-        interval = "–" if difference.interval is None else "{} to {}".format(*map(_signed, difference.interval))
-        cells.append([f"{method} − {baseline}", str(difference.seeds), _signed(difference.mean), interval,
-                      difference.verdict])  # fmt: skip
-    if len(seeds) > 1:
-        yield (
-            f"{measure[0].upper()}{measure[1:]}, in points, over the {len(seeds)} seeds, each paired with itself: the "
-            f"mean and its {level} t interval (n = {len(seeds)}). “Better” or “worse” stands only where the "
-            "interval excludes zero."
-        )
-    else:
-        yield "One seed (n = 1) gives no interval, so that neither “better” nor “worse” can be said."
-    yield _grid(["difference", "n", "mean", f"{level} interval", "reading"], cells)
+    yield grid_of(["method", *(f"seed {seed}" for seed in seeds)], cells)
 
 
 def _tasks(dataset: DatasetSpec, experiment: Experiment, selected: Rows, averages: Mapping[str, Row]) -> str:
@@ -173,12 +154,12 @@ def _tasks(dataset: DatasetSpec, experiment: Experiment, selected: Rows, average
         ]
         for method in experiment.methods
     ]
-    return _grid(header, cells)
+    return grid_of(header, cells)
 
 
 def _headline(dataset: DatasetSpec, row: Row) -> str:
     column = list(MEASURES).index(dataset.headline) - len(MEASURES)
-    return _cell(row.mean[column], row.spread[column])
+    return cell(row.mean[column], row.spread[column])
 
 
 def _blocks(grids: Sequence[Grid]) -> Iterator[str]:
@@ -191,25 +172,7 @@ def _blocks(grids: Sequence[Grid]) -> Iterator[str]:
 
 def _of_grid(grid: Grid) -> str:
     cells = [
-        [*line.names, *(_cell(*cell, grid) for cell in zip(line.mean, line.spread, strict=True))] for line in grid.lines
+        [*line.names, *(cell(*number, grid) for number in zip(line.mean, line.spread, strict=True))]
+        for line in grid.lines
     ]
-    return _grid([*grid.names, *grid.columns], cells, names=len(grid.names))
-
-
-def _cell(mean: float, spread: float, grid: Grid | None = None) -> str:
-    """74.1 ± 0.8, with spaces that do not break; the mean alone for one seed."""
-    if np.isnan(mean):
-        return "–"
-    if np.isnan(spread):
-        return f"{mean:.1f}" if grid is None else decimal(grid, mean)
-    return f"{mean:.1f}\u00a0±\u00a0{spread:.1f}"
-
-
-def _signed(points: float) -> str:
-    return f"{points:+.2f}".replace("-", "−")
-
-
-def _grid(header: Sequence[str], cells: Sequence[Sequence[str]], names: int = 1) -> str:
-    """A Markdown table; all but the first `names` columns are numbers, set to the right."""
-    align = ["left"] * names + ["right"] * (len(header) - names)
-    return tabulate(cells, header, tablefmt="pipe", colalign=align, disable_numparse=True)
+    return grid_of([*grid.names, *grid.columns], cells, names=len(grid.names))

@@ -18,6 +18,16 @@ KINDS = ("selected", "last", "oracle")  # ways to choose a run's checkpoint; the
 
 
 @dataclass(frozen=True)
+class Scored:
+    """The E epochs of one run: how good each was, and what every validator said of it without knowing that."""
+
+    accuracy: np.ndarray  # (E,) percent, the dataset's headline measure
+    scores: Mapping[str, np.ndarray]  # by validator, (E,); NaN where it has none
+    chosen: Mapping[str, int | None]  # by validator, the epoch that it likes best, counted from 1; None without scores
+    validator: str  # the one that selected the run's epoch
+
+
+@dataclass(frozen=True)
 class Measured:
     """A method on a task, over all seeds."""
 
@@ -25,6 +35,7 @@ class Measured:
     last: Row
     oracle: Row | None  # none for source-only, which has one checkpoint
     backbone: str
+    scored: tuple[Scored, ...] = ()  # of each seed; none for source-only, and where other images are evaluated on
 
 
 Runs = Mapping[tuple[str, str], Measured]  # by task and method
@@ -70,7 +81,18 @@ def collect_run(dataset: DatasetSpec, method: str, task: str, seeds: Sequence[in
 
     oracle = row("oracle") if all("oracle" in metrics for metrics in measured) else None
     backbones = dict.fromkeys(metrics["backbone"] for metrics in measured)
-    return Measured(row("selected"), row("last"), oracle, ", ".join(backbones))
+    scored = tuple(_scored(dataset, metrics) for metrics in measured if "validators" in metrics)
+    return Measured(row("selected"), row("last"), oracle, ", ".join(backbones), scored)
+
+
+def _scored(dataset: DatasetSpec, metrics: Mapping[str, Any]) -> Scored:
+    validators = metrics["validators"]
+    return Scored(
+        accuracy=np.array(metrics["accuracy_by_epoch"][dataset.headline]),
+        scores={name: np.array(found["scores"], dtype=float) for name, found in validators.items()},  # None is NaN
+        chosen={name: found["epoch"] for name, found in validators.items()},
+        validator=metrics["validator"],
+    )
 
 
 def metrics_path(dataset: DatasetSpec, method: str, task: str, seed: int, layout: Layout) -> Path:
@@ -107,4 +129,22 @@ def read_metrics(dataset: DatasetSpec, method: str, task: str, seed: int, layout
                 f"{path}: {kind}.per_class does not hold the {len(dataset.classes)} classes of {dataset.name}; "
                 f"make it again with `{made_by}`."
             )
+    if "validators" in metrics and not _has_epochs(metrics):
+        raise InputError(
+            f"{path} does not have an accuracy and the validators' scores for every epoch; make it again with "
+            f"`{made_by}`."
+        )
     return metrics
+
+
+def _has_epochs(metrics: Mapping[str, Any]) -> bool:
+    """Whether every epoch has its accuracies and every validator's score, as evaluate writes them."""
+    accuracy, validators = metrics.get("accuracy_by_epoch"), metrics["validators"]
+    if not (isinstance(accuracy, dict) and isinstance(validators, dict) and metrics.get("validator") in validators):
+        return False
+    columns = [accuracy.get(measure) for measure in SUMMARIES]
+    for found in validators.values():
+        if not isinstance(found, dict) or "epoch" not in found:
+            return False
+        columns.append(found.get("scores"))
+    return all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns)

@@ -1,4 +1,4 @@
-"""Pictures of a table: accuracies as bars or matrices, and confusions. The same numbers give the same bytes."""
+"""Pictures of a table: accuracies, confusions and differences. The same numbers give the same bytes."""
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dacsm.files import whole_file
+from dacsm.statistics import BETTER, CONFIDENCE, NOT_TOLD_APART, WORSE, Difference
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -30,6 +32,7 @@ STYLE = {
 COLUMNS_A_PANEL = 20
 MOST_NUMBERED = 20  # classes of a confusion matrix with a number in each cell
 MOST_NAMED = 80  # classes of a confusion matrix with their names at the axes
+VERDICTS = {BETTER: ("#0072B2", "o"), WORSE: ("#D55E00", "s"), NOT_TOLD_APART: ("#555555", "D")}  # colour and mark
 
 
 def bars(path: Path, title: str, columns: Sequence[str], methods: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
@@ -114,6 +117,54 @@ def matrices(path: Path, title: str, domains: Sequence[str], methods: Mapping[st
         figure.suptitle(title, fontsize=11, fontweight="bold")
 
     _save(path, (4.2 * across + 0.4, 4.2 * down + 0.8), draw)
+
+
+def differences(path: Path, title: str, groups: Mapping[str, Mapping[str, Difference]]) -> None:
+    """Paired differences in points, a line a method under its group's name: mean, interval, and each seed as a dot.
+
+    `groups` are tasks, each with its methods; colour and mark of the mean say the verdict.
+    """
+    several = len(groups) > 1
+    lines = sum(len(methods) + several for methods in groups.values())
+    seeds = max(found.seeds for methods in groups.values() for found in methods.values())
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        axes.axvline(0, color="#222222", linewidth=1.2, zorder=1)
+        names, place, seen = [], 0, {}
+        for group, methods in groups.items():
+            if several:
+                names.append((place, group, True))
+                place += 1
+            for method, found in methods.items():
+                seen[found.verdict] = _draw_difference(axes, place, found)
+                names.append((place, method, False))
+                place += 1
+        axes.set_yticks([at for at, _name, _heading in names], [name for _at, name, _heading in names])
+        for label, (_at, _name, heading) in zip(axes.get_yticklabels(), names, strict=True):
+            label.set_fontweight("bold" if heading else "normal")
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(lines - 0.4, -0.6)
+        axes.set_xlabel("points")
+        axes.grid(axis="x")
+        interval = f"mean, {100 * CONFIDENCE:.0f} % interval and each of {seeds} seeds (dots)"
+        axes.set_title(f"{title}\n{interval if seeds > 1 else 'a single seed'}", fontsize=11, fontweight="bold", pad=10)
+        found = [verdict for verdict in VERDICTS if verdict in seen]
+        figure.legend([seen[verdict] for verdict in found], found, loc="outside lower center", ncol=3, frameon=False)
+
+    _save(path, (WIDTH, 1.9 + 0.34 * lines), draw)
+
+
+def _draw_difference(axes: "Axes", place: int, difference: Difference) -> "Artist":
+    """One line of differences; returns the mark of its mean, for the legend."""
+    colour, mark = VERDICTS[difference.verdict]
+    values = list(difference.by_seed.values())
+    if difference.half_width is not None:
+        axes.scatter(values, [place + 0.25] * len(values), s=18, color=colour, alpha=0.5, linewidths=0, zorder=2)
+        axes.errorbar(
+            difference.mean, place, xerr=difference.half_width, color=colour, linewidth=1.8, capsize=4, zorder=3
+        )
+    return axes.scatter(difference.mean, place, s=46, color=colour, marker=mark, edgecolors="white", zorder=4)
 
 
 def _number_cells(axes: "Axes", percent: np.ndarray, form: str, size: float) -> None:

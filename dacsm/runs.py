@@ -128,7 +128,8 @@ def _table(params: Params, dataset: DatasetSpec, layout: Layout, experiment: str
     inputs += [run / "predictions.csv" for run in drawn]
     published = published_file(dataset.name)
     tables = [layout.table(experiment, suffix) for suffix in ("csv", "md", "tex")]
-    outputs = [*tables, layout.metrics(experiment), layout.plots(experiment)]
+    beside = [layout.differences(experiment), layout.validators(experiment), layout.metrics(experiment)]
+    outputs = [*tables, *beside, layout.plots(experiment)]
     return tables[0], [*inputs, *([published] if published else [])], outputs
 
 

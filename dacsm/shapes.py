@@ -43,6 +43,11 @@ def decimal(grid: Grid, mean: float) -> str:
     return f"{mean:.2f}" if grid.published and round(mean, 1) != mean else f"{mean:.1f}"
 
 
+def plain_decimal(value: float | None, digits: int = 2) -> str:
+    """A number for a CSV: without the sign of a zero, and empty where it is not known (None or NaN)."""
+    return "" if value is None or np.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}"
+
+
 def arrow(task: str) -> str:
     """`source-target` as it is read: source → target."""
     return task.replace("-", " → ")

@@ -11,6 +11,7 @@ import numpy as np
 
 from dacsm.catalog import DatasetSpec
 from dacsm.csv_table import csv_table
+from dacsm.differences import compare_methods, differences_csv
 from dacsm.figures import draw_figures
 from dacsm.files import write_csv, write_json, write_text
 from dacsm.latex import latex
@@ -20,6 +21,7 @@ from dacsm.measured import KINDS, Runs, collect
 from dacsm.params import Experiment
 from dacsm.published import AVERAGE, read_published
 from dacsm.shapes import by_task
+from dacsm.validators import HEADER, judge_validators, validators_csv
 
 FORMAT_VERSION = 1  # raise it when a module that is no code of this room (files, layout, …) changes what it writes
 
@@ -46,7 +48,10 @@ def write_numbers(dataset: DatasetSpec, experiment: Experiment, layout: Layout) 
     kinds = {kind: {key: row for key, run in runs.items() if (row := getattr(run, kind)) is not None} for kind in KINDS}
     header, rows = csv_table(dataset, experiment, runs, published)
     write_csv(layout.table(experiment.name, "csv"), header, rows)
-    text = markdown(dataset, experiment, backbone, **kinds, published=published)
+    comparisons, judged = compare_methods(experiment, kinds["selected"]), judge_validators(experiment, runs)
+    write_csv(layout.differences(experiment.name), *differences_csv(dataset, comparisons))
+    write_csv(layout.validators(experiment.name), HEADER, validators_csv(dataset, judged))
+    text = markdown(dataset, experiment, backbone, **kinds, published=published, comparisons=comparisons, judged=judged)
     write_text(layout.table(experiment.name, "md"), text)
     write_text(layout.table(experiment.name, "tex"), latex(dataset, experiment, backbone, kinds["selected"], published))
     write_json(layout.metrics(experiment.name), _metrics(dataset, experiment, runs))

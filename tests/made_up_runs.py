@@ -3,7 +3,7 @@
 import csv
 import json
 from dataclasses import dataclass
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +88,23 @@ class Made:
         self.draw()
         return self.layout.table("tiny", "md").read_text().replace("\u00a0", " ")
 
+    def rows(self, path: Path) -> list[dict[str, str]]:
+        """The rows of a CSV that lies beside the table."""
+        table(self.params, self.dataset, self.layout)
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
     def metrics(self) -> dict[str, Any]:
         self.draw()
         return json.loads(self.layout.metrics("tiny").read_text())
+
+
+def rows_of(markdown: str, heading: str, number: int = 0) -> list[list[str]]:
+    """The cells of the first table under a heading, or of a later one, header first."""
+    lines = markdown.split(heading, 1)[1].splitlines()
+    tables = [list(block) for is_table, block in groupby(lines, lambda line: line.startswith("|")) if is_table]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in tables[number]]
+    return [rows[0], *rows[2:]]
 
 
 def make_runs(dataset: DatasetSpec, experiment: Experiment, layout: Layout, images: int = 40) -> None:

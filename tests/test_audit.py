@@ -105,7 +105,9 @@ def test_metrics_edited_by_hand_are_noticed_twice(audit: Audit, changed: Callabl
     )
 
 
-@pytest.mark.parametrize("name", ["tiny_table.csv", "tiny_table.md", "tiny_table.tex", "tiny_metrics.json"])
+@pytest.mark.parametrize(
+    "name", ["tiny_table.csv", "tiny_table.md", "tiny_table.tex", "tiny_validators.csv", "tiny_metrics.json"]
+)
 def test_a_table_whose_card_was_made_to_fit_is_noticed(
     audit: Audit, changed: Callable[[Path], Path], project: Project, name: str
 ) -> None:

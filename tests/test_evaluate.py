@@ -164,12 +164,32 @@ def test_the_headline_measure_decides_the_oracle_and_the_first_of_equals_wins(
     assert metrics["oracle"]["epoch"] == 2
 
 
-def test_other_validators_are_compared_and_absent_ones_left_out(evaluated: Callable[..., FakeRun]) -> None:
+def test_every_validator_is_judged_and_one_without_scores_says_so(evaluated: Callable[..., FakeRun]) -> None:
     metrics = evaluated().metrics()
+    assert metrics["validator"] == "infomax"
+    first = round(100 * (1 / 3 + 1 / 3 + 1 / 2) / 3, 2)
     assert metrics["validators"] == {
-        "infomax": {"epoch": 3, "mean_per_class": 88.89},
-        "entropy": {"epoch": 1, "mean_per_class": round(100 * (1 / 3 + 1 / 3 + 1 / 2) / 3, 2)},
+        "infomax": {"epoch": 3, "mean_per_class": 88.89, "overall": 87.5, "scores": [0.1, 0.2, 0.4, 0.3]},
+        "entropy": {"epoch": 1, "mean_per_class": first, "overall": 37.5, "scores": [0.5, 0.5, 0.1, 0.5]},
+        "source_accuracy": {"epoch": None, "mean_per_class": None, "overall": None, "scores": [None] * 4},
     }
+
+
+def test_every_epoch_is_measured(evaluated: Callable[..., FakeRun]) -> None:
+    metrics = evaluated().metrics()
+    every = [measure(LABELS, np.array(guesses), CLASSES) for guesses in GUESSES]
+    for name in ("mean_per_class", "overall"):
+        assert metrics["accuracy_by_epoch"][name] == [epoch[name] for epoch in every]
+    for kind in ("selected", "last", "oracle"):
+        assert metrics["accuracy_by_epoch"]["overall"][metrics[kind]["epoch"] - 1] == metrics[kind]["overall"]
+
+
+def test_epochs_of_a_run_that_diverged_are_not_chosen(fake: FakeRun, evaluated: Callable[..., FakeRun]) -> None:
+    scores = np.array([[0.1, np.nan, np.nan], [0.2, 0.3, np.nan], [0.4, np.inf, np.nan], [0.3, 0.1, np.nan]])
+    fake.write_epochs(scores=scores)
+    found = evaluated().metrics()["validators"]["entropy"]
+    assert found["epoch"] == 2
+    assert found["scores"] == [None, 0.3, None, 0.1]
 
 
 def test_predictions_have_a_row_per_image(evaluated: Callable[..., FakeRun]) -> None:
@@ -186,7 +206,7 @@ def test_source_only_has_its_last_epoch_and_no_oracle(evaluated: Callable[..., F
     assert metrics["selected"]["selection"] == "last epoch"
     assert metrics["selected"]["epoch"] == tiny_params.recipe("pretrain", "tiny").epochs
     assert metrics["selected"]["mean_per_class"] == 88.89
-    assert not {"oracle", "validators", "pseudo_label_accuracy"} & metrics.keys()
+    assert not {"oracle", "validators", "accuracy_by_epoch", "pseudo_label_accuracy"} & metrics.keys()
 
 
 def test_a_checkpoint_of_another_run_is_refused(fake: FakeRun, evaluated: Callable[..., FakeRun]) -> None:

@@ -78,10 +78,12 @@ def test_a_clone_that_changed_one_setting(changed: Project) -> None:
         "dvc.lock",
         "results/tiny/cards",
         "results/tiny/plots",
+        "results/tiny_differences.csv",
         "results/tiny_metrics.json",
         "results/tiny_table.csv",
         "results/tiny_table.md",
         "results/tiny_table.tex",
+        "results/tiny_validators.csv",
     }
 
 

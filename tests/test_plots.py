@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from dacsm import plots
+from dacsm.statistics import paired_difference
 
 
 def chunks(path: Path) -> dict[str, bytes]:
@@ -43,7 +44,19 @@ def matrices(path: Path, methods: int = 3, **changed: float) -> Path:
     return path
 
 
-@pytest.mark.parametrize("draw", [bars, matrix, matrices])
+def differences(path: Path, methods: int = 3, tasks: int = 2, seeds: int = 3, **changed: float) -> Path:
+    lift = changed.get("diagonal", 90.0)
+    found = {
+        f"method{number}": paired_difference(
+            {seed: lift + number + seed**2 for seed in range(seeds)}, dict.fromkeys(range(seeds), 88.0)
+        )
+        for number in range(methods)
+    }
+    plots.differences(path, "Title", {f"task{number}": found for number in range(tasks)})
+    return path
+
+
+@pytest.mark.parametrize("draw", [bars, matrix, matrices, differences])
 def test_the_same_bytes_whatever_the_users_settings(draw, tmp_path: Path) -> None:
     first = draw(tmp_path / "first.png").read_bytes()
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 30}):
@@ -51,12 +64,12 @@ def test_the_same_bytes_whatever_the_users_settings(draw, tmp_path: Path) -> Non
     assert second == first
 
 
-@pytest.mark.parametrize("draw", [bars, matrix, matrices])
+@pytest.mark.parametrize("draw", [bars, matrix, matrices, differences])
 def test_no_date_and_no_program_in_the_file(draw, tmp_path: Path) -> None:
     assert chunks(draw(tmp_path / "plot.png")).keys() <= {"IHDR", "pHYs", "IDAT", "IEND"}
 
 
-@pytest.mark.parametrize("draw", [bars, matrix, matrices])
+@pytest.mark.parametrize("draw", [bars, matrix, matrices, differences])
 def test_other_numbers_give_another_picture(draw, tmp_path: Path) -> None:
     changed = {"spread": 9.0} if draw is bars else {"diagonal": 50.0}
     assert draw(tmp_path / "a.png").read_bytes() != draw(tmp_path / "b.png", **changed).read_bytes()
@@ -92,3 +105,22 @@ def test_matrices_of_any_number_of_methods(methods: int, tmp_path: Path) -> None
     with Image.open(matrices(tmp_path / "plot.png", methods)) as image:
         assert 500 < image.width < 2200
         assert image.height < 800 * -(-methods // 3) + 200
+
+
+@pytest.mark.parametrize(("methods", "tasks", "seeds"), [(1, 1, 1), (1, 1, 3), (15, 1, 10), (2, 13, 3), (1, 31, 2)])
+def test_differences_of_any_number_of_methods_and_tasks(methods: int, tasks: int, seeds: int, tmp_path: Path) -> None:
+    with Image.open(differences(tmp_path / "plot.png", methods, tasks, seeds)) as image:
+        assert 1400 < image.width < 1800
+        assert image.height < 400 + 60 * (methods + 1) * tasks
+
+
+def test_the_colour_of_a_difference_is_its_verdict(tmp_path: Path) -> None:
+    def colours(lift: float) -> set[str]:
+        with Image.open(differences(tmp_path / "plot.png", methods=1, tasks=1, diagonal=lift)) as image:
+            found = {f"#{red:02X}{green:02X}{blue:02X}" for _count, (red, green, blue) in
+                     image.convert("RGB").getcolors(maxcolors=1 << 20)}  # fmt: skip
+        return {verdict for verdict in ("better", "worse") if plots.VERDICTS[verdict][0] in found}
+
+    assert colours(99.0) == {"better"}
+    assert colours(70.0) == {"worse"}
+    assert colours(86.0) == set()  # grey, as letters are

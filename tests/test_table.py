@@ -7,10 +7,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from made_up_runs import BASE, CLASSES, COMPLETE, SEEDS, SELECTIONS, TASK, Made
-from scipy.stats import ttest_1samp
+from made_up_runs import BASE, CLASSES, COMPLETE, SEEDS, SELECTIONS, TASK, Made, rows_of
 
 from dacsm.catalog import DatasetSpec
 from dacsm.errors import InputError
@@ -34,25 +32,13 @@ def runs(tiny_params: Params, dataset: DatasetSpec, tmp_path: Path) -> Made:
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes far longer than all else here; test_plots.py looks at the pictures."""
-    for name in ("bars", "confusion", "matrices"):
+    for name in ("bars", "confusion", "matrices", "differences"):
         monkeypatch.setattr(f"dacsm.plots.{name}", lambda *arguments: None)
 
 
 @pytest.fixture
 def made(runs: Made, no_pictures: None) -> Made:
     return runs
-
-
-def rows_of(markdown: str, heading: str) -> list[list[str]]:
-    """The cells of the first table under a heading, header first."""
-    lines = markdown.split(heading, 1)[1].splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith("|"))
-    rows = []
-    for line in lines[start:]:
-        if not line.startswith("|"):
-            break
-        rows.append([cell.strip() for cell in line.strip("|").split("|")])
-    return [rows[0], *rows[2:]]
 
 
 def test_every_number_of_the_csv(made: Made) -> None:
@@ -111,29 +97,6 @@ def test_the_markdown_lists_every_seed_and_the_choice_of_checkpoint(made: Made) 
     assert made.dataset.protocol in markdown
 
 
-def test_paired_differences_are_against_cdtrans(made: Made) -> None:
-    values = {m: [made.read(m, TASK, s)["selected"]["mean_per_class"] for s in SEEDS] for m in BASE}
-    shown = rows_of(made.markdown(), "### Paired differences")[1:]
-    assert [row[0] for row in shown] == ["source_only − cdtrans", "dacsm − cdtrans"]
-    for row in shown:
-        method = row[0].split()[0]
-        differences = np.subtract(values[method], values["cdtrans"])
-        low, high = ttest_1samp(differences, 0).confidence_interval(0.95)
-        expected = [f"{value:+.2f}".replace("-", "−") for value in (differences.mean(), low, high)]
-        assert row[1:4] == ["3", expected[0], f"{expected[1]} to {expected[2]}"]
-        assert row[4] == ("better" if low > 0 else "worse" if high < 0 else "not shown")
-
-
-def test_without_cdtrans_the_baseline_is_source_only(made: Made) -> None:
-    made.experiment(methods=("source_only", "dacsm"))
-    assert [row[0] for row in rows_of(made.markdown(), "### Paired differences")[1:]] == ["dacsm − source_only"]
-
-
-def test_a_method_alone_is_compared_with_nothing(made: Made) -> None:
-    made.experiment(methods=("cdtrans",))
-    assert "Paired differences" not in made.markdown()
-
-
 def test_one_seed_has_no_spread_and_no_interval(made: Made) -> None:
     made.experiment(seeds=(1,))
     rows = made.table()
@@ -143,8 +106,6 @@ def test_one_seed_has_no_spread_and_no_interval(made: Made) -> None:
     markdown = made.markdown()
     assert "±" not in markdown
     assert "nothing is known of their spread" in markdown
-    for row in rows_of(markdown, "### Paired differences")[1:]:
-        assert row[3:] == ["–", "one seed: no interval"]
 
 
 def test_metrics_for_dvc(made: Made) -> None:
@@ -235,14 +196,15 @@ def test_plots_hold_class_names_and_the_first_seed(made: Made) -> None:
 def test_the_same_metrics_give_the_same_bytes_and_nothing_stale_stays(runs: Made) -> None:
     def outputs() -> dict[str, bytes]:
         runs.draw()
-        paths = [runs.layout.table("tiny", kind) for kind in ("csv", "md", "tex")] + [runs.layout.metrics("tiny")]
+        paths = [runs.layout.table("tiny", kind) for kind in ("csv", "md", "tex")]
+        paths += [of("tiny") for of in (runs.layout.differences, runs.layout.validators, runs.layout.metrics)]
         return {path.name: path.read_bytes() for path in [*paths, *sorted(runs.layout.plots("tiny").iterdir())]}
 
     first = outputs()
-    assert len(first) == 4 + 1 + 3 * 3
+    assert len(first) == 6 + 2 + 3 * 3
     assert outputs() == first
     runs.experiment(methods=("source_only", "dacsm"))
-    assert not [name for name in outputs() if "cdtrans" in name]
+    assert not [name for name in outputs() if "cdtrans" in name or name == "differences.png"]
 
 
 def test_a_missing_seed_is_named_with_its_command(made: Made) -> None:
@@ -261,6 +223,15 @@ def test_a_missing_seed_is_named_with_its_command(made: Made) -> None:
         ({"protocol": "another"}, "is not of protocol"),
         ({"backbone": None}, "names no backbone"),
         ({"last": None}, "last is not what"),
+        ({"validators": {"infomax": {"epoch": 7, "mean_per_class": 71.0}}}, "scores for every epoch"),
+        (
+            {
+                "validators": {"infomax": {"epoch": 1, "scores": [0.1]}},
+                "validator": "infomax",
+                "accuracy_by_epoch": {"mean_per_class": [1.0, 2.0], "overall": [1.0, 2.0]},
+            },
+            "scores for every epoch",
+        ),
         ({"oracle": {"per_class": dict.fromkeys(CLASSES, 1.0)}}, "oracle is not what"),
     ],
 )

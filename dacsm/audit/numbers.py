@@ -53,7 +53,8 @@ def metrics_findings(run: Run, recomputed: Recomputed) -> Iterator[Finding]:
 
 
 def _recompute(run: Run, params: Params, dataset: DatasetSpec, layout: Layout) -> dict[str, Any]:
-    from dacsm.evaluate import LAST, measure, measure_run, read_epochs
+    from dacsm.epochs import read_epochs
+    from dacsm.evaluate import LAST, measure, measure_run
     from dacsm.reading import read_labels
     from dacsm.shard_index import read_index
 

@@ -9,6 +9,8 @@ rule table:
         csv=LAYOUT.table("{experiment}", "csv"),
         markdown=LAYOUT.table("{experiment}", "md"),
         latex=LAYOUT.table("{experiment}", "tex"),
+        differences=LAYOUT.differences("{experiment}"),
+        validators=LAYOUT.validators("{experiment}"),
         metrics=LAYOUT.metrics("{experiment}"),
         figure=LAYOUT.plots("{experiment}") / "accuracy.png",
     log:
