@@ -32,6 +32,12 @@ class Layout:
     def evaluated(self, dataset: str, method: str, task: str, seed: int | str) -> Path:
         return self.phase(dataset, "evaluated") / method / task / f"seed{seed}"
 
+    def rescaled(self, dataset: str, method: str, task: str, seed: int | str) -> Path:
+        return self.phase(dataset, "rescaled") / method / task / f"seed{seed}"
+
+    def explained(self, dataset: str, method: str, task: str, seed: int | str) -> Path:
+        return self.phase(dataset, "explained") / method / task / f"seed{seed}"
+
     def card(self, output: Path) -> Path:
         """The card of a run that wrote into the folder `output`: results/<dataset>/cards/<phase>/….json."""
         dataset, *inside = output.relative_to(self.root / "results").parts
@@ -46,6 +52,10 @@ class Layout:
 
     def table(self, dataset: str, suffix: str = "csv") -> Path:
         return self.root / "results" / f"{dataset}_table.{suffix}"
+
+    def scales(self, name: str, suffix: str = "csv") -> Path:
+        """Beside the table, and not among its plots: those are one output of the table."""
+        return self.root / "results" / f"{name}_scales.{suffix}"
 
     def metrics(self, dataset: str) -> Path:
         return self.root / "results" / f"{dataset}_metrics.json"

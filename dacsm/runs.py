@@ -20,6 +20,9 @@ PHASES = {
     "adapt": "adapted",
     "evaluate": "evaluated",
     "table": "tabled",
+    "rescale": "rescaled",
+    "scales": "scaled",
+    "explain": "explained",
 }
 
 
@@ -43,10 +46,10 @@ def run_of(room: str, params: Params, dataset: DatasetSpec, layout: Layout, **ar
     """
     place, inputs, outputs = FILES[room](params, dataset, layout, **arguments)
     cards = layout.phase(dataset.name, "cards") / PHASES[room]
-    if room in ("pretrain", "adapt", "evaluate"):
+    if "seed" in arguments:
         card = layout.card(place)
     else:
-        card = (cards / f"{place.stem}.json") if room != "table" else cards.with_suffix(".json")
+        card = cards.with_suffix(".json") if room in ("table", "scales") else cards / f"{place.stem}.json"
     return Run(room, {"dataset": dataset.name, **arguments}, place, card, tuple(inputs), tuple(outputs))
 
 
@@ -67,6 +70,18 @@ def runs_of(params: Params, dataset: DatasetSpec, layout: Layout) -> list[Run]:
         "table": [{}],
     }
     return [run_of(room, params, dataset, layout, **run) for room, runs in arguments.items() for run in runs]
+
+
+def asides_of(params: Params, dataset: DatasetSpec, layout: Layout) -> list[Run]:
+    """What can be made besides, of the experiment's models: all rescaled, the first seed of each method explained."""
+    experiment = params.experiment(dataset.name)
+    found = []
+    for method, task in product(experiment.methods, experiment.tasks):
+        runs = [{"method": method, "task": task, "seed": seed} for seed in experiment.seeds]
+        found += [run_of("rescale", params, dataset, layout, **run) for run in runs]
+        if method != SOURCE_ONLY:
+            found.append(run_of("explain", params, dataset, layout, **runs[0]))
+    return [*found, run_of("scales", params, dataset, layout)]
 
 
 Files = tuple[Path, list[Path], list[Path]]  # a run's place, inputs and outputs
@@ -129,6 +144,32 @@ def _table(params: Params, dataset: DatasetSpec, layout: Layout) -> Files:
     return tables[0], [*inputs, *([published] if published else [])], outputs
 
 
+def _rescale(_params: Params, dataset: DatasetSpec, layout: Layout, method: str, task: str, seed: int) -> Files:
+    source, target = dataset.split_task(task)
+    shards = layout.shards(dataset.name, dataset.evaluation_domain(target))
+    models = layout.adapted(dataset.name, method, task, seed)
+    if method == SOURCE_ONLY:
+        models = layout.pretrained(dataset.name, source, seed)
+    run = layout.rescaled(dataset.name, method, task, seed)
+    return run, [models / "model.safetensors", shards / "index.json", shards / "labels.csv"], [run / "metrics.json"]
+
+
+def _scales(params: Params, dataset: DatasetSpec, layout: Layout) -> Files:
+    experiment = params.experiment(dataset.name)
+    chosen = product(experiment.methods, experiment.tasks, experiment.seeds)
+    inputs = [layout.rescaled(dataset.name, *run) / "metrics.json" for run in chosen]
+    outputs = [layout.scales(dataset.name, suffix) for suffix in ("csv", "md", "png")]
+    return outputs[0], inputs, outputs
+
+
+def _explain(_params: Params, dataset: DatasetSpec, layout: Layout, method: str, task: str, seed: int) -> Files:
+    source, target = (layout.shards(dataset.name, domain) for domain in dataset.split_task(task))
+    adapted = layout.adapted(dataset.name, method, task, seed)
+    models = [adapted / name for name in ("model.safetensors", "noise.safetensors", "epochs.npz", "log.csv")]
+    run = layout.explained(dataset.name, method, task, seed)
+    return run, [*models, source / "index.json", source / "labels.csv", target / "index.json"], [run]
+
+
 FILES = {
     "download": _download,
     "shard": _shard,
@@ -136,4 +177,7 @@ FILES = {
     "adapt": _adapt,
     "evaluate": _evaluate,
     "table": _table,
+    "rescale": _rescale,
+    "scales": _scales,
+    "explain": _explain,
 }

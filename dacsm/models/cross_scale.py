@@ -18,24 +18,35 @@ def pyramid_loss(source_patches: Tensor, target_patches: Tensor, settings: Pyram
     the mean, over source cells, of the distance to the closest target cell. A softmax over all (a, b) chooses softly;
     its entropy is rewarded, so that the choice does not lock on one pair early.
     """
-    source, target = (_pyramid(tokens) for tokens in (source_patches, target_patches))
-    distance = torch.stack([_cell_distance(a, b) for a in source for b in target], dim=1)  # (B, scale pairs)
-    choice = torch.softmax(-distance / settings.temperature, dim=1)
+    distance, choice = scale_choice(source_patches, target_patches, settings.temperature)
     entropy = -(choice * torch.log(choice + 1e-8)).sum(dim=1)
     return ((choice * distance).sum(dim=1) - settings.entropy * entropy).mean()
+
+
+def scale_choice(source_patches: Tensor, target_patches: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Distance and soft choice of every pair of resolutions, the source's first: (B, n, D) each, to (B, S · S) each.
+
+    Resolutions are those of `pyramid_sides`, in their order.
+    """
+    source, target = (_pyramid(tokens) for tokens in (source_patches, target_patches))
+    distance = torch.stack([_cell_distance(a, b) for a in source for b in target], dim=1)  # (B, scale pairs)
+    return distance, torch.softmax(-distance / temperature, dim=1)
+
+
+def pyramid_sides(patches: int) -> list[int]:
+    """The S resolutions of a square grid of that many patches, as cells a side: full, half, … down to one."""
+    sides = [int(patches**0.5)]
+    while sides[-1] > 1:
+        sides.append(sides[-1] // 2)
+    return sides
 
 
 def _pyramid(patches: Tensor) -> list[Tensor]:
     """Unit-length cells (B, cells, D) of the patch grid at full, half, … resolution, down to one cell."""
     patches = patches.float()
-    side = int(patches.shape[1] ** 0.5)
-    grid = patches.transpose(1, 2).unflatten(2, (side, side))  # (B, D, h, w)
-    levels = []
-    while True:
-        levels.append(F.normalize(F.adaptive_avg_pool2d(grid, side).flatten(2).transpose(1, 2), dim=-1))
-        if side == 1:
-            return levels
-        side //= 2
+    sides = pyramid_sides(patches.shape[1])
+    grid = patches.transpose(1, 2).unflatten(2, (sides[0], sides[0]))  # (B, D, h, w)
+    return [F.normalize(F.adaptive_avg_pool2d(grid, side).flatten(2).transpose(1, 2), dim=-1) for side in sides]
 
 
 def _cell_distance(source: Tensor, target: Tensor) -> Tensor:

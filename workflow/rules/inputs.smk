@@ -98,17 +98,26 @@ def evaluated_epochs(wildcards):
     return [] if wildcards.method == SOURCE_ONLY else evaluated_model(wildcards).with_name("epochs.npz")
 
 
+def labelled_images(wildcards):
+    """The images that a method is evaluated on, with labels."""
+    shards = LAYOUT.shards(wildcards.dataset, spec_of(wildcards).evaluation_domain(wildcards.target))
+    return [shards / "index.json", shards / "labels.csv"]
+
+
 def measured_images(wildcards):
-    """The images that a method is evaluated on, with labels; and the last checkpoint, where they are other images."""
-    domain = spec_of(wildcards).evaluation_domain(wildcards.target)
-    shards = LAYOUT.shards(wildcards.dataset, domain)
-    adapted = wildcards.method != SOURCE_ONLY and domain != wildcards.target
+    """The same, and the last checkpoint where they are not the images that were adapted on."""
+    elsewhere = spec_of(wildcards).evaluation_domain(wildcards.target) != wildcards.target
+    adapted = wildcards.method != SOURCE_ONLY and elsewhere
     last = [evaluated_model(wildcards).with_name("last.safetensors")] if adapted else []
-    return [shards / "index.json", shards / "labels.csv", *last]
+    return [*labelled_images(wildcards), *last]
 
 
 def metrics(wildcards):
     return phase_targets(spec_of(wildcards).name)["evaluated"]
+
+
+def rescaled_metrics(wildcards):
+    return phase_targets(spec_of(wildcards).name)["rescaled"]
 
 
 def drawn_predictions(wildcards):
@@ -125,6 +134,7 @@ def published_numbers(wildcards):
 def phase_targets(dataset):
     """For each phase, the files that stand for all of it in a dataset's experiment."""
     found = {phase: [] for phase in PHASES.values()}
-    for run in runs_of(PARAMS, SPECS[dataset], LAYOUT):
+    arguments = PARAMS, SPECS[dataset], LAYOUT
+    for run in [*runs_of(*arguments), *asides_of(*arguments)]:
         found[PHASES[run.room]].append(run.outputs[0])
     return found
