@@ -47,9 +47,7 @@ def read(folder: Path) -> dict:
 def test_scale_1_has_the_numbers_of_evaluate(trained, tiny_params, tiny_dataset, method):
     for room in (evaluate, rescale):
         room(tiny_params, tiny_dataset, method, TASK, 0, trained, CPU)
-    evaluated, rescaled = (
-        read(place("tiny", method, TASK, 0)) for place in (trained.evaluated, trained.rescaled)
-    )
+    evaluated, rescaled = (read(place("tiny", method, TASK, 0)) for place in (trained.evaluated, trained.rescaled))
     assert list(rescaled["scales"]) == ["0.5", "0.75", "1", "1.25", "1.5"]
     wanted = {key: evaluated["selected"][key] for key in ("mean_per_class", "overall", "per_class")}
     assert rescaled["scales"]["1"] == wanted
@@ -77,9 +75,9 @@ def test_the_centre_view_shows_the_object_at_that_scale(scale):
 
 
 def test_a_missing_model_is_named_with_its_command(trained, tiny_params, tiny_dataset):
-    with pytest.raises(InputError, match=r"adapted/cdtrans/synthetic-mnist/seed5/model.safetensors was not found"):
+    with pytest.raises(InputError, match=r"adapted/cdtrans/synthetic-mnist/seed5/model\.safetensors was not found"):
         rescale(tiny_params, tiny_dataset, "cdtrans", TASK, 5, trained, CPU)
-    with pytest.raises(InputError, match="adapt.methods has no 'magic'"):
+    with pytest.raises(InputError, match=r"adapt\.methods has no 'magic'"):
         rescale(tiny_params, tiny_dataset, "magic", TASK, 0, trained, CPU)
 
 
@@ -147,9 +145,10 @@ def test_what_is_lost_is_paired_with_cdtrans_seed_by_seed(made):
 def test_the_page_says_it_in_words_and_names_its_picture(made):
     layout = made()
     text = layout.scales("tiny", "md").read_text(encoding="utf-8").replace("\u00a0", " ")
-    assert "| dacsm       |  50 % |   3 |           +19.00 |   +16.52 to +21.48 |     loses less |" in text.replace(
-        "  |", "  |"
-    ) or "+16.52 to +21.48" in text
+    row = next(line for line in text.splitlines() if "+16.52 to +21.48" in line)
+    assert [cell.strip() for cell in row.strip("|").split("|")] == [
+        *("dacsm", "50 %", "3", "+19.00", "+16.52 to +21.48", "loses less")
+    ]
     assert "| cdtrans" in text
     assert "(tiny_scales.png)" in text
     with Image.open(layout.scales("tiny", "png")) as image:
@@ -166,7 +165,7 @@ def test_one_seed_gives_no_interval_and_tasks_are_averaged(made):
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"scales": {"1": {}}}, r"has the scales 1, expected 0.5, 0.75, 1, 1.25, 1.5; make it again with `dacsm rescale"),
+        ({"scales": {"1": {}}}, r"has the scales 1, expected 0.5, 0.75, 1, 1.25, 1.5; make it again with `dacsm"),
         ({"scales": None}, "has the scales none"),
         ({"protocol": "another"}, "is not of protocol"),
     ],
