@@ -44,6 +44,9 @@ include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/adapt.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/table.smk"
+include: "workflow/rules/rescale.smk"
+include: "workflow/rules/scales.smk"
+include: "workflow/rules/explain.smk"
 include: "workflow/rules/phases.smk"
 
 

@@ -1,8 +1,9 @@
-"""A room's command with its card: what it is made from is noted as it starts, what it wrote once it has succeeded."""
+"""What a room's command reads, and its card: what it is made from is noted as it starts, what it wrote at its end."""
 
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,34 @@ if TYPE_CHECKING:
     from dacsm.training.resume import Resume
 
     Read = tuple[Params, DatasetSpec, Layout]
+
+
+def read_settings(args: argparse.Namespace) -> "Read":
+    """The settings, the dataset, or that of the experiment, and the places of files."""
+    from dacsm.catalog import load_dataset
+    from dacsm.layout import Layout
+    from dacsm.params import load_params
+
+    params = load_params(args.params)
+    dataset = params.load_dataset_of(args.experiment) if "experiment" in args else load_dataset(args.dataset)
+    return params, dataset, Layout(Path(params.root))
+
+
+def require_run(args: argparse.Namespace, read: "Read") -> None:
+    """Raise InputError where the dataset has no such task, or params.yaml no such method."""
+    from dacsm.params import SOURCE_ONLY
+
+    params, dataset, _layout = read
+    dataset.split_task(args.task)
+    if args.method != SOURCE_ONLY:
+        params.method(args.method)
+
+
+def compute_of(args: argparse.Namespace) -> "Compute":
+    """The device and the workers that the command line asks for."""
+    from dacsm.compute import choose_compute
+
+    return choose_compute(args.device, args.workers, args.features_folder)
 
 
 @contextmanager

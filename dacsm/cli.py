@@ -9,22 +9,15 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from dacsm import __version__
-from dacsm.carded import carded, resumable
+from dacsm.aside_commands import add_aside_commands
+from dacsm.carded import carded, compute_of, read_settings, require_run, resumable
 from dacsm.checkpoint_commands import add_checkpoint_commands
 from dacsm.errors import InputError
 from dacsm.ledger_commands import add_ledger_commands
 from dacsm.table_commands import add_table_commands
-
-if TYPE_CHECKING:
-    from dacsm.catalog import DatasetSpec
-    from dacsm.compute import Compute
-    from dacsm.layout import Layout
-    from dacsm.params import Params
-
-    Read = tuple[Params, DatasetSpec, Layout]
 
 BAD_INPUT = 2  # exit code where the user can mend it
 INTERRUPTED = 130
@@ -124,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         entry = rooms.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         for argument in positional:
             entry.add_argument(argument, metavar=argument.upper(), help=ARGUMENTS[argument])
-        if name in ("pretrain", "adapt", "evaluate"):
+        if name in ("pretrain", "adapt", "evaluate", "rescale", "explain"):
             entry.add_argument("--seed", type=_seed, required=True, metavar="K", help="number of the run, from 0")
             entry.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, …")
             entry.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read images")
@@ -148,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     room("adapt", _adapt, "adapt a pretrained classifier to an unlabelled target", "dataset", "method", "task")
     room("evaluate", _evaluate, "measure a model on its target, with labels", "dataset", "method", "task")
     room("table", _table, "write an experiment's table of results", "experiment")
+    add_aside_commands(room)
     room("schema", _schema, "print the JSON schema of params.yaml")
     add_table_commands(rooms)
     add_checkpoint_commands(rooms)
@@ -172,19 +166,8 @@ def _seed(text: str) -> int:
     return int(text)
 
 
-def _read(args: argparse.Namespace) -> "Read":
-    """The settings, the dataset, or that of the experiment, and the places of files."""
-    from dacsm.catalog import load_dataset
-    from dacsm.layout import Layout
-    from dacsm.params import load_params
-
-    params = load_params(args.params)
-    dataset = params.load_dataset_of(args.experiment) if "experiment" in args else load_dataset(args.dataset)
-    return params, dataset, Layout(Path(params.root))
-
-
 def _download(args: argparse.Namespace) -> None:
-    _params, dataset, layout = read = _read(args)
+    _params, dataset, layout = read = read_settings(args)
     from dacsm.download import download
 
     with carded(args, read, "download"):
@@ -192,7 +175,7 @@ def _download(args: argparse.Namespace) -> None:
 
 
 def _shard(args: argparse.Namespace) -> None:
-    params, dataset, layout = read = _read(args)
+    params, dataset, layout = read = read_settings(args)
     dataset.require_domain(args.domain)
     from dacsm.shard import shard
 
@@ -201,18 +184,18 @@ def _shard(args: argparse.Namespace) -> None:
 
 
 def _pretrain(args: argparse.Namespace) -> None:
-    params, dataset, layout = read = _read(args)
+    params, dataset, layout = read = read_settings(args)
     dataset.require_domain(args.source)
     params.recipe("pretrain", dataset.name)
     from dacsm.pretrain import pretrain
 
-    compute = _compute(args)
+    compute = compute_of(args)
     with resumable(args, read, "pretrain", compute) as (measured, resume):
         measured.update(pretrain(params, dataset, args.source, args.seed, layout, compute, resume))
 
 
 def _adapt(args: argparse.Namespace) -> None:
-    params, dataset, layout = read = _read(args)
+    params, dataset, layout = read = read_settings(args)
     dataset.split_task(args.task)
     from dacsm.params import SOURCE_ONLY
 
@@ -222,27 +205,23 @@ def _adapt(args: argparse.Namespace) -> None:
     params.recipe("adapt", dataset.name)
     from dacsm.adapt import adapt
 
-    compute = _compute(args)
+    compute = compute_of(args)
     with resumable(args, read, "adapt", compute) as (measured, resume):
         measured.update(adapt(params, dataset, args.method, args.task, args.seed, layout, compute, resume))
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    params, dataset, layout = read = _read(args)
-    dataset.split_task(args.task)
-    from dacsm.params import SOURCE_ONLY
-
-    if args.method != SOURCE_ONLY:
-        params.method(args.method)
+    params, dataset, layout = read = read_settings(args)
+    require_run(args, read)
     from dacsm.evaluate import evaluate
 
-    compute = _compute(args)
+    compute = compute_of(args)
     with carded(args, read, "evaluate", compute) as measured:
         measured.update(evaluate(params, dataset, args.method, args.task, args.seed, layout, compute))
 
 
 def _table(args: argparse.Namespace) -> None:
-    params, dataset, layout = read = _read(args)
+    params, dataset, layout = read = read_settings(args)
     from dacsm.table import table
 
     with carded(args, read, "table"):
@@ -253,9 +232,3 @@ def _schema(_args: argparse.Namespace) -> None:
     from dacsm.schema import params_schema
 
     print(json.dumps(params_schema(), indent=2, ensure_ascii=False))
-
-
-def _compute(args: argparse.Namespace) -> "Compute":
-    from dacsm.compute import choose_compute
-
-    return choose_compute(args.device, args.workers, args.features_folder)

@@ -91,7 +91,7 @@ def _dvc(kind: str, commits: Sequence[str], *options: str) -> dict[str, dict[str
 def _cards(commit: str, table: str) -> dict[str, Card]:
     """The cards in a commit of the runs of a table's dataset, by path; of the seeds that the table shows."""
     dataset, seeds = table, None
-    written = _git_show(commit, str(Layout().table_card(table)))
+    written = _git_show(commit, str(Layout().experiment_card(table, "tabled")))
     if written is not None:
         card = json.loads(written)
         dataset = card["arguments"]["dataset"]

@@ -14,9 +14,10 @@ from sklearn.metrics import accuracy_score, recall_score
 from dacsm.catalog import DatasetSpec
 from dacsm.epochs import Epochs, read_epochs
 from dacsm.errors import InputError
+from dacsm.evaluated_model import SELECTED, EvaluatedModel, evaluated_model, predict_domain, read_class_numbers
 from dacsm.files import write_csv, write_json
 from dacsm.layout import Layout
-from dacsm.params import SOURCE_ONLY, Params, Training
+from dacsm.params import SOURCE_ONLY, Params
 
 if TYPE_CHECKING:
     from dacsm.compute import Compute
@@ -40,32 +41,24 @@ def evaluate(
     Raises:
         InputError: where a file is missing, or checkpoint, epochs.npz and shards do not belong together.
     """
-    source, target = dataset.split_task(task)
+    _source, target = dataset.split_task(task)
     measured_on = dataset.evaluation_domain(target)
     shards = layout.shards(dataset.name, measured_on)
-    labels = _read_labels(shards, dataset, measured_on)
-    if method == SOURCE_ONLY:
-        recipe = params.recipe("pretrain", dataset.name)
-        run = layout.pretrained(dataset.name, source, seed)
-        made_by = f"dacsm pretrain {dataset.name} {source} --seed {seed}"
-    else:
-        params.method(method)
-        recipe = params.recipe("adapt", dataset.name)
-        run = layout.adapted(dataset.name, method, task, seed)
-        made_by = f"dacsm adapt {dataset.name} {method} {task} --seed {seed}"
-
+    labels = read_class_numbers(shards, dataset, measured_on)
+    model = evaluated_model(params, dataset, method, task, seed, layout)
     shape = (len(labels), len(dataset.classes))
     started = time.perf_counter()
-    predicted, logits, backbone = _predict(run / "model.safetensors", made_by, shards, shape, recipe, compute)
+    predicted, logits, backbone = predict_domain(model, shards, shape, compute)
     seconds = time.perf_counter() - started
     if method == SOURCE_ONLY:
-        results = measure_run(labels, predicted, None, recipe.epochs, dataset)
+        results = measure_run(labels, predicted, None, model.recipe.epochs, dataset)
     elif measured_on != target:
-        results = _measure_elsewhere(run, made_by, labels, predicted, dataset, target, shards, recipe, layout, compute)
+        results = _measure_elsewhere(model, labels, predicted, dataset, target, shards, layout, compute)
     else:
-        epochs = read_epochs(run / "epochs.npz", made_by, images=len(labels), classes=len(dataset.classes))
-        predicted = _require_same(predicted, epochs.predicted[epochs.selected - 1], run, made_by)
-        results = measure_run(labels, predicted, epochs, recipe.epochs, dataset)
+        path = model.folder / "epochs.npz"
+        epochs = read_epochs(path, model.made_by, images=len(labels), classes=len(dataset.classes))
+        predicted = _require_same(predicted, epochs.predicted[epochs.selected - 1], model)
+        results = measure_run(labels, predicted, epochs, model.recipe.epochs, dataset)
 
     rows = zip(range(len(labels)), labels, predicted, _probabilities(logits, predicted), strict=True)
     folder = layout.evaluated(dataset.name, method, task, seed)
@@ -151,9 +144,15 @@ def _measure_epochs(labels: np.ndarray, epochs: Epochs, dataset: DatasetSpec) ->
 
 
 def _measure_elsewhere(
-    run: Path, made_by: str, labels: np.ndarray, predicted: np.ndarray, dataset: DatasetSpec, target: str, shards: Path,
-    recipe: Training, layout: Layout, compute: "Compute",
-) -> dict[str, Any]:  # fmt: skip
+    model: EvaluatedModel,
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    dataset: DatasetSpec,
+    target: str,
+    shards: Path,
+    layout: Layout,
+    compute: "Compute",
+) -> dict[str, Any]:
     """The selected and the last epoch on images (N,) that were not adapted on.
 
     epochs.npz is about the images that were, so that there is no oracle, and nothing on the epochs between.
@@ -161,22 +160,23 @@ def _measure_elsewhere(
     from dacsm.shard_index import read_index
 
     adapted_on = read_index(layout.shards(dataset.name, target)).images
-    epochs = read_epochs(run / "epochs.npz", made_by, images=adapted_on, classes=len(dataset.classes))
+    path = model.folder / "epochs.npz"
+    epochs = read_epochs(path, model.made_by, images=adapted_on, classes=len(dataset.classes))
     shape = (len(labels), len(dataset.classes))
-    last, *_ = _predict(run / "last.safetensors", made_by, shards, shape, recipe, compute)
+    last, *_ = predict_domain(model, shards, shape, compute, "last.safetensors")
     name = LAST if epochs.validator == "last" else epochs.validator
     selected = {"selection": name, "epoch": epochs.selected, **measure(labels, predicted, dataset.classes)}
     last_epoch = {"selection": LAST, "epoch": len(epochs.predicted), **measure(labels, last, dataset.classes)}
     return {"selected": selected, "last": last_epoch}
 
 
-def _require_same(predicted: np.ndarray, recorded: np.ndarray, run: Path, made_by: str) -> np.ndarray:
+def _require_same(predicted: np.ndarray, recorded: np.ndarray, model: EvaluatedModel) -> np.ndarray:
     """The recorded classes, once the checkpoint's (both (N,)) are seen to be the same but for a few."""
     flipped = int((predicted != recorded).sum())
     if flipped > MAX_FLIPPED * len(recorded):
         raise InputError(
-            f"{run / 'model.safetensors'} and epochs.npz beside it do not belong together: {flipped} of "
-            f"{len(recorded)} images get another class; make both again with `{made_by}`."
+            f"{model.folder / SELECTED} and epochs.npz beside it do not belong together: {flipped} of "
+            f"{len(recorded)} images get another class; make both again with `{model.made_by}`."
         )
     if flipped:
         print(
@@ -185,53 +185,6 @@ def _require_same(predicted: np.ndarray, recorded: np.ndarray, run: Path, made_b
             file=sys.stderr,
         )
     return recorded
-
-
-def _predict(
-    checkpoint: Path, made_by: str, shards: Path, shape: tuple[int, int], recipe: Training, compute: "Compute"
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """The checkpoint's classes (N,) and logits (N, K) on every image of a domain, and the name of its backbone.
-
-    `shape` is the (N, K) expected.
-    """
-    from dacsm.compute import set_threads  # these import torch, which reading metrics does not need
-    from dacsm.inference import predict
-    from dacsm.models.classifier import load_checkpoint
-    from dacsm.reading import ShardedImages, require_size
-
-    set_threads(recipe.threads)  # as in training, so that sums are taken in the same order
-    classifier = load_checkpoint(checkpoint, compute.device)
-    images = ShardedImages(shards)
-    require_size(images, classifier.description.model.resize)
-    predictions = predict(classifier, images, compute, recipe.precision)
-    logits = np.asarray(predictions.logits)
-    if logits.shape != shape:
-        raise InputError(
-            f"{checkpoint} gives logits of shape {logits.shape} on {shards}, expected {shape} (images, classes); "
-            f"make it again with `{made_by}`."
-        )
-    if not np.isfinite(logits).all():
-        raise InputError(
-            f"{checkpoint} gives logits that are not finite on {shards}, since its training diverged; "
-            f"lower the learning rate and run `{made_by}`."
-        )
-    return predictions.predicted, logits, classifier.description.model.name
-
-
-def _read_labels(shards: Path, dataset: DatasetSpec, domain: str) -> np.ndarray:
-    """The domain's class numbers, int64 (N,)."""
-    from dacsm.reading import read_labels
-
-    labels = read_labels(shards)
-    made_by = f"dacsm shard {dataset.name} {domain}"
-    if not len(labels):
-        raise InputError(f"{shards} has no labelled images; make it again with `{made_by}`.")
-    if not 0 <= labels.min() <= labels.max() < len(dataset.classes):
-        raise InputError(
-            f"{shards} has class numbers from {labels.min()} to {labels.max()}, expected 0 to "
-            f"{len(dataset.classes) - 1}; make it again with `{made_by}`."
-        )
-    return labels
 
 
 def _probabilities(logits: np.ndarray, predicted: np.ndarray) -> list[str]:

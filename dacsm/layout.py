@@ -32,6 +32,12 @@ class Layout:
     def evaluated(self, dataset: str, method: str, task: str, seed: int | str) -> Path:
         return self.phase(dataset, "evaluated") / method / task / f"seed{seed}"
 
+    def rescaled(self, dataset: str, method: str, task: str, seed: int | str) -> Path:
+        return self.phase(dataset, "rescaled") / method / task / f"seed{seed}"
+
+    def explained(self, dataset: str, method: str, task: str, seed: int | str) -> Path:
+        return self.phase(dataset, "explained") / method / task / f"seed{seed}"
+
     def card(self, output: Path) -> Path:
         """The card of a run that wrote into the folder `output`: results/<dataset>/cards/<phase>/….json."""
         dataset, *inside = output.relative_to(self.root / "results").parts
@@ -50,6 +56,10 @@ class Layout:
     def differences(self, experiment: str) -> Path:
         return self.root / "results" / f"{experiment}_differences.csv"
 
+    def scales(self, experiment: str, suffix: str = "csv") -> Path:
+        """Beside the table, and not among its plots: those are one output of the table."""
+        return self.root / "results" / f"{experiment}_scales.{suffix}"
+
     def validators(self, experiment: str) -> Path:
         return self.root / "results" / f"{experiment}_validators.csv"
 
@@ -59,6 +69,6 @@ class Layout:
     def plots(self, experiment: str) -> Path:
         return self.root / "results" / experiment / "plots"
 
-    def table_card(self, experiment: str) -> Path:
-        """A table is no run in a folder, so that its card is named for its phase alone."""
-        return self.root / "results" / experiment / "cards" / "tabled.json"
+    def experiment_card(self, experiment: str, phase: str) -> Path:
+        """The card of what is made of a whole experiment: no run in a folder, so that it is named for its phase."""
+        return self.root / "results" / experiment / "cards" / f"{phase}.json"

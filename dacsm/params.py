@@ -196,6 +196,20 @@ class Adapt(Frozen):
         return self
 
 
+class Rescale(Frozen):
+    """At which sizes of the objects models are measured besides, for accuracy against scale."""
+
+    scales: tuple[PositiveFloat, ...] = Field(min_length=2, description="factors on the objects' size; 1 among them")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Rescale":
+        if list(self.scales) != sorted(set(self.scales)):
+            raise ValueError(f"scales is {list(self.scales)}, but it should rise")
+        if 1 not in self.scales:
+            raise ValueError(f"scales is {list(self.scales)}, without 1, to which the others are compared")
+        return self
+
+
 class Params(Frozen):
     """All settings. See params.yaml for what each is for."""
 
@@ -209,6 +223,7 @@ class Params(Frozen):
     shard: dict[Name, Shard] = Field(description="how each dataset's images are stored")
     pretrain: dict[Name, Pretrain] = Field(description="source pretraining of each dataset")
     adapt: Adapt
+    rescale: Rescale
 
     @model_validator(mode="after")
     def _consistent(self) -> "Params":

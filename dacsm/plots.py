@@ -57,7 +57,7 @@ def bars(path: Path, title: str, columns: Sequence[str], methods: Mapping[str, t
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncol=min(len(labels), 5), frameon=False)
 
-    _save(path, (WIDTH, 1.1 + panels * (3.4 if slanted else 3.1)), draw)
+    save_figure(path, (WIDTH, 1.1 + panels * (3.4 if slanted else 3.1)), draw)
 
 
 def confusion(path: Path, title: str, classes: Sequence[str], percent: np.ndarray) -> None:
@@ -86,7 +86,7 @@ def confusion(path: Path, title: str, classes: Sequence[str], percent: np.ndarra
         bar.set_label("percent of the actual class")
         bar.outline.set_visible(False)
 
-    _save(path, (size + 0.6, size), draw)
+    save_figure(path, (size + 0.6, size), draw)
 
 
 def matrices(path: Path, title: str, domains: Sequence[str], methods: Mapping[str, np.ndarray]) -> None:
@@ -116,7 +116,7 @@ def matrices(path: Path, title: str, domains: Sequence[str], methods: Mapping[st
         figure.supylabel("source", fontsize=10)
         figure.suptitle(title, fontsize=11, fontweight="bold")
 
-    _save(path, (4.2 * across + 0.4, 4.2 * down + 0.8), draw)
+    save_figure(path, (4.2 * across + 0.4, 4.2 * down + 0.8), draw)
 
 
 def differences(path: Path, title: str, groups: Mapping[str, Mapping[str, Difference]]) -> None:
@@ -152,7 +152,7 @@ def differences(path: Path, title: str, groups: Mapping[str, Mapping[str, Differ
         found = [verdict for verdict in VERDICTS if verdict in seen]
         figure.legend([seen[verdict] for verdict in found], found, loc="outside lower center", ncol=3, frameon=False)
 
-    _save(path, (WIDTH, 1.9 + 0.34 * lines), draw)
+    save_figure(path, (WIDTH, 1.9 + 0.34 * lines), draw)
 
 
 def _draw_difference(axes: "Axes", place: int, difference: Difference) -> "Artist":
@@ -205,7 +205,7 @@ def _draw_bars(
     axes.grid(axis="y")
 
 
-def _save(path: Path, inches: tuple[float, float], draw: Callable[["Figure"], None]) -> None:
+def save_figure(path: Path, inches: tuple[float, float], draw: Callable[["Figure"], None]) -> None:
     """Draw a figure of that size and write it as PNG, free of the reader's own matplotlib settings and of any date."""
     from matplotlib import style
     from matplotlib.figure import Figure

@@ -16,6 +16,7 @@ from dacsm.params import SOURCE_ONLY, Params
 
 PACKAGE = Path(__file__).parent
 ROOMS = ("download", "shard", "pretrain", "adapt", "evaluate", "table")
+ASIDES = ("rescale", "scales", "explain")  # rooms beside the way to the table, which are only made when asked for
 
 # Modules that do none of a room's work: what a room takes from params.yaml and the catalog is recorded as its settings,
 # the format of files is stated by a version inside them, and what is transferred is held to its size and hash. A change
@@ -33,6 +34,9 @@ SETTINGS = {
     "adapt": ("adapt.recipes.{dataset}", "adapt.methods.{method}", "pretrain.{dataset}"),
     "evaluate": ("{recipe}.{dataset}",),
     "table": ("experiments.{experiment}",),
+    "rescale": ("{recipe}.{dataset}", "rescale.scales"),
+    "scales": ("experiments.{experiment}", "rescale.scales"),
+    "explain": ("adapt.recipes.{dataset}", "adapt.methods.{method}", "pretrain.{dataset}"),
 }
 # What each room takes from the dataset's file in the catalog. The table shows all of it, so that the file is an input.
 FACTS = {
@@ -42,6 +46,9 @@ FACTS = {
     "adapt": ("classes", "channels"),
     "evaluate": ("classes", "headline", "protocol"),
     "table": (),
+    "rescale": ("classes", "protocol"),
+    "scales": ("title", "headline", "protocol", "development_task"),
+    "explain": ("title", "classes", "channels"),
 }
 
 
@@ -133,7 +140,8 @@ def require_records(layout: Layout, records: Path = Path(".snakemake/metadata"))
         InputError: where results have no records.
     """
     results = layout.table("*").parent
-    present = any(results.glob("*_table.csv")) or any(results.glob("*/evaluated/**/metrics.json"))
+    patterns = ("*_table.csv", "*_scales.csv", "*/evaluated/**/metrics.json", "*/rescaled/**/metrics.json")
+    present = any(True for pattern in patterns for _ in results.glob(pattern))
     if present and not (records.is_dir() and any(records.iterdir())):
         raise InputError(
             f"{results} holds results, but {records} has no records of how they were made; "

@@ -20,6 +20,9 @@ PHASES = {
     "adapt": "adapted",
     "evaluate": "evaluated",
     "table": "tabled",
+    "rescale": "rescaled",
+    "scales": "scaled",
+    "explain": "explained",
 }
 
 
@@ -44,10 +47,10 @@ def run_of(room: str, params: Params, dataset: DatasetSpec, layout: Layout, **ar
         InputError: where the dataset has no such archive, domain or task, or params.yaml no such experiment.
     """
     place, inputs, outputs = FILES[room](params, dataset, layout, **arguments)
-    if room in ("pretrain", "adapt", "evaluate"):
+    if "seed" in arguments:
         card = layout.card(place)
-    elif room == "table":
-        card = layout.table_card(arguments["experiment"])
+    elif "experiment" in arguments:
+        card = layout.experiment_card(arguments["experiment"], PHASES[room])
     else:
         card = layout.phase(dataset.name, "cards") / PHASES[room] / f"{place.stem}.json"
     return Run(room, {"dataset": dataset.name, **arguments}, place, card, tuple(inputs), tuple(outputs))
@@ -69,6 +72,17 @@ def runs_of(params: Params, dataset: DatasetSpec, experiment: Experiment, layout
         "table": [{"experiment": experiment.name}],
     }
     return [run_of(room, params, dataset, layout, **run) for room, runs in arguments.items() for run in runs]
+
+
+def asides_of(params: Params, dataset: DatasetSpec, experiment: Experiment, layout: Layout) -> list[Run]:
+    """What can be made besides, of the experiment's models: all rescaled, the first seed of each method explained."""
+    found = []
+    for method, task in product(experiment.methods, experiment.tasks):
+        runs = [{"method": method, "task": task, "seed": seed} for seed in experiment.seeds]
+        found += [run_of("rescale", params, dataset, layout, **run) for run in runs]
+        if method != SOURCE_ONLY:
+            found.append(run_of("explain", params, dataset, layout, **runs[0]))
+    return [*found, run_of("scales", params, dataset, layout, experiment=experiment.name)]
 
 
 Files = tuple[Path, list[Path], list[Path]]  # a run's place, inputs and outputs
@@ -133,6 +147,32 @@ def _table(params: Params, dataset: DatasetSpec, layout: Layout, experiment: str
     return tables[0], [*inputs, *([published] if published else [])], outputs
 
 
+def _rescale(_params: Params, dataset: DatasetSpec, layout: Layout, method: str, task: str, seed: int) -> Files:
+    source, target = dataset.split_task(task)
+    shards = layout.shards(dataset.name, dataset.evaluation_domain(target))
+    models = layout.adapted(dataset.name, method, task, seed)
+    if method == SOURCE_ONLY:
+        models = layout.pretrained(dataset.name, source, seed)
+    run = layout.rescaled(dataset.name, method, task, seed)
+    return run, [models / "model.safetensors", shards / "index.json", shards / "labels.csv"], [run / "metrics.json"]
+
+
+def _scales(params: Params, dataset: DatasetSpec, layout: Layout, experiment: str) -> Files:
+    settings = params.experiment(experiment)
+    chosen = product(settings.methods, settings.tasks, settings.seeds)
+    inputs = [layout.rescaled(dataset.name, *run) / "metrics.json" for run in chosen]
+    outputs = [layout.scales(experiment, suffix) for suffix in ("csv", "md", "png")]
+    return outputs[0], inputs, outputs
+
+
+def _explain(_params: Params, dataset: DatasetSpec, layout: Layout, method: str, task: str, seed: int) -> Files:
+    source, target = (layout.shards(dataset.name, domain) for domain in dataset.split_task(task))
+    adapted = layout.adapted(dataset.name, method, task, seed)
+    models = [adapted / name for name in ("model.safetensors", "noise.safetensors", "epochs.npz", "log.csv")]
+    run = layout.explained(dataset.name, method, task, seed)
+    return run, [*models, source / "index.json", source / "labels.csv", target / "index.json"], [run]
+
+
 FILES = {
     "download": _download,
     "shard": _shard,
@@ -140,4 +180,7 @@ FILES = {
     "adapt": _adapt,
     "evaluate": _evaluate,
     "table": _table,
+    "rescale": _rescale,
+    "scales": _scales,
+    "explain": _explain,
 }

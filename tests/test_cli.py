@@ -59,7 +59,7 @@ print(sorted({heavy} & set(sys.modules)))"""
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        ("table didgits", "unknown dataset 'didgits'"),
+        ("table didgits", "no entry for 'didgits'"),
         ("download digits tapes", "no archive 'tapes'"),
         ("shard digits paintings", "no domain 'paintings'"),
         ("pretrain digits paintings --seed 0", "no domain 'paintings'"),
@@ -67,6 +67,11 @@ print(sorted({heavy} & set(sys.modules)))"""
         ("adapt digits magic synthetic-mnist --seed 0", "adapt.methods has no 'magic'"),
         ("adapt digits source_only synthetic-mnist --seed 0", "nothing to adapt"),
         ("evaluate digits magic synthetic-mnist --seed 0", "adapt.methods has no 'magic'"),
+        ("rescale digits magic synthetic-mnist --seed 0", "adapt.methods has no 'magic'"),
+        ("rescale digits cdtrans mnist --seed 0", "no task 'mnist'"),
+        ("scales didgits", "no entry for 'didgits'"),
+        ("explain digits source_only synthetic-mnist --seed 0", "no pairs to explain; name an adapted method"),
+        ("explain digits cdtrans mnist --seed 0", "no task 'mnist'"),
         ("table digits --params nowhere.yaml", "nowhere.yaml was not found"),
         ("table digits --log pyproject.toml/log", "--log pyproject.toml/log cannot be written"),
         ("table digits --log .", "--log . cannot be written"),

@@ -54,6 +54,8 @@ def changed(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("pretrain.digits.model.mean", [0.1, 0.2], "mean and std must have one number for each of the 1 channels"),
         ("adapt.methods.source_only", {}, "'source_only', which is the pretrained model itself"),
         ("shard", {}, "shard has no settings for it"),
+        ("rescale.scales", [0.5, 1.5], r"rescale: scales is \[0.5, 1.5\], without 1"),
+        ("rescale.scales", [0, 1], "rescale.scales.* is 0, but it should be greater than 0"),
         ("adapt.methods.dat.style", 3, "style is 3, but it should be"),
     ],
 )

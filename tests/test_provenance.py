@@ -14,7 +14,7 @@ from dacsm.catalog import CATALOG, DatasetSpec
 from dacsm.errors import InputError
 from dacsm.layout import Layout
 from dacsm.params import Params
-from dacsm.provenance import FACTS, ROOMS, SETTINGS, code_of, require_records, settings_of
+from dacsm.provenance import ASIDES, FACTS, ROOMS, SETTINGS, code_of, require_records, settings_of
 
 PROJECT = Path(__file__).parents[1]
 DVC = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))
@@ -22,9 +22,9 @@ STAGES = {room: stage["do"] for room, stage in DVC["stages"].items()}
 FACTS_FILE = "workflow/datasets/${item}.yaml"
 
 
-def test_every_room_is_a_rule_and_a_stage() -> None:
+def test_every_room_is_a_rule_and_those_of_the_table_are_stages() -> None:
     assert tuple(STAGES) == ROOMS
-    for room in ROOMS:
+    for room in (*ROOMS, *ASIDES):
         rule = (PROJECT / f"workflow/rules/{room}.smk").read_text(encoding="utf-8")
         found = re.findall(r'\b(rule|code|settings)(?: |\(")(\w+)', rule)
         assert found == [("rule", room), ("code", room), ("settings", room)]
@@ -42,6 +42,11 @@ def test_a_stage_lists_the_code_that_its_room_runs(room: str) -> None:
 def test_data_goes_forward_only(room: str) -> None:
     later = {f"dacsm/{other}.py" for other in ROOMS[ROOMS.index(room) + 1 :]}
     assert not later & set(code_of(room))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_nothing_on_the_way_to_the_table_depends_on_what_is_beside_it(room: str) -> None:
+    assert not {f"dacsm/{aside}.py" for aside in ASIDES} & set(code_of(room))
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -114,8 +119,9 @@ def test_settings_are_resolved_and_those_of_the_run(tiny_params: Params, tiny_da
     assert "pretrain.tiny" in settings("evaluate", method="source_only")
     assert "adapt.recipes.tiny" in settings("evaluate", method="cdtrans")
     assert list(settings("download", archive="mnist")["domains"]) == ["mnist"]
-    for room in ROOMS:
-        found = settings(room, archive="mnist", domain="mnist", method="cdtrans", source="mnist", experiment="tiny")
+    for room in (*ROOMS, *ASIDES):
+        given = {"archive": "mnist", "domain": "mnist", "method": "cdtrans", "source": "mnist", "target": "synthetic"}
+        found = settings(room, **given, experiment="tiny")
         assert len(found) == len(SETTINGS[room]) + len(FACTS[room])
         assert json.loads(json.dumps(found)) == found
 
@@ -129,7 +135,15 @@ def test_another_datasets_settings_do_not_matter(tiny_params: Params, tiny_datas
     )
 
 
-@pytest.mark.parametrize("result", ["digits_table.csv", "digits/evaluated/cdtrans/synthetic-mnist/seed0/metrics.json"])
+@pytest.mark.parametrize(
+    "result",
+    [
+        "digits_table.csv",
+        "digits_scales.csv",
+        "digits/evaluated/cdtrans/synthetic-mnist/seed0/metrics.json",
+        "digits/rescaled/cdtrans/synthetic-mnist/seed0/metrics.json",
+    ],
+)
 def test_results_need_records(result: str, tmp_path: Path) -> None:
     layout, records = Layout(tmp_path), tmp_path / "metadata"
     require_records(layout, records)

@@ -141,6 +141,28 @@ def test_a_plan_knows_what_is_made(project: Project) -> None:
     assert "adapt cdtrans: 2 runs, " in printed
 
 
+def test_what_is_beside_the_table_is_made_when_asked_for(project: Project) -> None:
+    assert project.jobs("results/tiny_scales.csv") == project.jobs("tiny_scaled") == {"rescale": 4, "scales": 1}
+    assert project.jobs("tiny_rescaled") == {"rescale": 4}
+    with project.edited("params.yaml", "rescale:\n  scales:\n  - 0.5\n", "rescale:\n  scales:\n  - 0.4\n"):
+        assert NOTHING in project.snakemake("-n")  # the table knows nothing of scales
+
+
+@pytest.mark.long
+def test_the_table_of_scales_is_made_and_audited(project: Project, tmp_path: Path) -> None:
+    project = project.copy(tmp_path)
+    project.snakemake("tiny_scaled")
+    for asked in ("tiny_scaled", "all"):
+        assert NOTHING in project.snakemake(asked)
+    for phase, count in (("rescaled", 4), ("scaled", 1)):
+        assert f"{count} result" in project.run("dacsm", "audit", "--phase", phase)
+    tracked = project.git("status", "--porcelain", "--untracked-files=all")
+    assert "results/tiny/rescaled/dacsm/synthetic-mnist/seed0/metrics.json" in tracked
+    with project.edited("results/tiny_scales.csv", "synthetic-mnist,dacsm,0.5,0 1,", "synthetic-mnist,dacsm,0.5,0 1,9"):
+        printed = project.run("dacsm", "audit", "--phase", "scaled", ok=False)
+    assert "where the rescaled runs give" in printed
+
+
 def test_a_comment_in_the_table_room_trains_nothing(project: Project) -> None:
     with project.edited("dacsm/table.py", '"""', '# A comment.\n"""'):
         assert project.jobs() == {"table": 1}

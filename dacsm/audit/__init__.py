@@ -11,12 +11,12 @@ from pathlib import Path
 
 from dacsm.audit.files import Hashes, files_findings
 from dacsm.audit.finding import Finding
-from dacsm.audit.numbers import Recomputed, metrics_findings, table_findings
+from dacsm.audit.numbers import Recomputed, metrics_findings, scales_findings, table_findings
 from dacsm.audit.traces import trace_findings
 from dacsm.catalog import DatasetSpec
 from dacsm.layout import Layout
 from dacsm.params import Params
-from dacsm.runs import PHASES, Run, runs_of
+from dacsm.runs import PHASES, Run, asides_of, runs_of
 
 MEMORY = Path("logs/audit.json")  # under the root; git and DVC leave logs/ alone
 
@@ -25,6 +25,8 @@ def audit(
     params: Params, experiments: Mapping[str, DatasetSpec], layout: Layout, phase: str | None, deep: bool
 ) -> tuple[int, list[Finding]]:
     """Audit the results of `experiments`, each with its dataset, or of one phase of them (see runs.PHASES).
+
+    What is beside the way to the table is only audited where its phase is named.
 
     `deep` hashes every file, where else one whose inode, size and times are those of the last audit counts as the same.
 
@@ -39,6 +41,8 @@ def audit(
     for dataset in {dataset.name: dataset for dataset in experiments.values()}.values():
         own = [params.experiment(name) for name, other in experiments.items() if other.name == dataset.name]
         every = [run for experiment in own for run in runs_of(params, dataset, experiment, layout)]
+        if phase is not None:
+            every += [run for experiment in own for run in asides_of(params, dataset, experiment, layout)]
         runs = {run.card: run for run in every if phase in (None, PHASES[run.room])}  # those they share, once
         count += len(runs)
         for finding in _findings(list(runs.values()), params, dataset, layout, hashes):
@@ -58,6 +62,8 @@ def _findings(
             yield from metrics_findings(run, recomputed)
         elif run.room == "table":
             yield from table_findings(run, params, dataset, layout, recomputed)
+        elif run.room == "scales":
+            yield from scales_findings(run, params, dataset, layout)
 
 
 def print_findings(count: int, found: Sequence[Finding], as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
 import csv
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,13 +116,37 @@ def table_findings(
         except InputError as error:
             yield Finding(str(run.place), "numbers", f"cannot be worked out anew: {error}")
             return
-        for path in files:
-            twin = anew.root / path.relative_to(layout.root)
-            found, expected = (file.read_text(encoding="utf-8").splitlines() for file in (path, twin))
-            if found != expected:
-                number, was, wanted = _first_difference(found, expected)
-                text = f"says in line {number} {was!r}, where the predictions give {wanted!r}; {AGAIN}"
-                yield Finding(str(path), "numbers", text)
+        yield from _other_text(files, layout, anew, "the predictions")
+
+
+def scales_findings(run: Run, params: Params, dataset: DatasetSpec, layout: Layout) -> Iterator[Finding]:
+    """Where the table of scales is not what the rescaled runs give."""
+    from dacsm.scales import write_scales
+
+    files = [file for file in run.outputs if file.suffix != ".png"]
+    if not all(file.is_file() for file in (*run.inputs, *files)):
+        return  # said already
+    with tempfile.TemporaryDirectory() as folder:
+        anew = Layout(Path(folder))
+        try:
+            for path in run.inputs:
+                write_json(anew.root / path.relative_to(layout.root), read_json(path, "snakemake"))
+            write_scales(params, dataset, anew)
+        except InputError as error:
+            yield Finding(str(run.place), "numbers", f"cannot be worked out anew: {error}")
+            return
+        yield from _other_text(files, layout, anew, "the rescaled runs")
+
+
+def _other_text(files: Sequence[Path], layout: Layout, anew: Layout, givers: str) -> Iterator[Finding]:
+    """Where a file is not what it is under the other root, where it was made anew."""
+    for path in files:
+        twin = anew.root / path.relative_to(layout.root)
+        found, expected = (file.read_text(encoding="utf-8").splitlines() for file in (path, twin))
+        if found != expected:
+            number, was, wanted = _first_difference(found, expected)
+            text = f"says in line {number} {was!r}, where {givers} give {wanted!r}; {AGAIN}"
+            yield Finding(str(path), "numbers", text)
 
 
 def _first_difference(found: list[str], expected: list[str]) -> tuple[int, str, str]:

@@ -16,7 +16,7 @@ from dacsm.runs import Run
 MOST = 3  # things of one kind that a finding names
 SECTIONS = ("settings", "code", "inputs", "outputs")
 BACK = "remove it, then bring it back with `dvc checkout`, or make it with `snakemake`."
-BACK_IN_GIT = "bring it back with `git checkout`, or remove it and run `snakemake`."  # receipts and tables
+BACK_IN_GIT = "bring it back with `git checkout`, or remove it and run `snakemake`."  # receipts, tables, scales
 AGAIN = "`snakemake` makes it again."
 
 
@@ -65,7 +65,7 @@ def _read_card(run: Run) -> dict[str, Any]:
 
 
 def _output_findings(run: Run, recorded: Mapping[str, str], hash_of: Callable[[Path], str]) -> Iterator[Finding]:
-    back = BACK_IN_GIT if run.room in ("download", "table") else BACK
+    back = BACK_IN_GIT if run.room in ("download", "table", "rescale", "scales") else BACK
     for path in sorted({*files_in(run.outputs), *map(Path, recorded)}):
         if not path.is_file():
             yield missing(path)

@@ -16,7 +16,7 @@ from dacsm.layout import Layout
 from dacsm.params import SOURCE_ONLY, load_params, parse_params
 from dacsm.published import published_file
 from dacsm.provenance import FACTS, SETTINGS, code_of, require_records, settings_of
-from dacsm.runs import PHASES, runs_of
+from dacsm.runs import PHASES, asides_of, runs_of
 
 STARTED = time.time()
 PARAMS_FILE = Path("params.yaml")

@@ -108,13 +108,18 @@ def evaluated_epochs(wildcards):
     return [] if wildcards.method == SOURCE_ONLY else evaluated_model(wildcards).with_name("epochs.npz")
 
 
+def labelled_images(wildcards):
+    """The images that a method is evaluated on, with labels."""
+    shards = LAYOUT.shards(wildcards.dataset, spec_of(wildcards).evaluation_domain(wildcards.target))
+    return [shards / "index.json", shards / "labels.csv"]
+
+
 def measured_images(wildcards):
-    """The images that a method is evaluated on, with labels; and the last checkpoint, where they are other images."""
-    domain = spec_of(wildcards).evaluation_domain(wildcards.target)
-    shards = LAYOUT.shards(wildcards.dataset, domain)
-    adapted = wildcards.method != SOURCE_ONLY and domain != wildcards.target
+    """The same, and the last checkpoint where they are not the images that were adapted on."""
+    elsewhere = spec_of(wildcards).evaluation_domain(wildcards.target) != wildcards.target
+    adapted = wildcards.method != SOURCE_ONLY and elsewhere
     last = [evaluated_model(wildcards).with_name("last.safetensors")] if adapted else []
-    return [shards / "index.json", shards / "labels.csv", *last]
+    return [*labelled_images(wildcards), *last]
 
 
 def catalog_file(wildcards):
@@ -124,6 +129,11 @@ def catalog_file(wildcards):
 def metrics(wildcards):
     runs = runs_of(PARAMS, spec_of(wildcards), experiment_of(wildcards), LAYOUT)
     return [run.outputs[0] for run in runs if run.room == "evaluate"]
+
+
+def rescaled_metrics(wildcards):
+    runs = asides_of(PARAMS, spec_of(wildcards), experiment_of(wildcards), LAYOUT)
+    return [run.outputs[0] for run in runs if run.room == "rescale"]
 
 
 def drawn_predictions(wildcards):
@@ -141,6 +151,7 @@ def phase_targets(dataset):
     """For each phase, the files that stand for all of it in the dataset's experiments."""
     found = {phase: {} for phase in PHASES.values()}
     for name in PARAMS.experiments_of(dataset):
-        for run in runs_of(PARAMS, SPECS[dataset], PARAMS.experiment(name), LAYOUT):
+        of_experiment = PARAMS, SPECS[dataset], PARAMS.experiment(name), LAYOUT
+        for run in [*runs_of(*of_experiment), *asides_of(*of_experiment)]:
             found[PHASES[run.room]][run.outputs[0]] = None  # those they share, once
     return {phase: list(files) for phase, files in found.items()}

@@ -1,0 +1,105 @@
+"""The model that a run is evaluated by, what it predicts of a domain, and the classes that are right there."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dacsm.catalog import DatasetSpec
+from dacsm.errors import InputError
+from dacsm.layout import Layout
+from dacsm.params import SOURCE_ONLY, Params, Training
+
+if TYPE_CHECKING:
+    from dacsm.compute import Compute
+
+SELECTED = "model.safetensors"  # the checkpoint that stands for a run: of the epoch selected without target labels
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """Where a run's checkpoints lie, the recipe that they were trained by, and the command that makes them."""
+
+    folder: Path
+    recipe: Training
+    made_by: str
+
+
+def evaluated_model(
+    params: Params, dataset: DatasetSpec, method: str, task: str, seed: int, layout: Layout
+) -> EvaluatedModel:
+    """The model of a method on a task: the pretrained one for source_only.
+
+    Raises:
+        InputError: where the dataset has no such task, or params.yaml no such method or no recipe.
+    """
+    source, _target = dataset.split_task(task)
+    if method == SOURCE_ONLY:
+        folder = layout.pretrained(dataset.name, source, seed)
+        made_by = f"dacsm pretrain {dataset.name} {source} --seed {seed}"
+        return EvaluatedModel(folder, params.recipe("pretrain", dataset.name), made_by)
+    params.method(method)
+    folder = layout.adapted(dataset.name, method, task, seed)
+    made_by = f"dacsm adapt {dataset.name} {method} {task} --seed {seed}"
+    return EvaluatedModel(folder, params.recipe("adapt", dataset.name), made_by)
+
+
+def predict_domain(
+    model: EvaluatedModel,
+    shards: Path,
+    shape: tuple[int, int],
+    compute: "Compute",
+    name: str = SELECTED,
+    scale: float = 1.0,
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Classes (N,) and logits (N, K) of every image of a domain, and the name of the backbone.
+
+    `shape` is the (N, K) expected; `name` is the checkpoint's; `scale` is how large objects are shown.
+
+    Raises:
+        InputError: where checkpoint and shards cannot be used, or the logits are of another shape or not finite.
+    """
+    from dacsm.compute import set_threads  # these import torch, which reading metrics does not need
+    from dacsm.inference import predict
+    from dacsm.models.classifier import load_checkpoint
+    from dacsm.reading import ShardedImages, require_size
+
+    set_threads(model.recipe.threads)  # as in training, so that sums are taken in the same order
+    checkpoint = model.folder / name
+    classifier = load_checkpoint(checkpoint, compute.device)
+    images = ShardedImages(shards)
+    require_size(images, classifier.description.model.resize)
+    predictions = predict(classifier, images, compute, model.recipe.precision, scale=scale)
+    logits = np.asarray(predictions.logits)
+    if logits.shape != shape:
+        raise InputError(
+            f"{checkpoint} gives logits of shape {logits.shape} on {shards}, expected {shape} (images, classes); "
+            f"make it again with `{model.made_by}`."
+        )
+    if not np.isfinite(logits).all():
+        raise InputError(
+            f"{checkpoint} gives logits that are not finite on {shards}, since its training diverged; "
+            f"lower the learning rate and run `{model.made_by}`."
+        )
+    return predictions.predicted, logits, classifier.description.model.name
+
+
+def read_class_numbers(shards: Path, dataset: DatasetSpec, domain: str) -> np.ndarray:
+    """The labels of a domain's images, as class numbers, int64 (N,).
+
+    Raises:
+        InputError: where there are none, or they are not of the dataset's classes.
+    """
+    from dacsm.reading import read_labels
+
+    labels = read_labels(shards)
+    made_by = f"dacsm shard {dataset.name} {domain}"
+    if not len(labels):
+        raise InputError(f"{shards} has no labelled images; make it again with `{made_by}`.")
+    if not 0 <= labels.min() <= labels.max() < len(dataset.classes):
+        raise InputError(
+            f"{shards} has class numbers from {labels.min()} to {labels.max()}, expected 0 to "
+            f"{len(dataset.classes) - 1}; make it again with `{made_by}`."
+        )
+    return labels

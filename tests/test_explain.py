@@ -1,0 +1,196 @@
+"""The pictures that explain: what is in them, that no target label is, and what is refused."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import save_file
+from small_model import MODEL
+
+from dacsm.adapt import adapt
+from dacsm.attention import attention_maps, shown_layers
+from dacsm.compute import choose_compute
+from dacsm.errors import InputError
+from dacsm.explain import Found, explain
+from dacsm.layout import Layout
+from dacsm.models.backbone import embed
+from dacsm.models.classifier import Classifier, Description
+from dacsm.models.cross_scale import pyramid_loss, pyramid_sides, scale_choice
+from dacsm.models.noise import BeneficialNoise
+from dacsm.pairing import Pairs
+from dacsm.params import Method, Pyramid
+from dacsm.pretrain import pretrain
+from dacsm.saved_noise import NAME, load_noise
+
+TASK = "synthetic-optdigits"
+CPU = choose_compute("cpu")
+NOISY = Method(style={"weight": 1}, noise={"weight": 1})
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_params, tiny_dataset, tiny_layout, tmp_path_factory) -> Layout:
+    """A root with tiny's shards, and models that CDTrans and DACSM adapted, the latter with its noise."""
+    layout = Layout(tmp_path_factory.mktemp("explained"))
+    shutil.copytree(tiny_layout.root / "data", layout.root / "data")
+    pretrain(tiny_params, tiny_dataset, "synthetic", 0, layout, CPU)
+    for method in ("cdtrans", "dacsm"):
+        adapt(tiny_params, tiny_dataset, method, TASK, 0, layout, CPU)
+    return layout
+
+
+def drawn(params, dataset, layout: Layout, method: str) -> dict[str, bytes]:
+    """Explain a run, and what that writes."""
+    explain(params, dataset, method, TASK, 0, layout, CPU)
+    return {path.name: path.read_bytes() for path in layout.explained("tiny", method, TASK, 0).iterdir()}
+
+
+def test_the_pictures_of_a_method_with_noise_need_no_target_label(trained, tiny_params, tiny_dataset):
+    pictures = drawn(tiny_params, tiny_dataset, trained, "dacsm")
+    assert set(pictures) == {"attention.png", "noise.png", "scale_pairs.png", "scale_pairs.csv"}
+    labels = trained.shards("tiny", "optdigits") / "labels.csv"
+    hidden = labels.rename(labels.with_suffix(".hidden"))
+    try:
+        assert drawn(tiny_params, tiny_dataset, trained, "dacsm") == pictures
+    finally:
+        hidden.rename(labels)
+
+
+def test_a_method_without_noise_has_the_plain_map_alone(trained, tiny_params, tiny_dataset):
+    folders = [trained.explained("tiny", method, TASK, 0) for method in ("cdtrans", "dacsm")]
+    folders[0].mkdir(parents=True, exist_ok=True)
+    (folders[0] / "noise.png").write_bytes(b"of an earlier method of this name")
+    assert set(drawn(tiny_params, tiny_dataset, trained, "cdtrans")) == {
+        *("attention.png", "scale_pairs.png", "scale_pairs.csv")
+    }
+    drawn(tiny_params, tiny_dataset, trained, "dacsm")
+    widths = [Image.open(folder / "attention.png").width for folder in folders]
+    assert widths[1] > 1.5 * widths[0]  # three maps a layer, and not one
+
+
+def test_the_choice_of_scales_adds_up_for_each_class(trained, tiny_params, tiny_dataset):
+    drawn(tiny_params, tiny_dataset, trained, "cdtrans")
+    with (trained.explained("tiny", "cdtrans", TASK, 0) / "scale_pairs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["source_cells"], row["target_cells"]) for row in rows} == {(a, b) for a in "421" for b in "421"}
+    for name in {row["class"] for row in rows}:
+        assert sum(float(row["choice"]) for row in rows if row["class"] == name) == pytest.approx(1, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "sentence"),
+    [
+        (NAME, None, r"noise.safetensors was not found; make it with `dacsm adapt tiny dacsm"),
+        (NAME, b"no tensors", "is not the noise of this method"),
+        ("log.csv", None, r"log.csv was not found; make it with `dacsm adapt tiny dacsm"),
+        ("log.csv", b"epoch\n", r"log.csv cannot be read"),
+        ("epochs.npz", None, r"epochs.npz was not found"),
+        ("model.safetensors", None, r"model.safetensors was not found"),
+    ],
+)
+def test_what_is_missing_or_damaged_is_one_sentence(
+    trained, tiny_params, tiny_dataset, tmp_path, file, content, sentence
+):
+    layout = Layout(tmp_path)
+    (tmp_path / "data").symlink_to(trained.root / "data")
+    folder = layout.adapted("tiny", "dacsm", TASK, 0)
+    shutil.copytree(trained.adapted("tiny", "dacsm", TASK, 0), folder)
+    (folder / file).unlink() if content is None else (folder / file).write_bytes(content)
+    with pytest.raises(InputError, match=sentence):
+        explain(tiny_params, tiny_dataset, "dacsm", TASK, 0, layout, CPU)
+
+
+def network() -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(Description(MODEL, ("a", "b", "c"))).eval()
+
+
+def images(seed: int) -> torch.Tensor:
+    return torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
+
+
+def noise_of(classifier: Classifier, offset: float | None = None, **parts) -> BeneficialNoise:
+    noise = BeneficialNoise(classifier, Method(**parts), torch.Generator().manual_seed(0))
+    noise.progress = 1.0
+    if offset is not None:
+        for layer in noise.logits:
+            layer.strength.data.fill_(offset)
+    return noise
+
+
+def test_the_map_is_the_attention_of_the_sources_class_token_over_the_targets_patches():
+    classifier = network()
+    maps = attention_maps(classifier, images(1), images(2), None, 0)
+    assert maps.layers == (1, 2, 3)
+    assert maps.plain.shape == (4, 3, 4, 4)
+    assert maps.noisy is None
+    attention, norm = classifier.backbone.blocks[0].attn, classifier.backbone.blocks[0].norm1
+    with torch.no_grad():
+        source, target = (attention.qkv(norm(embed(classifier.backbone, images(seed)))) for seed in (1, 2))
+        queries = source[:, 0, :32].unflatten(1, (2, 16))  # (B, heads, d) of the class token
+        keys = target[:, :, 32:64].unflatten(2, (2, 16))  # (B, N, heads, d)
+        weights = (torch.einsum("bhd,bnhd->bhn", queries, keys) / 4).softmax(dim=-1).mean(dim=1)
+    torch.testing.assert_close(maps.plain[:, 0].flatten(1), 100 * weights[:, 1:])
+
+
+def test_noise_of_no_strength_changes_no_map_and_strong_noise_does():
+    classifier = network()
+    weak, strong = (
+        attention_maps(classifier, images(1), images(2), noise_of(classifier, offset, noise={"weight": 1}), 8)
+        for offset in (-10.0, 0.5)  # times ten, in the exponent
+    )
+    torch.testing.assert_close(weak.noisy, weak.plain)
+    assert (strong.noisy - strong.plain).abs().max() > 1  # in points of the attention
+    torch.testing.assert_close(strong.plain, weak.plain)
+
+
+@given(st.integers(1, 40))
+def test_the_shown_layers_rise_to_the_last(depth: int):
+    layers = shown_layers(depth)
+    assert layers == tuple(sorted(set(layers)))
+    assert layers[0] >= 1
+    assert layers[-1] == depth
+
+
+def test_noise_comes_back_as_it_was_saved(tmp_path):
+    classifier, path = network(), tmp_path / NAME
+    noise = noise_of(classifier, 0.3, style={"weight": 1}, noise={"weight": 1})
+    save_file(noise.state_dict(), path)
+    again = load_noise(path, classifier, NOISY, torch.Generator(), "dacsm adapt")
+    assert again.state_dict().keys() == noise.state_dict().keys()
+    assert all(torch.equal(again.state_dict()[key], value) for key, value in noise.state_dict().items())
+    fixed = Method(noise={"weight": 1, "learned": False})
+    with pytest.raises(InputError, match=r"is not the noise of this method .*make it with `dacsm adapt`"):
+        load_noise(path, classifier, fixed, torch.Generator(), "dacsm adapt")
+    assert load_noise(tmp_path / "none", classifier, Method(), torch.Generator(), "dacsm adapt") is None
+
+
+def test_the_choice_is_that_of_the_loss():
+    source, target = torch.randn(2, 5, 16, 8, generator=torch.Generator().manual_seed(0)).unbind(0)
+    settings = Pyramid(weight=1, temperature=0.2, entropy=0.05)
+    distance, choice = scale_choice(source, target, settings.temperature)
+    assert distance.shape == choice.shape == (5, len(pyramid_sides(16)) ** 2)
+    torch.testing.assert_close(choice.sum(dim=1), torch.ones(5))
+    entropy = torch.special.entr(choice).sum(dim=1)
+    expected = ((choice * distance).sum(dim=1) - settings.entropy * entropy).mean()
+    torch.testing.assert_close(pyramid_loss(source, target, settings), expected)
+    assert scale_choice(source, source, 0.2)[0][:, 0].abs().max() < 1e-5  # full size against itself
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 3)] * 3, st.floats(-1, 1)), max_size=30))
+def test_a_classs_pairs_come_once_and_the_closest_first(rows: list[tuple[int, int, int, float]]):
+    found = dict.fromkeys(rows)  # a pair from both sides has one class and one closeness
+    columns = np.array([row[:3] for row in rows], dtype=int).reshape(-1, 3).T
+    closeness = {row[:2]: row[3] for row in found}
+    closeness = np.array([closeness[row[:2]] for row in rows])
+    pairs = Found(Pairs(columns[0], columns[1], columns[2], columns[2]), closeness)
+    for label in range(4):
+        numbers = pairs.of_class(label)
+        wanted = {row[:2] for row in rows if row[2] == label}
+        assert len(numbers) == len(wanted)
+        assert {(int(columns[0, n]), int(columns[1, n])) for n in numbers} == wanted
+        assert list(closeness[numbers]) == sorted(closeness[numbers], reverse=True)
