@@ -212,7 +212,9 @@ def test_one_phase_alone(audit: Audit, changed: Callable[[Path], Path], capsys: 
 
 def test_bad_input_has_a_code_of_its_own(audit: Audit, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", "nothing"]) == 2
-    assert "unknown dataset" in capsys.readouterr().err
+    assert "experiments has no entry for 'nothing'; it has " in capsys.readouterr().err
+    assert main(["audit", "--dataset", "nothing"]) == 2
+    assert "experiments has no entry of the dataset 'nothing'" in capsys.readouterr().err
 
 
 def test_a_second_audit_reads_only_what_changed(

@@ -59,7 +59,7 @@ print(sorted({heavy} & set(sys.modules)))"""
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        ("table didgits", "no entry for 'didgits'"),
+        ("table didgits", "experiments has no entry for 'didgits'; it has digits"),
         ("download digits tapes", "no archive 'tapes'"),
         ("shard digits paintings", "no domain 'paintings'"),
         ("pretrain digits paintings --seed 0", "no domain 'paintings'"),
