@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ACROSS = 6  # heat maps side by side
 MOST_MAPS = 24  # classes with a heat map; of more, some that are spread evenly
 MOST_NUMBERED = 4  # resolutions of a heat map with a number in each cell
+FULL = 0.99  # quantile of the differences that has the full colour, so that one patch does not pale all others
 FADED = 0.45  # how much of the target's image is left under a difference
 
 
@@ -45,7 +46,8 @@ def draw_attention(path: Path, title: str, pairs: Sequence[ShownPair], maps: Att
     heads = {"plain": "no noise", "noisy": "noise", "more": "difference"}
     plain = maps.plain[: len(pairs)].numpy()
     noisy = plain if maps.noisy is None else maps.noisy[: len(pairs)].numpy()
-    most, change = max(plain.max(), noisy.max()), max(np.abs(noisy - plain).max(), 1e-9)
+    most = max(plain.max(), noisy.max())
+    change = max(np.quantile(np.abs(noisy - plain), FULL), 1e-9)
 
     def draw(figure: "Figure") -> None:
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
@@ -78,7 +80,8 @@ def draw_attention(path: Path, title: str, pairs: Sequence[ShownPair], maps: Att
         figure.suptitle(f"{title}\n{about}", fontsize=9)
         bars = {"plain": "% of the attention, a patch"} | ({"more": "points more with noise"} if len(kinds) > 1 else {})
         for kind, label in bars.items():
-            bar = figure.colorbar(shown[kind], ax=grid, location="bottom", fraction=0.03, pad=0.01, aspect=60)
+            bar = figure.colorbar(shown[kind], ax=grid, location="bottom", shrink=0.5, pad=0.01, aspect=40,
+                                  extend="both" if kind == "more" else "neither")  # fmt: skip
             bar.set_label(label, fontsize=9)
             bar.outline.set_visible(False)
 
@@ -127,13 +130,15 @@ def draw_noise(path: Path, title: str, log: NoiseLog, prior: float | None, selec
                 axes.plot(epochs, log.strengths[:, layer], "o-", color=colour, markersize=4, label=f"layer {layer + 1}")
             if prior is not None:
                 axes.axhline(prior, color="#444444", linestyle=":", label="prior")
-            axes.set_ylabel("strength (deviations of the keys)")
-            axes.set_title("learned strength of the noise", fontsize=11)
-            axes.legend(fontsize=8, ncol=-(-layers // 6), frameon=False)
+            axes.set_ylabel("deviations of the keys")
+            axes.set_title("strength of the noise, by layer", fontsize=11)
+            figure.legend(
+                *axes.get_legend_handles_labels(), loc="outside lower center", ncol=7, fontsize=9, frameon=False
+            )
         right.bar(epochs, log.gains, color=np.where(log.gains > 0, "#0072B2", "#D55E00"))
         right.axhline(0, color="#444444", linewidth=1)
-        right.set_ylabel("task entropy without noise, less that with it (nats)")
-        right.set_title("gain: above 0, the noise helps the task", fontsize=11)
+        right.set_ylabel("gain (nats)")
+        right.set_title("task entropy without noise, less that with it\n(above 0, the noise helps)", fontsize=11)
         for axes in (*left, right):
             axes.axvline(selected, color="#AAAAAA", linestyle="--", zorder=0)
             axes.set_xticks(epochs[:: -(-len(epochs) // 12)])
@@ -141,7 +146,7 @@ def draw_noise(path: Path, title: str, log: NoiseLog, prior: float | None, selec
             axes.grid(axis="y")
         figure.suptitle(title, fontsize=12, fontweight="bold")
 
-    save_figure(path, (WIDTH if layers else WIDTH / 2, 4.2), draw)
+    save_figure(path, (WIDTH if layers else WIDTH / 2, 4.6), draw)
 
 
 def draw_scale_pairs(
