@@ -20,13 +20,14 @@ def plain_three_stream(classifier: Classifier, source_images: Tensor, target_ima
     for block in backbone.blocks:
         source_heads, target_heads = (_heads(block.attn, block.norm1(tokens)) for tokens in (source, target))
         mix_heads = (source_heads[0], *target_heads[1:])
+        before = source[:, 1:], target[:, 1:]
         source, target, mix = (
             _residuals(block, tokens, _attention(block.attn, *heads))
             for tokens, heads in ((source, source_heads), (target, target_heads), (mix, mix_heads))
         )
     source, target, mix = (backbone.norm(tokens) for tokens in (source, target, mix))
     logits = [classifier.classify(classifier.neck(tokens[:, 0].float())) for tokens in (source, mix, target)]
-    return Streams(*logits, source, mix, target)
+    return Streams(*logits, source, mix, target, *before)
 
 
 def _heads(attention: Attention, normed: Tensor) -> tuple[Tensor, ...]:

@@ -114,9 +114,9 @@ def _draw_differences(dataset: DatasetSpec, experiment: Experiment, runs: Runs, 
         if of_task
     }
     if groups:
-        of = f"{dataset.title}, {next(iter(groups))}" if len(groups) == 1 else dataset.title
+        of = experiment.title(dataset) + (f", {next(iter(groups))}" if len(groups) == 1 else "")
         title = f"{of}: difference to {BASELINE} in {MEASURES[dataset.headline]} accuracy, paired by seed"
-        plots.differences(layout.plots(dataset.name) / DIFFERENCES, title, groups)
+        plots.differences(layout.plots(experiment.name) / DIFFERENCES, title, groups)
 
 
 def _confusion_shares(pairs: np.ndarray, classes: int) -> np.ndarray:

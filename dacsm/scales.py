@@ -78,7 +78,7 @@ def draw_scales(dataset: DatasetSpec, experiment: Experiment, runs: Runs, layout
         panels.setdefault(name, []).append(Curve(method, percent, run.accuracy.mean(axis=0), spread))
     seeds = len(next(iter(runs.values())).seeds)
     over = f"mean ± standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
-    title = f"{dataset.title}: {MEASURES[dataset.headline]} accuracy against the objects' scale\n{over}"
+    title = f"{experiment.title(dataset)}: {MEASURES[dataset.headline]} accuracy against the objects' scale\n{over}"
     curves(layout.scales(experiment.name, "png"), title, "scale of the target's objects (%)", "accuracy (%)", panels)
 
 
@@ -145,7 +145,7 @@ def _rows(runs: Runs) -> Iterator[list[str]]:
 def _markdown(dataset: DatasetSpec, experiment: Experiment, runs: Runs) -> Iterator[str]:
     first = next(iter(runs.values()))
     seeds = ", ".join(map(str, first.seeds))
-    yield f"# {dataset.title}: accuracy against object scale"
+    yield f"# {experiment.title(dataset)}: accuracy against object scale"
     yield f"![accuracy against scale]({experiment.name}_scales.png)"
     yield (
         f"The target's objects at other scales about the image's centre: {MEASURES[dataset.headline]} accuracy in "

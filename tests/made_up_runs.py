@@ -90,7 +90,7 @@ class Made:
 
     def rows(self, path: Path) -> list[dict[str, str]]:
         """The rows of a CSV that lies beside the table."""
-        table(self.params, self.dataset, self.layout)
+        self.draw()
         with path.open(newline="") as file:
             return list(csv.DictReader(file))
 

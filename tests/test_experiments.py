@@ -109,6 +109,8 @@ def test_experiments_share_the_runs_they_have_in_common(params: Params) -> None:
         "results/more_table.csv",
         "results/more_table.md",
         "results/more_table.tex",
+        "results/more_differences.csv",
+        "results/more_validators.csv",
         "results/more_metrics.json",
         "results/more/plots",
     ]
@@ -121,6 +123,8 @@ def test_the_table_of_the_plain_experiment_is_where_it_was(params: Params) -> No
         "results/digits_table.csv",
         "results/digits_table.md",
         "results/digits_table.tex",
+        "results/digits_differences.csv",
+        "results/digits_validators.csv",
         "results/digits_metrics.json",
         "results/digits/plots",
         "results/digits/cards/tabled.json",
@@ -148,7 +152,7 @@ def test_two_tables_of_one_dataset_stand_side_by_side(params: Params, tmp_path: 
     assert r"\label{tab:more-measured-1}" in latex["more"]
     assert "Digits (more), measured" in latex["more"]
     assert any(title.startswith("Digits (more), synthetic → mnist") for title in titles)
-    assert {path.name for path in layout.plots("more").iterdir()} == {
+    assert {path.name for path in layout.plots("more").iterdir()} == {"differences.png"} | {
         f"{kind}_{method}_synthetic-mnist.csv" for kind in ("per_class", "confusion") for method in ("cdtrans", "csm")
     }
 

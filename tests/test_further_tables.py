@@ -40,7 +40,10 @@ def test_two_experiments_of_a_dataset_share_its_runs(built: Project, tmp_path: P
         "tiny/cards/adapted/cdtrans/synthetic-mnist/seed1.json",
         "tiny/cards/evaluated/cdtrans/synthetic-mnist/seed1.json",
         "more/cards/tabled.json",
-        *(f"more_{name}" for name in ("table.csv", "table.md", "table.tex", "metrics.json")),
+        *(
+            f"more_{name}"
+            for name in ("table.csv", "table.md", "table.tex", "differences.csv", "validators.csv", "metrics.json")
+        ),
     }
     assert project.git("diff", "--name-only", "results") == ""  # the first table, and all that it rests on
 

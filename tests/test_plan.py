@@ -84,7 +84,7 @@ def test_the_hours_are_those_of_the_steps(planned: Callable[..., list[str]]) -> 
     assert f"{pretrain:.1f} h, at 100 images/s (measured at 64 a step)" in lines["pretrain"]
     cdtrans = 3 * (40 * (source + target) * 0.02 + (40 * target + 4 * source + target) * 0.001) / 3600
     assert f"3 runs, {cdtrans:,.0f} h, at 50 pairs/s" in lines["adapt cdtrans"]
-    passes = 40 * target + 4 * source + target
+    passes = 40 * target + 4 * (source + 2 * target) + target  # twice more, for the other scales
     dacsm = 3 * (40 * (source + target) * 0.03 + passes * 0.001) / 3600
     assert f"3 runs, {dacsm:,.0f} h, at 33.3 pairs/s" in lines["adapt dacsm"]
 

@@ -142,8 +142,9 @@ def test_a_plan_knows_what_is_made(project: Project) -> None:
 
 
 def test_what_is_beside_the_table_is_made_when_asked_for(project: Project) -> None:
-    assert project.jobs("results/tiny_scales.csv") == project.jobs("tiny_scaled") == {"rescale": 4, "scales": 1}
-    assert project.jobs("tiny_rescaled") == {"rescale": 4}
+    assert project.jobs("results/tiny_scales.csv") == {"rescale": 4, "scales": 1}
+    assert project.jobs("tiny_scaled") == {"rescale": 4, "scales": 1, "tiny_scaled": 1}
+    assert project.jobs("tiny_rescaled") == {"rescale": 4, "tiny_rescaled": 1}
     with project.edited("params.yaml", "rescale:\n  scales:\n  - 0.5\n", "rescale:\n  scales:\n  - 0.4\n"):
         assert NOTHING in project.snakemake("-n")  # the table knows nothing of scales
 
