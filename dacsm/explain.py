@@ -65,19 +65,21 @@ def explain(
     folder = layout.explained(dataset.name, method, task, seed)
     for stale in [*folder.glob("*.png"), *folder.glob("*.csv")]:
         stale.unlink()
-    title = f"{dataset.title}, {arrow(task)}: {method}, seed {seed}, last epoch"
+    title = f"{dataset.title}, {arrow(task)}: {method}, seed {seed}"
     shown = shown_pairs(pairs, len(dataset.classes))
     source, target = _views(run, domains, pairs, shown)
     whole = np.resize(np.arange(len(shown)), max(2, len(shown)))  # a style's spread is over a batch, which one is not
     maps = attention_maps(classifier, *_normalised(run, source[whole], target[whole]), noise, DRAWS)
     names = [dataset.classes[label] for label in pairs.source_labels[shown]]
-    draw_attention(folder / "attention.png", title, names, source, target, maps, DRAWS)
+    draw_attention(folder / "attention.png", f"{title}, last epoch", names, source, target, maps, DRAWS)
 
     choice, counts = _scale_choice(run, domains, pairs, len(dataset.classes))
     sides = pyramid_sides(classifier.backbone.patch_embed.num_patches)
     _write_choice(folder / "scale_pairs.csv", dataset.classes, sides, choice, counts)
     trained = "" if settings.pyramid.weight else " (not trained for: its pyramid has weight 0)"
-    draw_scale_pairs(folder / "scale_pairs.png", title + trained, dataset.classes, sides, choice, counts)
+    draw_scale_pairs(
+        folder / "scale_pairs.png", f"{title}, last epoch{trained}", dataset.classes, sides, choice, counts
+    )
     if log is not None:
         prior = settings.noise.weight * settings.noise.prior if settings.noise.weight else None
         draw_noise(folder / "noise.png", title, log, prior)
