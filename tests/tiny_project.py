@@ -153,7 +153,7 @@ def _build(project: Project, dataset: DatasetSpec, params: Params) -> None:
             shutil.copy(CHECKOUT / name, folder / name)
     (folder / "workflow/datasets/tiny.yaml").write_text(yaml.safe_dump(dataset.model_dump(mode="json")))
     content = params.model_dump(mode="json")
-    content["experiments"]["tiny"] = {
+    content["experiments"]["tiny"] |= {
         "tasks": ["synthetic-mnist"],
         "methods": ["source_only", "dacsm"],
         "seeds": [0, 1],
