@@ -154,7 +154,7 @@ def _markdown(dataset: DatasetSpec, experiment: Experiment, runs: Runs) -> Itera
     for task in dict.fromkeys(task for task, _ in runs):
         yield f"## {'Average over tasks' if task == AVERAGE else arrow(task)}"
         if task == dataset.development_task:
-            yield "This is the development task: settings were chosen with its target labels, so that it is no evidence."
+            yield "This is the development task: settings were chosen with its target labels, so it is no evidence."
         columns = [_percent(scale) for scale in first.scales]
         of_task = {method: run for (other, method), run in runs.items() if other == task}
         yield "### Accuracy"
