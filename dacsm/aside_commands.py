@@ -29,7 +29,7 @@ def _scales(args: argparse.Namespace) -> None:
     from dacsm.scales import scales
 
     with carded(args, read, "scales"):
-        scales(params, dataset, params.experiment(args.experiment), layout)
+        scales(dataset, params.experiment(args.experiment), params.rescale.scales, layout)
 
 
 def _explain(args: argparse.Namespace) -> None:

@@ -47,17 +47,17 @@ def attention_maps(
         queries, keys_values = project(block.attn, block.norm1(tokens[: 2 * len(source)]))
         query = queries[: len(source), :1]  # (P, 1, D)
         of_source, of_target = keys_values.chunk(2)  # (P, N, 2 D) each
-        plain.append(_map(block.attn, query, of_target.chunk(2, dim=-1)[0]))
+        plain.append(_map(block.attn, query, *of_target.chunk(2, dim=-1)))
         if noise is not None:
-            each = (_map(block.attn, query, noise.perturb(number, of_source, of_target)[0]) for _ in range(draws))
+            each = (_map(block.attn, query, *noise.perturb(number, of_source, of_target)) for _ in range(draws))
             noisy.append(sum(each) / draws)
     return AttentionMaps(layers, torch.stack(plain, dim=1), torch.stack(noisy, dim=1) if noisy else None)
 
 
-def _map(attention: Attention, query: Tensor, keys: Tensor) -> Tensor:
-    """Percent of the attention that each patch gets, (P, h, w), from a query (P, 1, D) and keys (P, N, D)."""
-    split, _values = split_keys_values(attention, keys, keys)  # (P, heads, N, d)
-    logits = split_queries(attention, query) @ split.transpose(-2, -1) * attention.scale  # (P, heads, 1, N)
+def _map(attention: Attention, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Percent of the attention that each patch gets, (P, h, w): a query (P, 1, D) over keys, and values, (P, N, D)."""
+    keys, _values = split_keys_values(attention, keys, values)  # (P, heads, N, d)
+    logits = split_queries(attention, query) @ keys.transpose(-2, -1) * attention.scale  # (P, heads, 1, N)
     shares = 100 * logits.softmax(dim=-1).mean(dim=1)[:, 0, 1:].cpu()  # (P, n)
     side = int(shares.shape[1] ** 0.5)
     return shares.unflatten(1, (side, side))

@@ -23,16 +23,6 @@ FADED = 0.45  # how much of the target's image is left under a difference
 
 
 @dataclass(frozen=True)
-class ShownPair:
-    """A pair: its class, both images uint8 (C, H, W), and the cosine between their features."""
-
-    name: str
-    source: Tensor
-    target: Tensor
-    closeness: float
-
-
-@dataclass(frozen=True)
 class NoiseLog:
     """Over E epochs: the noise's strength in L layers, (E, L), and the task entropy that it takes away, (E,) nats."""
 
@@ -40,30 +30,41 @@ class NoiseLog:
     gains: np.ndarray
 
 
-def draw_attention(path: Path, title: str, pairs: Sequence[ShownPair], maps: AttentionMaps, draws: int) -> None:
-    """A line a pair: both images, then for each layer the map without noise, with it, and the difference."""
+def draw_attention(
+    path: Path,
+    title: str,
+    names: Sequence[str],
+    sources: Tensor,
+    targets: Tensor,
+    maps: AttentionMaps,
+    draws: int,
+) -> None:
+    """A line for each of P pairs: both images, then for each layer the map without noise, with it, and the difference.
+
+    `names` are the pairs' classes; images are uint8 (P, C, H, W); `draws` is how many of the noise were averaged.
+    """
     kinds = ["plain"] if maps.noisy is None else ["plain", "noisy", "more"]
     heads = {"plain": "no noise", "noisy": "noise", "more": "difference"}
-    plain = maps.plain[: len(pairs)].numpy()
-    noisy = plain if maps.noisy is None else maps.noisy[: len(pairs)].numpy()
+    plain = maps.plain[: len(names)].numpy()
+    noisy = plain if maps.noisy is None else maps.noisy[: len(names)].numpy()
     most = max(plain.max(), noisy.max())
     change = max(np.quantile(np.abs(noisy - plain), FULL), 1e-9)
 
     def draw(figure: "Figure") -> None:
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
         columns = 2 + len(kinds) * len(maps.layers)
-        grid = figure.subplots(len(pairs), columns, squeeze=False)
+        grid = figure.subplots(len(names), columns, squeeze=False)
         shown = {}
-        for row, pair in enumerate(pairs):
-            for axes, image in zip(grid[row], (pair.source, pair.target), strict=False):
+        for row, name in enumerate(names):
+            for axes, image in zip(grid[row], (sources[row], targets[row]), strict=False):
                 _show_image(axes, image)
-            grid[row][0].set_ylabel(f"{pair.name}\n{pair.closeness:.2f}", rotation=0, ha="right", va="center")
+            grid[row][0].set_ylabel(name, rotation=0, ha="right", va="center")
             for number in range(len(maps.layers)):
                 values = {"plain": plain[row, number], "noisy": noisy[row, number]}
                 values["more"] = values["noisy"] - values["plain"]
                 for place, kind in enumerate(kinds):
                     axes = grid[row][2 + number * len(kinds) + place]
-                    shown[kind] = _show_map(axes, pair.target, values[kind], kind, change if kind == "more" else most)
+                    shown[kind] = _show_map(axes, targets[row], values[kind], kind, change if kind == "more" else most)
                     if kind != "more":
                         axes.set_xlabel(f"{100 - values[kind].sum():.0f}", fontsize=7, labelpad=1)
         for axes, head in zip(grid[0], ("source", "target"), strict=False):
@@ -74,7 +75,6 @@ def draw_attention(path: Path, title: str, pairs: Sequence[ShownPair], maps: Att
         mean = f"; noise: mean of {draws} draws" if maps.noisy is not None else ""
         about = (
             f"where the source's class token looks in the target, mean of the heads{mean}\n"
-            "left: class, and cosine of the two images' features, of the pair in the middle of its class\n"
             "below: % of the attention that the target's class token gets"
         )
         figure.suptitle(f"{title}\n{about}", fontsize=9)
@@ -85,7 +85,7 @@ def draw_attention(path: Path, title: str, pairs: Sequence[ShownPair], maps: Att
             bar.set_label(label, fontsize=9)
             bar.outline.set_visible(False)
 
-    save_figure(path, (0.9 + 1.0 * (2 + len(kinds) * len(maps.layers)), 1.9 + 1.03 * len(pairs)), draw)
+    save_figure(path, (0.9 + 1.0 * (2 + len(kinds) * len(maps.layers)), 1.9 + 1.03 * len(names)), draw)
 
 
 def _show_image(axes: "Axes", image: Tensor) -> None:
@@ -115,7 +115,7 @@ def _bare(axes: "Axes") -> None:
     axes.spines[:].set_visible(False)
 
 
-def draw_noise(path: Path, title: str, log: NoiseLog, prior: float | None, selected: int) -> None:
+def draw_noise(path: Path, title: str, log: NoiseLog, prior: float | None) -> None:
     """The strength of each layer's noise over the epochs, and how much task entropy the noise takes away."""
     from matplotlib import colormaps
 
@@ -140,9 +140,8 @@ def draw_noise(path: Path, title: str, log: NoiseLog, prior: float | None, selec
         right.set_ylabel("gain (nats)")
         right.set_title("task entropy without noise, less that with it\n(above 0, the noise helps)", fontsize=11)
         for axes in (*left, right):
-            axes.axvline(selected, color="#AAAAAA", linestyle="--", zorder=0)
             axes.set_xticks(epochs[:: -(-len(epochs) // 12)])
-            axes.set_xlabel("epoch (dashed: selected)")
+            axes.set_xlabel("epoch")
             axes.grid(axis="y")
         figure.suptitle(title, fontsize=12, fontweight="bold")
 

@@ -168,7 +168,7 @@ def _scales(params: Params, dataset: DatasetSpec, layout: Layout, experiment: st
 def _explain(_params: Params, dataset: DatasetSpec, layout: Layout, method: str, task: str, seed: int) -> Files:
     source, target = (layout.shards(dataset.name, domain) for domain in dataset.split_task(task))
     adapted = layout.adapted(dataset.name, method, task, seed)
-    models = [adapted / name for name in ("model.safetensors", "noise.safetensors", "epochs.npz", "log.csv")]
+    models = [adapted / name for name in ("last.safetensors", "noise.safetensors", "log.csv")]
     run = layout.explained(dataset.name, method, task, seed)
     return run, [*models, source / "index.json", source / "labels.csv", target / "index.json"], [run]
 

@@ -8,24 +8,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tabulate import tabulate
 
 from dacsm.catalog import DatasetSpec
 from dacsm.curves import Curve, curves
+from dacsm.differences import BASELINE
 from dacsm.errors import InputError
 from dacsm.files import read_json, write_csv, write_text
 from dacsm.layout import Layout
-from dacsm.params import Experiment, Params
+from dacsm.markdown_grid import cell, grid_of, signed
+from dacsm.params import Experiment
+from dacsm.published import AVERAGE
 from dacsm.shapes import MEASURES, arrow
-from dacsm.statistics import CONFIDENCE, Difference, deviation, paired_difference
+from dacsm.statistics import BETTER, CONFIDENCE, WORSE, Difference, deviation, paired_difference
 
 FORMAT_VERSION = 1  # raise it when a module that is no code of this room (files, layout, …) changes what it writes
-BASELINE = "cdtrans"  # what the others' losses are compared with
 HEADER = (
     *("task", "method", "scale", "seeds", "accuracy", "accuracy_std", "loss", "loss_std"),
-    *("loses_less_than_cdtrans", "interval_low", "interval_high", "reading"),
+    *(f"loses_less_than_{BASELINE}", "interval_low", "interval_high", "reading"),
 )
-READINGS = {"better": "loses less", "worse": "loses more"}
+READINGS = {BETTER: "loses less", WORSE: "loses more"}
 
 
 @dataclass(frozen=True)
@@ -47,28 +48,27 @@ class Rescaled:
 
 
 Runs = Mapping[tuple[str, str], Rescaled]  # by task and method; the average over tasks has the task AVERAGE
-AVERAGE = "average"
 
 
-def scales(params: Params, dataset: DatasetSpec, experiment: Experiment, layout: Layout) -> None:
+def scales(dataset: DatasetSpec, experiment: Experiment, wanted: Sequence[float], layout: Layout) -> None:
     """Collect the rescaled runs of an experiment into `<experiment>_scales`, as CSV, Markdown and picture.
 
     Raises:
-        InputError: where a run of the experiment is missing or is of other scales.
+        InputError: where a run is missing, or is of other scales than those that are wanted.
     """
-    runs = write_scales(params, dataset, experiment, layout)
-    draw_scales(dataset, experiment, runs, layout)
+    runs = write_scales(dataset, experiment, wanted, layout)
+    _draw_scales(dataset, experiment, runs, layout)
 
 
-def write_scales(params: Params, dataset: DatasetSpec, experiment: Experiment, layout: Layout) -> Runs:
+def write_scales(dataset: DatasetSpec, experiment: Experiment, wanted: Sequence[float], layout: Layout) -> Runs:
     """Write the numbers, as CSV and Markdown, and return the runs that they are of; raises as `scales` does."""
-    runs = _collect(params, dataset, experiment, layout)
+    runs = _collect(dataset, experiment, wanted, layout)
     write_csv(layout.scales(experiment.name, "csv"), HEADER, _rows(runs))
     write_text(layout.scales(experiment.name, "md"), "\n\n".join(_markdown(dataset, experiment, runs)) + "\n")
     return runs
 
 
-def draw_scales(dataset: DatasetSpec, experiment: Experiment, runs: Runs, layout: Layout) -> None:
+def _draw_scales(dataset: DatasetSpec, experiment: Experiment, runs: Runs, layout: Layout) -> None:
     """A panel a task: accuracy against scale, a line a method."""
     panels: dict[str, list[Curve]] = {}
     for (task, method), run in runs.items():
@@ -82,17 +82,16 @@ def draw_scales(dataset: DatasetSpec, experiment: Experiment, runs: Runs, layout
     curves(layout.scales(experiment.name, "png"), title, "scale of the target's objects (%)", "accuracy (%)", panels)
 
 
-def _collect(params: Params, dataset: DatasetSpec, experiment: Experiment, layout: Layout) -> Runs:
-    wanted = params.rescale.scales
+def _collect(dataset: DatasetSpec, experiment: Experiment, wanted: Sequence[float], layout: Layout) -> Runs:
     runs = {}
     for task in experiment.tasks:
         for method in experiment.methods:
             rows = [_read(dataset, method, task, seed, wanted, layout) for seed in experiment.seeds]
-            runs[task, method] = Rescaled(experiment.seeds, wanted, np.array(rows))
+            runs[task, method] = Rescaled(experiment.seeds, tuple(wanted), np.array(rows))
     if len(experiment.tasks) > 1:
         for method in experiment.methods:
             mean = np.mean([runs[task, method].accuracy for task in experiment.tasks], axis=0)
-            runs[AVERAGE, method] = Rescaled(experiment.seeds, wanted, mean)
+            runs[AVERAGE, method] = Rescaled(experiment.seeds, tuple(wanted), mean)
     return runs
 
 
@@ -155,13 +154,13 @@ def _markdown(dataset: DatasetSpec, experiment: Experiment, runs: Runs) -> Itera
     for task in dict.fromkeys(task for task, _ in runs):
         yield f"## {'Average over tasks' if task == AVERAGE else arrow(task)}"
         if task == dataset.development_task:
-            yield "This is the development task: settings were chosen with its target labels: it is no evidence."
+            yield "This is the development task: settings were chosen with its target labels, so it is no evidence."
         columns = [_percent(scale) for scale in first.scales]
         of_task = {method: run for (other, method), run in runs.items() if other == task}
         yield "### Accuracy"
-        yield _table(["method", *columns], [[name, *_cells(run.accuracy)] for name, run in of_task.items()])
+        yield grid_of(["method", *columns], [[name, *_cells(run.accuracy)] for name, run in of_task.items()])
         yield "### Lost, in points, against 100 %"
-        yield _table(["method", *columns], [[name, *_cells(run.losses)] for name, run in of_task.items()])
+        yield grid_of(["method", *columns], [[name, *_cells(run.losses)] for name, run in of_task.items()])
         compared = [entry[1:] for entry in _compared(runs) if entry[0] == task]
         if compared:
             level = f"{100 * CONFIDENCE:.0f}\u00a0%"
@@ -170,9 +169,9 @@ def _markdown(dataset: DatasetSpec, experiment: Experiment, runs: Runs) -> Itera
                 f"By how many points less than {BASELINE}, paired by seed, with the {level} t interval; “less” or "
                 "“more” is only said where the interval excludes zero."
             )
-            rows = [[name, _percent(scale), str(less.seeds), _signed(less.mean), _interval(less), _reading(less)]
+            rows = [[name, _percent(scale), str(less.seeds), signed(less.mean), _interval(less), _reading(less)]
                     for name, scale, less in compared]  # fmt: skip
-            yield _table(["method", "scale", "n", "loses less by", f"{level} interval", "reading"], rows)
+            yield grid_of(["method", "scale", "n", "loses less by", f"{level} interval", "reading"], rows)
 
 
 def _percent(scale: float) -> str:
@@ -181,19 +180,8 @@ def _percent(scale: float) -> str:
 
 def _cells(values: np.ndarray) -> list[str]:
     """Mean ± deviation over seeds of each column of (S, C) values."""
-    means, spreads = values.mean(axis=0), deviation(values)
-    return [f"{mean:.1f}" + ("" if np.isnan(spread) else f"\u00a0±\u00a0{spread:.1f}")
-            for mean, spread in zip(means, spreads, strict=True)]  # fmt: skip
+    return [cell(*both) for both in zip(values.mean(axis=0), deviation(values), strict=True)]
 
 
 def _interval(difference: Difference) -> str:
-    return "–" if difference.interval is None else "{} to {}".format(*map(_signed, difference.interval))
-
-
-def _signed(points: float) -> str:
-    return f"{points:+.2f}".replace("-", "−")
-
-
-def _table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    align = ["left"] + ["right"] * (len(header) - 1)
-    return tabulate(cells, header, tablefmt="pipe", colalign=align, disable_numparse=True)
+    return "–" if difference.interval is None else "{} to {}".format(*map(signed, difference.interval))

@@ -9,14 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save
 from small_model import MODEL
 
 from dacsm.adapt import adapt
 from dacsm.attention import attention_maps, shown_layers
 from dacsm.compute import choose_compute
 from dacsm.errors import InputError
-from dacsm.explain import Found, explain
+from dacsm.explain import evenly, explain, of_class, shown_pairs
 from dacsm.layout import Layout
 from dacsm.models.backbone import embed
 from dacsm.models.classifier import Classifier, Description
@@ -25,16 +25,14 @@ from dacsm.models.noise import BeneficialNoise
 from dacsm.pairing import Pairs
 from dacsm.params import Method, Pyramid
 from dacsm.pretrain import pretrain
-from dacsm.saved_noise import NAME, load_noise
 
 TASK = "synthetic-optdigits"
 CPU = choose_compute("cpu")
-NOISY = Method(style={"weight": 1}, noise={"weight": 1})
 
 
 @pytest.fixture(scope="module")
 def trained(tiny_params, tiny_dataset, tiny_layout, tmp_path_factory) -> Layout:
-    """A root with tiny's shards, and models that CDTrans and DACSM adapted, the latter with its noise."""
+    """A root with tiny's shards, and models that CDTrans and DACSM adapted."""
     layout = Layout(tmp_path_factory.mktemp("explained"))
     shutil.copytree(tiny_layout.root / "data", layout.root / "data")
     pretrain(tiny_params, tiny_dataset, "synthetic", 0, layout, CPU)
@@ -84,12 +82,12 @@ def test_the_choice_of_scales_adds_up_for_each_class(trained, tiny_params, tiny_
 @pytest.mark.parametrize(
     ("file", "content", "sentence"),
     [
-        (NAME, None, r"noise.safetensors was not found; make it with `dacsm adapt tiny dacsm"),
-        (NAME, b"no tensors", "is not the noise of this method"),
+        ("noise.safetensors", None, r"noise.safetensors was not found; make it with `dacsm adapt tiny dacsm"),
+        ("noise.safetensors", b"no tensors", "is not the noise of this method"),
+        ("noise.safetensors", save({}), "is not the noise of this method .*Missing key"),
         ("log.csv", None, r"log.csv was not found; make it with `dacsm adapt tiny dacsm"),
         ("log.csv", b"epoch\n", r"log.csv cannot be read"),
-        ("epochs.npz", None, r"epochs.npz was not found"),
-        ("model.safetensors", None, r"model.safetensors was not found"),
+        ("last.safetensors", None, r"last.safetensors was not found"),
     ],
 )
 def test_what_is_missing_or_damaged_is_one_sentence(
@@ -113,12 +111,12 @@ def images(seed: int) -> torch.Tensor:
     return torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
 
 
-def noise_of(classifier: Classifier, offset: float | None = None, **parts) -> BeneficialNoise:
+def noise_of(classifier: Classifier, strength: float | None = None, **parts) -> BeneficialNoise:
     noise = BeneficialNoise(classifier, Method(**parts), torch.Generator().manual_seed(0))
     noise.progress = 1.0
-    if offset is not None:
+    if strength is not None:
         for layer in noise.logits:
-            layer.strength.data.fill_(offset)
+            layer.strength.data.fill_(strength)
     return noise
 
 
@@ -140,8 +138,8 @@ def test_the_map_is_the_attention_of_the_sources_class_token_over_the_targets_pa
 def test_noise_of_no_strength_changes_no_map_and_strong_noise_does():
     classifier = network()
     weak, strong = (
-        attention_maps(classifier, images(1), images(2), noise_of(classifier, offset, noise={"weight": 1}), 8)
-        for offset in (-10.0, 0.5)  # times ten, in the exponent
+        attention_maps(classifier, images(1), images(2), noise_of(classifier, strength, noise={"weight": 1}), 8)
+        for strength in (-10.0, 0.5)
     )
     torch.testing.assert_close(weak.noisy, weak.plain)
     assert (strong.noisy - strong.plain).abs().max() > 1  # in points of the attention
@@ -156,19 +154,6 @@ def test_the_shown_layers_rise_to_the_last(depth: int):
     assert layers[-1] == depth
 
 
-def test_noise_comes_back_as_it_was_saved(tmp_path):
-    classifier, path = network(), tmp_path / NAME
-    noise = noise_of(classifier, 0.3, style={"weight": 1}, noise={"weight": 1})
-    save_file(noise.state_dict(), path)
-    again = load_noise(path, classifier, NOISY, torch.Generator(), "dacsm adapt")
-    assert again.state_dict().keys() == noise.state_dict().keys()
-    assert all(torch.equal(again.state_dict()[key], value) for key, value in noise.state_dict().items())
-    fixed = Method(noise={"weight": 1, "learned": False})
-    with pytest.raises(InputError, match=r"is not the noise of this method .*make it with `dacsm adapt`"):
-        load_noise(path, classifier, fixed, torch.Generator(), "dacsm adapt")
-    assert load_noise(tmp_path / "none", classifier, Method(), torch.Generator(), "dacsm adapt") is None
-
-
 def test_the_choice_is_that_of_the_loss():
     source, target = torch.randn(2, 5, 16, 8, generator=torch.Generator().manual_seed(0)).unbind(0)
     settings = Pyramid(weight=1, temperature=0.2, entropy=0.05)
@@ -181,16 +166,24 @@ def test_the_choice_is_that_of_the_loss():
     assert scale_choice(source, source, 0.2)[0][:, 0].abs().max() < 1e-5  # full size against itself
 
 
-@given(st.lists(st.tuples(*[st.integers(0, 3)] * 3, st.floats(-1, 1)), max_size=30))
-def test_a_classs_pairs_come_once_and_the_closest_first(rows: list[tuple[int, int, int, float]]):
-    found = dict.fromkeys(rows)  # a pair from both sides has one class and one closeness
-    columns = np.array([row[:3] for row in rows], dtype=int).reshape(-1, 3).T
-    closeness = {row[:2]: row[3] for row in found}
-    closeness = np.array([closeness[row[:2]] for row in rows])
-    pairs = Found(Pairs(columns[0], columns[1], columns[2], columns[2]), closeness)
+labelled_pairs = st.lists(st.tuples(*[st.integers(0, 3)] * 3), max_size=30)
+
+
+@given(labelled_pairs)
+def test_a_classs_pairs_come_once_and_one_of_each_class_is_shown(rows: list[tuple[int, int, int]]):
+    source, target, labels = np.array(rows, dtype=int).reshape(-1, 3).T
+    pairs = Pairs(source, target, labels, labels)
     for label in range(4):
-        numbers = pairs.of_class(label)
+        numbers = of_class(pairs, label)
         wanted = {row[:2] for row in rows if row[2] == label}
         assert len(numbers) == len(wanted)
-        assert {(int(columns[0, n]), int(columns[1, n])) for n in numbers} == wanted
-        assert list(closeness[numbers]) == sorted(closeness[numbers], reverse=True)
+        assert {(int(source[n]), int(target[n])) for n in numbers} == wanted
+    assert [labels[number] for number in shown_pairs(pairs, 4)] == sorted(set(labels))
+
+
+@given(st.integers(0, 100), st.integers(2, 20))
+def test_some_are_spread_over_all(count: int, most: int):
+    chosen = evenly(list(range(count)), most)
+    assert len(chosen) == min(count, most) == len(set(chosen))
+    assert chosen == sorted(chosen)
+    assert not count or (chosen[0], chosen[-1]) == (0, count - 1)

@@ -143,19 +143,19 @@ def test_a_plan_knows_what_is_made(project: Project) -> None:
 
 def test_what_is_beside_the_table_is_made_when_asked_for(project: Project) -> None:
     assert project.jobs("results/tiny_scales.csv") == {"rescale": 4, "scales": 1}
-    assert project.jobs("tiny_scaled") == {"rescale": 4, "scales": 1, "tiny_scaled": 1}
     assert project.jobs("tiny_rescaled") == {"rescale": 4, "tiny_rescaled": 1}
+    assert project.jobs("tiny_explained") == {"explain": 1, "tiny_explained": 1}  # the first seed of what is adapted
     with project.edited("params.yaml", "rescale:\n  scales:\n  - 0.5\n", "rescale:\n  scales:\n  - 0.4\n"):
         assert NOTHING in project.snakemake("-n")  # the table knows nothing of scales
 
 
 @pytest.mark.long
-def test_the_table_of_scales_is_made_and_audited(project: Project, tmp_path: Path) -> None:
+def test_what_is_beside_the_table_is_made_and_audited(project: Project, tmp_path: Path) -> None:
     project = project.copy(tmp_path)
-    project.snakemake("tiny_scaled")
-    for asked in ("tiny_scaled", "all"):
-        assert NOTHING in project.snakemake(asked)
-    for phase, count in (("rescaled", 4), ("scaled", 1)):
+    files = ("results/tiny_scales.csv", "results/tiny/explained/dacsm/synthetic-mnist/seed0")
+    project.snakemake(*files)
+    assert NOTHING in project.snakemake(*files, "all")
+    for phase, count in (("rescaled", 4), ("scaled", 1), ("explained", 1)):
         assert f"{count} result" in project.run("dacsm", "audit", "--phase", phase)
     tracked = project.git("status", "--porcelain", "--untracked-files=all")
     assert "results/tiny/rescaled/dacsm/synthetic-mnist/seed0/metrics.json" in tracked

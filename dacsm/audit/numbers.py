@@ -131,7 +131,7 @@ def scales_findings(run: Run, params: Params, dataset: DatasetSpec, layout: Layo
         try:
             for path in run.inputs:
                 write_json(anew.root / path.relative_to(layout.root), read_json(path, "snakemake"))
-            write_scales(params, dataset, anew)
+            write_scales(dataset, params.experiment(run.arguments["experiment"]), params.rescale.scales, anew)
         except InputError as error:
             yield Finding(str(run.place), "numbers", f"cannot be worked out anew: {error}")
             return

@@ -1,9 +1,8 @@
 rule explain:
     input:
         code=code("explain"),
-        model=ADAPTED / "model.safetensors",
+        model=ADAPTED / "last.safetensors",
         noise=ADAPTED / "noise.safetensors",
-        epochs=ADAPTED / "epochs.npz",
         log=ADAPTED / "log.csv",
         source=LAYOUT.shards("{dataset}", "{source}") / "index.json",
         labels=LAYOUT.shards("{dataset}", "{source}") / "labels.csv",
