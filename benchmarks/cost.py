@@ -13,10 +13,10 @@ import torch
 
 from benchmarks.report import Measurement, now, report
 from dacsm.compute import choose_compute
+from dacsm.methods import Method
 from dacsm.models.classifier import Classifier, Description
-from dacsm.params import AdaptRecipe, Method, Model, Params, load_params
-from dacsm.training.run import Run, start_run
-from dacsm.training.step import Batch, step_losses
+from dacsm.params import AdaptRecipe, Model, Params, load_params
+from dacsm.rehearsal import AdaptationSteps
 
 RATIO = 1.4  # of a CDTrans step, averaged over the steps with and without views at other scales
 PROJECT = Path(__file__).parents[1]
@@ -30,60 +30,38 @@ PARTS = {
 }
 
 
-class Steps:
-    """A model with random weights that trains by a method on made-up pairs."""
-
-    def __init__(self, recipe: AdaptRecipe, model: Model, classes: int, method: Method, device: str, pairs: int):
-        torch.manual_seed(0)
-        compute = choose_compute(device)
-        names = tuple(f"class {number}" for number in range(classes))
-        self.classifier = Classifier(Description(model, names)).to(compute.device).train()
-        self.run: Run = start_run(recipe, method, 0, compute, self.classifier)
-        if self.run.noise is not None:
-            self.run.noise.progress = 0.5
-        shape = (3, pairs, model.channels, model.image_size, model.image_size)
-        self.source, self.target, self.views = torch.randn(shape, device=compute.device)
-        self.labels = torch.arange(pairs, device=compute.device) % classes
-        self.beliefs = torch.zeros(pairs, classes, device=compute.device).log_softmax(dim=1)
-        self.parameters = [p for group in self.run.optimiser.param_groups for p in group["params"]]
-
-    def step(self, number: int) -> None:
-        settings = self.run.method.consistency
-        seen = (self.views, self.beliefs) if settings.weight and number % settings.every == 0 else None
-        _, total = step_losses(self.run, Batch(self.source, self.target, self.labels, self.labels, seen))
-        self.run.optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.run.optimiser.step()
-
-    def time(self, steps: int) -> float:
-        """Seconds of processor time a step, or of the clock on a GPU, over so many steps."""
-        cuda = self.source.is_cuda
-        if cuda:
-            torch.cuda.synchronize()
-        start = now()
-        for number in range(steps):
-            self.step(number)
-        if cuda:
-            torch.cuda.synchronize()
-        taken = now() - start
-        return (taken.seconds if cuda else taken.processor) / steps
+def timed(form: AdaptationSteps, steps: int, pairs: int) -> float:
+    """Seconds of processor time a step, or of the clock on a GPU, over so many steps."""
+    cuda = form.run.compute.device.type == "cuda"
+    if cuda:
+        torch.cuda.synchronize()
+    start = now()
+    for _ in range(steps):
+        form.step(pairs)
+    if cuda:
+        torch.cuda.synchronize()
+    taken = now() - start
+    return (taken.seconds if cuda else taken.processor) / steps
 
 
-def measured(recipe: AdaptRecipe, model: Model, classes: int, whole: Method, repeats: int, device: str, pairs: int):
+def measured(
+    recipe: AdaptRecipe, model: Model, classes: int, whole: Method, repeats: int, device: str, pairs: int
+) -> list[Measurement]:
     """Each form's time over CDTrans', in turns, so that what else the machine does hits all alike."""
     fields = {name: getattr(whole, name) for parts in PARTS.values() for name in parts}
     alone = {name: Method(**{part: fields[part] for part in parts}) for name, parts in PARTS.items()}
     used = {name: method for name, method in alone.items() if method != Method()}
-    forms = {
-        name: Steps(recipe, model, classes, method, device, pairs)
-        for name, method in {"CDTrans": Method(), **used, "DACSM": whole}.items()
-    }
+    description = Description(model, tuple(f"class {number}" for number in range(classes)))
+    compute = choose_compute(device)
+    forms = {}
+    for name, method in {"CDTrans": Method(), **used, "DACSM": whole}.items():
+        torch.manual_seed(0)
+        forms[name] = AdaptationSteps(recipe, method, Classifier(description).to(compute.device), compute)
     cycle = 2 * whole.consistency.every
     times: dict[str, list[float]] = {name: [] for name in forms}
     for repeat in range(repeats + 1):
         for name in list(forms)[:: 1 if repeat % 2 else -1]:
-            times[name].append(forms[name].time(cycle))
+            times[name].append(timed(forms[name], cycle, pairs))
     base = times["CDTrans"][1:]  # the first warms up
 
     def ratio(name: str) -> float:

@@ -196,12 +196,11 @@ def _pretrain(args: argparse.Namespace) -> None:
 
 def _adapt(args: argparse.Namespace) -> None:
     params, dataset, layout = read = read_settings(args)
-    dataset.split_task(args.task)
+    require_run(args, read)
     from dacsm.params import SOURCE_ONLY
 
     if args.method == SOURCE_ONLY:
         raise InputError(f"{SOURCE_ONLY} is the pretrained model itself, so there is nothing to adapt; evaluate it.")
-    params.method(args.method)
     params.recipe("adapt", dataset.name)
     from dacsm.adapt import adapt
 

@@ -1,4 +1,4 @@
-"""How much better each method is than CDTrans, seed by seed: the paired differences of a task, and as CSV."""
+"""How much better a method is than CDTrans, or than another, seed by seed: the paired differences, and as CSV."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +15,17 @@ FACTS = ("task", "method", "baseline", "seeds", "headline", "verdict")
 
 @dataclass(frozen=True)
 class Comparison:
-    """A method against the baseline on one task or on the average of several, by each measure of a Row."""
+    """A method against a baseline on one task or on the average of several, by each measure of a Row."""
 
     task: str
     method: str
+    baseline: str
     differences: tuple[Difference, ...]  # K + 2: each class, mean per class, overall; NaN for a class without images
+
+    @property
+    def name(self) -> str:
+        """The method; with what it is compared, where that is not CDTrans."""
+        return self.method if self.baseline == BASELINE else f"{self.method} − {self.baseline}"
 
     def summary(self, name: str) -> Difference:
         """The difference in one of SUMMARIES."""
@@ -29,10 +35,15 @@ class Comparison:
 Comparisons = Mapping[str, Sequence[Comparison]]  # by task, and by AVERAGE where there are several
 
 
-def compare_methods(experiment: Experiment, selected: Mapping[tuple[str, str], Row]) -> Comparisons:
-    """Every method but source-only against the baseline, on each task and on their average, seed by seed.
+def compared_with(experiment: Experiment) -> str:
+    """What an experiment's methods are compared with, in words."""
+    return BASELINE if BASELINE in experiment.methods else "another method"
 
-    `selected` has the rows by task and method. Nothing is compared where the experiment has no baseline.
+
+def compare_methods(experiment: Experiment, selected: Mapping[tuple[str, str], Row]) -> Comparisons:
+    """Every method but source-only against CDTrans, and the experiment's contrasts, on each task and on their average.
+
+    `selected` has the rows by task and method. Without CDTrans there are the contrasts alone, paired by seed as well.
     """
     rows = {task: {method: selected[task, method] for method in experiment.methods} for task in experiment.tasks}
     if len(experiment.tasks) > 1:
@@ -40,23 +51,16 @@ def compare_methods(experiment: Experiment, selected: Mapping[tuple[str, str], R
             method: average_tasks([selected[task, method] for task in experiment.tasks], AVERAGE)
             for method in experiment.methods
         }
-    return {task: _compare(of_task) for task, of_task in rows.items()}
+    pairs = [(method, BASELINE) for method in experiment.methods if method not in (BASELINE, SOURCE_ONLY)]
+    pairs = [*(pairs if BASELINE in experiment.methods else ()), *experiment.contrasts]
+    return {task: [_compare(of_task, *pair) for pair in dict.fromkeys(pairs)] for task, of_task in rows.items()}
 
 
-def _compare(rows: Mapping[str, Row]) -> list[Comparison]:
-    if BASELINE not in rows:
-        return []
-    baseline = rows[BASELINE]
-    columns = range(baseline.accuracy.shape[1])
-    return [
-        Comparison(
-            row.task,
-            method,
-            tuple(paired_difference(row.column_by_seed(c), baseline.column_by_seed(c)) for c in columns),
-        )
-        for method, row in rows.items()
-        if method not in (BASELINE, SOURCE_ONLY)
-    ]
+def _compare(rows: Mapping[str, Row], method: str, baseline: str) -> Comparison:
+    first, second = rows[method], rows[baseline]
+    columns = range(first.accuracy.shape[1])
+    differences = (paired_difference(first.column_by_seed(c), second.column_by_seed(c)) for c in columns)
+    return Comparison(first.task, method, baseline, tuple(differences))
 
 
 def differences_csv(dataset: DatasetSpec, comparisons: Comparisons) -> tuple[tuple[str, ...], list[list[str]]]:
@@ -73,7 +77,8 @@ def differences_csv(dataset: DatasetSpec, comparisons: Comparisons) -> tuple[tup
     rows = []
     for comparison in (one for of_task in comparisons.values() for one in of_task):
         headline = comparison.summary(dataset.headline)
-        row = [comparison.task, comparison.method, BASELINE, str(headline.seeds), dataset.headline, headline.verdict]
+        compared = (comparison.task, comparison.method, comparison.baseline)
+        row = [*compared, str(headline.seeds), dataset.headline, headline.verdict]
         for name in SUMMARIES:
             found = comparison.summary(name)
             needed = "" if found.deviation is None else str(seeds_needed(found.deviation, EFFECT))

@@ -34,13 +34,12 @@ def evaluated_model(
     Raises:
         InputError: where the dataset has no such task, or params.yaml no such method or no recipe.
     """
-    source, _target = dataset.split_task(task)
+    source, target = dataset.split_task(task)
+    folder = layout.trained(dataset.name, method, source, target, seed)
     if method == SOURCE_ONLY:
-        folder = layout.pretrained(dataset.name, source, seed)
         made_by = f"dacsm pretrain {dataset.name} {source} --seed {seed}"
         return EvaluatedModel(folder, params.recipe("pretrain", dataset.name), made_by)
     params.method(method)
-    folder = layout.adapted(dataset.name, method, task, seed)
     made_by = f"dacsm adapt {dataset.name} {method} {task} --seed {seed}"
     return EvaluatedModel(folder, params.recipe("adapt", dataset.name), made_by)
 

@@ -22,13 +22,27 @@ class Experiment(Frozen):
     tasks: tuple[str, ...] = Field(min_length=1, description="source-target pairs; all: every one of the dataset")
     methods: tuple[Name, ...] = Field(min_length=1, description="source_only, or an entry of adapt.methods")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1, description="one run each; none is picked")
+    contrasts: tuple[tuple[Name, Name], ...] = Field(
+        (), description="pairs of its methods: the first is compared with the second, besides all with cdtrans"
+    )
     _name: str = PrivateAttr("")  # its key in params.yaml, which is not written twice
 
     @model_validator(mode="after")
     def _no_repeats(self) -> "Experiment":
-        for key, values in (("tasks", self.tasks), ("methods", self.methods), ("seeds", self.seeds)):
+        for key in ("tasks", "methods", "seeds", "contrasts"):
+            values = getattr(self, key)
             if len(set(values)) != len(values):
                 raise ValueError(f"{key} has an entry twice")
+        return self
+
+    @model_validator(mode="after")
+    def _contrasts_of_methods(self) -> "Experiment":
+        for first, second in self.contrasts:
+            if first == second:
+                raise ValueError(f"contrasts has {first!r} against itself; name two methods")
+            for method in (first, second):
+                if method not in self.methods:
+                    raise ValueError(f"contrasts has {method!r}, expected one of {', '.join(self.methods)}")
         return self
 
     @property

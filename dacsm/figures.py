@@ -9,7 +9,7 @@ import numpy as np
 
 from dacsm import plots
 from dacsm.catalog import DatasetSpec
-from dacsm.differences import BASELINE, compare_methods
+from dacsm.differences import Comparisons, compared_with
 from dacsm.errors import InputError
 from dacsm.files import write_csv
 from dacsm.layout import Layout
@@ -26,7 +26,9 @@ MOST_DIFFERENCES = 120  # lines of methods and tasks; past that the average alon
 MOST_CONFUSIONS = 12  # methods times tasks; past that nobody looks at them, and drawing them takes minutes
 
 
-def draw_figures(dataset: DatasetSpec, experiment: Experiment, runs: Runs, layout: Layout) -> None:
+def draw_figures(
+    dataset: DatasetSpec, experiment: Experiment, runs: Runs, comparisons: Comparisons, layout: Layout
+) -> None:
     """The pictures, and CSVs from which DVC draws the same; whatever an earlier table left there goes."""
     folder = layout.plots(experiment.name)
     for pattern in ("per_class*", "confusion_*", FIGURE, DIFFERENCES):
@@ -41,7 +43,7 @@ def draw_figures(dataset: DatasetSpec, experiment: Experiment, runs: Runs, layou
         if len(runs) <= MOST_CONFUSIONS:
             for (task, method), run in runs.items():
                 _draw_run(dataset, experiment, task, method, run, layout)
-    _draw_differences(dataset, experiment, runs, layout)
+    _draw_differences(dataset, experiment, comparisons, layout)
 
 
 def _averaged(experiment: Experiment) -> str:
@@ -101,21 +103,22 @@ def _draw_run(
     plots.confusion(folder / f"confusion_{method}_{task}.png", title, dataset.classes, 100 * shares)
 
 
-def _draw_differences(dataset: DatasetSpec, experiment: Experiment, runs: Runs, layout: Layout) -> None:
+def _draw_differences(dataset: DatasetSpec, experiment: Experiment, comparisons: Comparisons, layout: Layout) -> None:
     """Every method's difference to the baseline, task by task and for their average; no picture where there is none."""
-    comparisons = compare_methods(experiment, {key: run.selected for key, run in runs.items()})
     if AVERAGE in comparisons and sum(map(len, comparisons.values())) > MOST_DIFFERENCES:
         comparisons = {AVERAGE: comparisons[AVERAGE]}
     groups = {
         f"average of {len(experiment.tasks)} tasks" if task == AVERAGE else arrow(task): {
-            comparison.method: comparison.summary(dataset.headline) for comparison in of_task
+            comparison.name: comparison.summary(dataset.headline) for comparison in of_task
         }
         for task, of_task in comparisons.items()
         if of_task
     }
     if groups:
         of = experiment.title(dataset) + (f", {next(iter(groups))}" if len(groups) == 1 else "")
-        title = f"{of}: difference to {BASELINE} in {MEASURES[dataset.headline]} accuracy, paired by seed"
+        title = (
+            f"{of}: difference to {compared_with(experiment)} in {MEASURES[dataset.headline]} accuracy, paired by seed"
+        )
         plots.differences(layout.plots(experiment.name) / DIFFERENCES, title, groups)
 
 

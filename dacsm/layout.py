@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from dacsm.params import SOURCE_ONLY
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -28,6 +30,12 @@ class Layout:
 
     def adapted(self, dataset: str, method: str, task: str, seed: int | str) -> Path:
         return self.phase(dataset, "adapted") / method / task / f"seed{seed}"
+
+    def trained(self, dataset: str, method: str, source: str, target: str, seed: int | str) -> Path:
+        """The folder of the model that a method is evaluated by on a task: the pretrained one for source_only."""
+        if method == SOURCE_ONLY:
+            return self.pretrained(dataset, source, seed)
+        return self.adapted(dataset, method, f"{source}-{target}", seed)
 
     def evaluated(self, dataset: str, method: str, task: str, seed: int | str) -> Path:
         return self.phase(dataset, "evaluated") / method / task / f"seed{seed}"

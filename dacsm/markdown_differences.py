@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from dacsm.catalog import DatasetSpec
-from dacsm.differences import BASELINE, Comparison, Comparisons
-from dacsm.markdown_grid import grid_of, signed
+from dacsm.differences import Comparison, Comparisons, compared_with
+from dacsm.markdown_grid import grid_of, interval_of, signed
 from dacsm.params import Experiment
 from dacsm.published import AVERAGE
 from dacsm.shapes import MEASURES, MOST_CLASSES, arrow
@@ -19,12 +19,14 @@ def difference_section(dataset: DatasetSpec, experiment: Experiment, comparisons
     """Nothing where nothing is compared."""
     if not any(comparisons.values()):
         return
-    yield f"## Differences to {BASELINE}"
+    yield f"## Differences to {compared_with(experiment)}"
     yield from _introduction(dataset, experiment)
     by_class = dataset.layout == "classes"
     places = list(comparisons) if by_class else [list(comparisons)[-1]]  # a task alone, or the average
     if by_class or len(experiment.tasks) == 1:
         yield _of_columns(experiment)
+    if experiment.contrasts:
+        yield "A line with two names is the first method less the second."
     for place in places:
         if len(comparisons) > 1:
             yield f"### {_title(dataset, place, experiment)}"
@@ -44,7 +46,7 @@ def difference_section(dataset: DatasetSpec, experiment: Experiment, comparisons
 
 def _introduction(dataset: DatasetSpec, experiment: Experiment) -> Iterator[str]:
     seeds = len(experiment.seeds)
-    what = f"{_measure(dataset)}, in points: the method less {BASELINE}, each seed paired with itself"
+    what = f"{_measure(dataset)}, in points: the method less {compared_with(experiment)}, each seed paired with itself"
     if seeds == 1:
         yield (
             f"{what}. One seed (n = 1) gives no interval, so that neither “better” nor “worse” can be said, nor how "
@@ -90,11 +92,11 @@ def _verdicts(dataset: DatasetSpec, comparisons: Sequence[Comparison]) -> str:
     cells = []
     for comparison in comparisons:
         found = comparison.summary(dataset.headline)
-        interval = "–" if found.interval is None else "{} to {}".format(*map(signed, found.interval))
         deviation = ["–", "–"]
         if found.deviation is not None:
             deviation = [f"{found.deviation:.2f}", str(seeds_needed(found.deviation))]
-        cells.append([comparison.method, str(found.seeds), signed(found.mean), interval, *deviation, found.verdict])
+        numbers = [signed(found.mean), interval_of(found), *deviation]
+        cells.append([comparison.name, str(found.seeds), *numbers, found.verdict])
     return grid_of(header, cells)
 
 
@@ -102,13 +104,13 @@ def _columns(dataset: DatasetSpec, comparisons: Sequence[Comparison]) -> str:
     """A row per method: each class, unless there are too many, and both summaries."""
     first = 0 if len(dataset.classes) <= MOST_CLASSES else len(dataset.classes)
     header = [*dataset.classes, *MEASURES.values()][first:]
-    cells = [[one.method, *map(_with_half_width, one.differences[first:])] for one in comparisons]
+    cells = [[one.name, *map(_with_half_width, one.differences[first:])] for one in comparisons]
     return grid_of(["method", *header], cells)
 
 
 def _tasks(dataset: DatasetSpec, experiment: Experiment, comparisons: Comparisons) -> str:
     """A row per task, a column per method."""
-    methods = [comparison.method for comparison in comparisons[experiment.tasks[0]]]
+    methods = [comparison.name for comparison in comparisons[experiment.tasks[0]]]
     cells = [
         [arrow(task), *(_with_half_width(one.summary(dataset.headline)) for one in comparisons[task])]
         for task in experiment.tasks

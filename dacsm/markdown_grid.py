@@ -6,6 +6,7 @@ import numpy as np
 from tabulate import tabulate
 
 from dacsm.shapes import Grid, decimal
+from dacsm.statistics import Difference
 
 
 def grid_of(header: Sequence[str], cells: Sequence[Sequence[str]], names: int = 1) -> str:
@@ -26,6 +27,11 @@ def cell(mean: float, spread: float, grid: Grid | None = None) -> str:
 def signed(points: float, digits: int = 2) -> str:
     """+2.01 or −2.01, with the minus sign of print."""
     return f"{round(points, digits) + 0.0:+.{digits}f}".replace("-", "−")
+
+
+def interval_of(difference: Difference) -> str:
+    """+0.55 to +3.20; a dash for one seed, which has none."""
+    return "–" if difference.interval is None else "{} to {}".format(*map(signed, difference.interval))
 
 
 def known(value: float, digits: int = 2) -> str:

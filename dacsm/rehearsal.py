@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 
 import torch
@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from dacsm.catalog import DatasetSpec
 from dacsm.compute import Compute, autocast, set_threads
+from dacsm.methods import Method
 from dacsm.models.classifier import Classifier, Description
-from dacsm.params import Model, Params
+from dacsm.params import AdaptRecipe, Model, Params
 from dacsm.training.optim import build_optimiser
 from dacsm.training.run import start_run
 from dacsm.training.step import Batch, step_losses
@@ -28,6 +29,34 @@ class Speed:
 
     seconds: float
     batch: int
+
+
+class AdaptationSteps:
+    """An adaptation by a method, halfway through, whose pairs are made up."""
+
+    def __init__(self, recipe: AdaptRecipe, method: Method, classifier: Classifier, compute: Compute):
+        self.run = start_run(recipe, method, 0, compute, classifier.train())
+        if self.run.noise is not None:
+            self.run.noise.progress = 0.5
+        self.numbers = count()
+        self.batches: dict[int, Batch] = {}  # by size, so that making up images takes no time of a step
+
+    def step(self, pairs: int) -> None:
+        """One step of so many pairs; where the method has views at other scales, they come at every so many steps."""
+        if pairs not in self.batches:
+            self.batches[pairs] = self._made_up(pairs)
+        batch = self.batches[pairs]
+        if not self.run.method.consistency.comes_at(next(self.numbers)):
+            batch = replace(batch, at_scale=None)
+        _losses, total = step_losses(self.run, batch)
+        _descend(total, self.run.optimiser, self.run.recipe.optimiser.clip_norm)
+
+    def _made_up(self, pairs: int) -> Batch:
+        compute, description = self.run.compute, self.run.classifier.description
+        source, target, views = (_images(description.model, pairs, compute) for _ in range(3))
+        labels = _labels(description.classes, pairs, compute)
+        beliefs = torch.zeros(pairs, len(description.classes), device=compute.device).log_softmax(dim=1)
+        return Batch(source, target, labels, labels, (views, beliefs))
 
 
 def parameters_of(model: Model, dataset: DatasetSpec) -> int:
@@ -47,7 +76,7 @@ def pretrain_speed(params: Params, dataset: DatasetSpec, compute: Compute) -> Sp
     def step(batch: int) -> None:
         with autocast(compute.device, recipe.precision):
             logits = classifier(_images(recipe.model, batch, compute))
-        loss = F.cross_entropy(logits, _labels(dataset, batch, compute), label_smoothing=recipe.label_smoothing)
+        loss = F.cross_entropy(logits, _labels(dataset.classes, batch, compute), label_smoothing=recipe.label_smoothing)
         _descend(loss, optimiser, recipe.optimiser.clip_norm)
 
     return _measure(step, recipe.batch_size, compute)
@@ -55,24 +84,10 @@ def pretrain_speed(params: Params, dataset: DatasetSpec, compute: Compute) -> Sp
 
 def adapt_speed(params: Params, dataset: DatasetSpec, method: str, compute: Compute) -> Speed:
     """A step of adaptation with a method, for each pair."""
-    recipe, model = params.adaptation(dataset.name, method), params.recipe("pretrain", dataset.name).model
-    classifier = _classifier(params, dataset, compute).train()
-    run = start_run(recipe, params.method(method), 0, compute, classifier)
-    if run.noise is not None:
-        run.noise.progress = 0.5
-    every = run.method.consistency.every if run.method.consistency.weight else 0
-    steps = count()
+    recipe = params.adaptation(dataset.name, method)
+    steps = AdaptationSteps(recipe, params.method(method), _classifier(params, dataset, compute), compute)
     _set_threads(recipe.threads)
-
-    def step(size: int) -> None:
-        source, target, views = (_images(model, size, compute) for _ in range(3))
-        labels = _labels(dataset, size, compute)
-        beliefs = torch.zeros(size, len(dataset.classes), device=compute.device).log_softmax(dim=1)
-        at_scale = (views, beliefs) if every and next(steps) % every == 0 else None
-        _losses, total = step_losses(run, Batch(source, target, labels, labels, at_scale))
-        _descend(total, run.optimiser, recipe.optimiser.clip_norm)
-
-    return _measure(step, recipe.batch_size, compute)
+    return _measure(steps.step, recipe.batch_size, compute)
 
 
 def predict_speed(params: Params, dataset: DatasetSpec, compute: Compute) -> Speed:
@@ -106,8 +121,8 @@ def _images(model: Model, batch: int, compute: Compute) -> Tensor:
     return torch.randn(batch, model.channels, model.image_size, model.image_size, device=compute.device)
 
 
-def _labels(dataset: DatasetSpec, batch: int, compute: Compute) -> Tensor:
-    return torch.arange(batch, device=compute.device) % len(dataset.classes)
+def _labels(classes: Sequence[str], batch: int, compute: Compute) -> Tensor:
+    return torch.arange(batch, device=compute.device) % len(classes)
 
 
 def _descend(loss: Tensor, optimiser: torch.optim.Optimizer, clip_norm: float) -> None:

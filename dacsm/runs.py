@@ -124,10 +124,10 @@ def _evaluate(_params: Params, dataset: DatasetSpec, layout: Layout, method: str
     measured_on = dataset.evaluation_domain(target)
     domains = dict.fromkeys((target, measured_on))
     indices = [layout.shards(dataset.name, domain) / "index.json" for domain in domains]
-    models = [layout.pretrained(dataset.name, source, seed) / "model.safetensors"]
+    names = ["model.safetensors"]
     if method != SOURCE_ONLY:
-        names = ["model.safetensors", "epochs.npz", *(["last.safetensors"] if measured_on != target else [])]
-        models = [layout.adapted(dataset.name, method, task, seed) / name for name in names]
+        names += ["epochs.npz", *(["last.safetensors"] if measured_on != target else [])]
+    models = [layout.trained(dataset.name, method, source, target, seed) / name for name in names]
     run = layout.evaluated(dataset.name, method, task, seed)
     inputs = [*models, *indices, layout.shards(dataset.name, measured_on) / "labels.csv"]
     return run, inputs, [run / "metrics.json", run / "predictions.csv"]
@@ -150,11 +150,9 @@ def _table(params: Params, dataset: DatasetSpec, layout: Layout, experiment: str
 def _rescale(_params: Params, dataset: DatasetSpec, layout: Layout, method: str, task: str, seed: int) -> Files:
     source, target = dataset.split_task(task)
     shards = layout.shards(dataset.name, dataset.evaluation_domain(target))
-    models = layout.adapted(dataset.name, method, task, seed)
-    if method == SOURCE_ONLY:
-        models = layout.pretrained(dataset.name, source, seed)
+    model = layout.trained(dataset.name, method, source, target, seed) / "model.safetensors"
     run = layout.rescaled(dataset.name, method, task, seed)
-    return run, [models / "model.safetensors", shards / "index.json", shards / "labels.csv"], [run / "metrics.json"]
+    return run, [model, shards / "index.json", shards / "labels.csv"], [run / "metrics.json"]
 
 
 def _scales(params: Params, dataset: DatasetSpec, layout: Layout, experiment: str) -> Files:

@@ -15,7 +15,7 @@ from dacsm.differences import BASELINE
 from dacsm.errors import InputError
 from dacsm.files import read_json, write_csv, write_text
 from dacsm.layout import Layout
-from dacsm.markdown_grid import cell, grid_of, signed
+from dacsm.markdown_grid import cell, grid_of, interval_of, signed
 from dacsm.params import Experiment
 from dacsm.published import AVERAGE
 from dacsm.shapes import MEASURES, arrow
@@ -169,7 +169,7 @@ def _markdown(dataset: DatasetSpec, experiment: Experiment, runs: Runs) -> Itera
                 f"By how many points less than {BASELINE}, paired by seed, with the {level} t interval; “less” or "
                 "“more” is only said where the interval excludes zero."
             )
-            rows = [[name, _percent(scale), str(less.seeds), signed(less.mean), _interval(less), _reading(less)]
+            rows = [[name, _percent(scale), str(less.seeds), signed(less.mean), interval_of(less), _reading(less)]
                     for name, scale, less in compared]  # fmt: skip
             yield grid_of(["method", "scale", "n", "loses less by", f"{level} interval", "reading"], rows)
 
@@ -181,7 +181,3 @@ def _percent(scale: float) -> str:
 def _cells(values: np.ndarray) -> list[str]:
     """Mean ± deviation over seeds of each column of (S, C) values."""
     return [cell(*both) for both in zip(values.mean(axis=0), deviation(values), strict=True)]
-
-
-def _interval(difference: Difference) -> str:
-    return "–" if difference.interval is None else "{} to {}".format(*map(signed, difference.interval))

@@ -11,7 +11,7 @@ import numpy as np
 
 from dacsm.catalog import DatasetSpec
 from dacsm.csv_table import csv_table
-from dacsm.differences import compare_methods, differences_csv
+from dacsm.differences import Comparisons, compare_methods, differences_csv
 from dacsm.figures import draw_figures
 from dacsm.files import write_csv, write_json, write_text
 from dacsm.latex import latex
@@ -32,12 +32,12 @@ def table(dataset: DatasetSpec, experiment: Experiment, layout: Layout) -> None:
     Raises:
         InputError: where a run is missing, or a published number is not of the dataset.
     """
-    runs = write_numbers(dataset, experiment, layout)
-    draw_figures(dataset, experiment, runs, layout)
+    runs, comparisons = write_numbers(dataset, experiment, layout)
+    draw_figures(dataset, experiment, runs, comparisons, layout)
 
 
-def write_numbers(dataset: DatasetSpec, experiment: Experiment, layout: Layout) -> Runs:
-    """Write the table in its three forms and the metrics, and return the runs that they are of.
+def write_numbers(dataset: DatasetSpec, experiment: Experiment, layout: Layout) -> tuple[Runs, Comparisons]:
+    """Write the table in its three forms and the metrics, and return what they are of, for the figures.
 
     Raises:
         InputError: where a run is missing, or a published number is not of the dataset.
@@ -55,7 +55,7 @@ def write_numbers(dataset: DatasetSpec, experiment: Experiment, layout: Layout) 
     write_text(layout.table(experiment.name, "md"), text)
     write_text(layout.table(experiment.name, "tex"), latex(dataset, experiment, backbone, kinds["selected"], published))
     write_json(layout.metrics(experiment.name), _metrics(dataset, experiment, runs))
-    return runs
+    return runs, comparisons
 
 
 def _metrics(dataset: DatasetSpec, experiment: Experiment, runs: Runs) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def values(made: Made, method: str, measure: str, tasks: tuple[str, ...], seeds:
 
 def assert_row(made: Made, row: dict[str, str], tasks: tuple[str, ...]) -> None:
     for measure in MEASURES:
-        first, second = (values(made, name, measure, tasks, SEEDS) for name in (row["method"], "cdtrans"))
+        first, second = (values(made, row[name], measure, tasks, SEEDS) for name in ("method", "baseline"))
         low, high = ttest_rel(first, second).confidence_interval(0.95)
         found = [float(row[f"{measure}{end}"]) for end in ("", "_low", "_high")]
         assert found == pytest.approx([(first - second).mean(), low, high], abs=0.0051)
@@ -151,6 +151,22 @@ def test_a_class_without_images_has_no_difference(made: Made) -> None:
     assert [row[f"car{end}"] for end in ("", "_low", "_high")] == ["", "", ""]
     assert row["bus_low"]
     assert rows_of(made.markdown(), "## Differences to cdtrans", 1)[1][2] == "–"
+
+
+@pytest.mark.parametrize("methods", [("source_only", "cdtrans", "dacsm"), ("source_only", "dacsm")])
+def test_a_contrast_is_a_difference_of_its_own(made: Made, methods: tuple[str, ...]) -> None:
+    made.experiment(methods=methods, tasks=TASKS, contrasts=(("dacsm", "source_only"),))
+    made.make()
+    found = rows(made)
+    *others, contrast = [row for row in found if row["task"] == "average"]
+    assert [row["baseline"] for row in others] == ["cdtrans"][: len(methods) - 2]
+    assert [contrast[name] for name in ("method", "baseline")] == ["dacsm", "source_only"]
+    for row in found:
+        assert_row(made, row, TASKS if row["task"] == "average" else (row["task"],))
+    section = made.markdown().split("## Differences")[1]
+    assert "| dacsm − source_only |" in section
+    assert "A line with two names is the first method less the second." in section
+    assert (made.layout.plots("tiny") / "differences.png").is_file()
 
 
 @pytest.mark.parametrize("methods", [("source_only", "dacsm"), ("source_only", "cdtrans"), ("cdtrans",)])

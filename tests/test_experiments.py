@@ -53,6 +53,14 @@ def test_the_phases_of_a_dataset_are_those_of_its_listed_tables(content: dict[st
     ("changed", "sentence"),
     [
         (
+            {"experiments": {"more": MORE | {"contrasts": [["csm", "dat"]]}}},
+            "experiments.more: contrasts has 'dat', expected one of cdtrans, csm",
+        ),
+        (
+            {"experiments": {"more": MORE | {"contrasts": [["csm", "csm"]]}}},
+            "experiments.more: contrasts has 'csm' against itself; name two methods",
+        ),
+        (
             {"experiments": {"more": MORE | {"dataset": "digit"}}},
             "experiments.more is of the dataset 'digit', but shard",
         ),

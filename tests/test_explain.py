@@ -18,12 +18,12 @@ from dacsm.compute import choose_compute
 from dacsm.errors import InputError
 from dacsm.explain import evenly, explain, of_class, shown_pairs
 from dacsm.layout import Layout
+from dacsm.methods import Method, Pyramid
 from dacsm.models.backbone import embed
 from dacsm.models.classifier import Classifier, Description
 from dacsm.models.cross_scale import pyramid_loss, pyramid_sides, scale_choice
 from dacsm.models.noise import BeneficialNoise
 from dacsm.pairing import Pairs
-from dacsm.params import Method, Pyramid
 from dacsm.pretrain import pretrain
 
 TASK = "synthetic-optdigits"

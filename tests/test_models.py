@@ -8,12 +8,12 @@ from safetensors.torch import save_file
 from small_model import MODEL
 
 from dacsm.errors import InputError
+from dacsm.methods import Method, Noise, Pyramid, Style
 from dacsm.models.backbone import attend, build_backbone, load_weights
 from dacsm.models.classifier import Classifier, Description, load_checkpoint, save_checkpoint
 from dacsm.models.cross_scale import pyramid_loss, scale_loss
 from dacsm.models.noise import BeneficialNoise, LogitNoise, StyleTranslation, gaussian_divergence, style_of
 from dacsm.models.three_stream import three_stream
-from dacsm.params import Method, Noise, Pyramid, Style
 
 
 def classifier(**changes) -> Classifier:

@@ -17,7 +17,8 @@ from dacsm.compute import choose_compute
 from dacsm.errors import InputError
 from dacsm.files import sha256
 from dacsm.layout import Layout
-from dacsm.params import Consistency, Method, Params
+from dacsm.methods import Consistency, Method
+from dacsm.params import Params
 from dacsm.pretrain import pretrain
 from dacsm.reading import ShardedImages
 from dacsm.selection import NAMES

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dacsm.methods import Pyramid
 from dacsm.models.classifier import Classifier
-from dacsm.params import Pyramid
 
 
 def pyramid_loss(source_patches: Tensor, target_patches: Tensor, settings: Pyramid) -> Tensor:

@@ -7,8 +7,8 @@ Nothing here touches the source or the target stream, so that inference is the p
 import torch
 from torch import Tensor, nn
 
+from dacsm.methods import Method, Noise, Style
 from dacsm.models.classifier import Classifier
-from dacsm.params import Method, Noise, Style
 
 EPSILON = 1e-6
 PACE = 10.0  # a step of AdamW moves a parameter by the learning rate at most, too little for a deviation in one run

@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from dacsm.errors import InputError
 from dacsm.inference import Predictions, predict
+from dacsm.methods import Matching
 from dacsm.pairing import agreeing_pairs, centre_labels, fuse_scales, nearest_over_scales
-from dacsm.params import Matching
 from dacsm.reading import ShardedImages
 from dacsm.training.domains import Domains
 from dacsm.training.matches import Matches

@@ -7,9 +7,10 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dacsm.compute import Compute
+from dacsm.methods import Method
 from dacsm.models.classifier import Classifier
 from dacsm.models.noise import BeneficialNoise
-from dacsm.params import AdaptRecipe, Method
+from dacsm.params import AdaptRecipe
 from dacsm.seeding import torch_generator
 from dacsm.training.optim import build_optimiser
 from dacsm.training.resume import Generators, Stateful

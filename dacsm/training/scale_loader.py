@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dacsm.params import AdaptRecipe, Consistency, Model
+from dacsm.methods import Consistency
+from dacsm.params import AdaptRecipe, Model
 from dacsm.reading import ShardedImages
 from dacsm.seeding import numpy_generator
 from dacsm.views import TrainViews, train_views
@@ -42,7 +43,7 @@ def scale_batches(
     There is a batch every so many steps (`settings.every`), and none at all where the weight is 0. Images come in an
     order of chance, all of them before one comes again.
     """
-    with_views = [step for step in range(steps.stop) if settings.weight and step % settings.every == 0]
+    with_views = [step for step in range(steps.stop) if settings.comes_at(step)]
     positions = len(with_views) * recipe.batch_size
     order = np.resize(numpy_generator("scales", seed, epoch).permutation(len(images)), positions)
     views = train_views(model, recipe.augment, positions, seed, epoch, "scales", scales=settings.scales)

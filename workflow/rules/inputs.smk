@@ -97,10 +97,8 @@ def receipts(wildcards):
 
 def evaluated_model(wildcards):
     """The checkpoint that a method is evaluated by: the pretrained one for source_only."""
-    dataset, method, seed = wildcards.dataset, wildcards.method, wildcards.seed
-    if method == SOURCE_ONLY:
-        return LAYOUT.pretrained(dataset, wildcards.source, seed) / "model.safetensors"
-    return LAYOUT.adapted(dataset, method, f"{wildcards.source}-{wildcards.target}", seed) / "model.safetensors"
+    run = (wildcards[name] for name in ("dataset", "method", "source", "target", "seed"))
+    return LAYOUT.trained(*run) / "model.safetensors"
 
 
 def evaluated_epochs(wildcards):
