@@ -13,10 +13,10 @@ from dacsm.catalog import DatasetSpec
 from dacsm.errors import InputError
 from dacsm.files import read_json
 from dacsm.layout import Layout
-from dacsm.measured import metrics_path, read_metrics
 from dacsm.params import SOURCE_ONLY, Experiment
-from dacsm.published import AVERAGE
-from dacsm.shapes import MEAN, MEASURES, arrow
+from dacsm.report.measured import metrics_path, read_metrics
+from dacsm.report.published import AVERAGE
+from dacsm.report.shapes import MEAN, MEASURES, arrow
 
 MOST_LISTED = 12  # runs whose times are listed one by one; of more, the sums
 HASH = 12  # digits of a hash that are shown

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from dacsm import __version__
-from dacsm.aside_commands import add_aside_commands
-from dacsm.carded import carded, compute_of, read_settings, require_run, resumable
-from dacsm.checkpoint_commands import add_checkpoint_commands
+from dacsm.commands.aside import add_aside_commands
+from dacsm.commands.carded import carded, compute_of, read_settings, require_run, resumable
+from dacsm.commands.checkpoint import add_checkpoint_commands
+from dacsm.commands.ledger import add_ledger_commands
+from dacsm.commands.tables import add_table_commands
 from dacsm.errors import InputError
-from dacsm.ledger_commands import add_ledger_commands
-from dacsm.table_commands import add_table_commands
 
 BAD_INPUT = 2  # exit code where the user can mend it
 INTERRUPTED = 130

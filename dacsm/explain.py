@@ -25,7 +25,7 @@ from dacsm.models.noise import BeneficialNoise
 from dacsm.models.three_stream import stream_tokens
 from dacsm.pairing import Pairs
 from dacsm.params import Params
-from dacsm.shapes import arrow
+from dacsm.report.shapes import arrow
 from dacsm.training.domains import Domains, open_domains
 from dacsm.training.matches import Matches
 from dacsm.training.progress import TrainingProgress

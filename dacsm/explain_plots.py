@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from dacsm.attention import AttentionMaps
-from dacsm.plots import WIDTH, save_figure
+from dacsm.report.plots import WIDTH, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from dacsm.catalog import CATALOG, DatasetSpec
 from dacsm.errors import InputError
 from dacsm.layout import Layout
 from dacsm.params import SOURCE_ONLY, Experiment, Params
-from dacsm.published import published_file
+from dacsm.report.published import published_file
 
 # What each room leaves, as DVC's stages and Snakemake's targets call it.
 PHASES = {

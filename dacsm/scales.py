@@ -10,16 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from dacsm.catalog import DatasetSpec
-from dacsm.curves import Curve, curves
-from dacsm.differences import BASELINE
 from dacsm.errors import InputError
 from dacsm.files import read_json, write_csv, write_text
 from dacsm.layout import Layout
-from dacsm.markdown_grid import cell, grid_of, interval_of, signed
 from dacsm.params import Experiment
-from dacsm.published import AVERAGE
-from dacsm.shapes import MEASURES, arrow
-from dacsm.statistics import BETTER, CONFIDENCE, WORSE, Difference, deviation, paired_difference
+from dacsm.report.curves import Curve, curves
+from dacsm.report.differences import BASELINE
+from dacsm.report.markdown_grid import cell, grid_of, interval_of, signed
+from dacsm.report.published import AVERAGE
+from dacsm.report.shapes import MEASURES, arrow
+from dacsm.report.statistics import BETTER, CONFIDENCE, WORSE, Difference, deviation, paired_difference
 
 FORMAT_VERSION = 1  # raise it when a module that is no code of this room (files, layout, …) changes what it writes
 HEADER = (

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 
 from dacsm.catalog import DatasetSpec
-from dacsm.csv_table import csv_table
-from dacsm.differences import Comparisons, compare_methods, differences_csv
-from dacsm.figures import draw_figures
 from dacsm.files import write_csv, write_json, write_text
-from dacsm.latex import latex
 from dacsm.layout import Layout
-from dacsm.markdown import markdown
-from dacsm.measured import KINDS, Runs, collect
 from dacsm.params import Experiment
-from dacsm.published import AVERAGE, read_published
-from dacsm.shapes import by_task
-from dacsm.validators import HEADER, judge_validators, validators_csv
+from dacsm.report.csv_table import csv_table
+from dacsm.report.differences import Comparisons, compare_methods, differences_csv
+from dacsm.report.figures import draw_figures
+from dacsm.report.latex import latex
+from dacsm.report.markdown import markdown
+from dacsm.report.measured import KINDS, Runs, collect
+from dacsm.report.published import AVERAGE, read_published
+from dacsm.report.shapes import by_task
+from dacsm.report.validators import HEADER, judge_validators, validators_csv
 
 FORMAT_VERSION = 1  # raise it when a module that is no code of this room (files, layout, …) changes what it writes
 

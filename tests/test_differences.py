@@ -10,7 +10,7 @@ from scipy.stats import ttest_rel
 from dacsm.catalog import DatasetSpec
 from dacsm.layout import Layout
 from dacsm.params import Params
-from dacsm.statistics import seeds_needed
+from dacsm.report.statistics import seeds_needed
 
 TASKS = (TASK, "synthetic-optdigits")
 MEASURES = ("mean_per_class", "overall", *CLASSES)
@@ -24,7 +24,7 @@ def dataset(tiny_dataset: DatasetSpec) -> DatasetSpec:
 @pytest.fixture
 def made(tiny_params: Params, dataset: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
     for name in ("bars", "confusion", "matrices"):
-        monkeypatch.setattr(f"dacsm.plots.{name}", lambda *arguments: None)
+        monkeypatch.setattr(f"dacsm.report.plots.{name}", lambda *arguments: None)
     made = Made(tiny_params, dataset, Layout(tmp_path))
     made.experiment(seeds=SEEDS)
     return made
@@ -183,11 +183,11 @@ def test_nothing_is_compared_without_cdtrans_or_with_it_alone(made: Made, method
 
 def test_more_lines_than_a_page_holds_are_drawn_as_their_average(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[dict] = []
-    monkeypatch.setattr("dacsm.plots.differences", lambda path, title, groups: drawn.append(groups))
+    monkeypatch.setattr("dacsm.report.plots.differences", lambda path, title, groups: drawn.append(groups))
     made.experiment(tasks=TASKS)
     made.make()
     rows(made)
-    monkeypatch.setattr("dacsm.figures.MOST_DIFFERENCES", 2)
+    monkeypatch.setattr("dacsm.report.figures.MOST_DIFFERENCES", 2)
     rows(made)
     assert list(drawn[0]) == ["synthetic → mnist", "synthetic → optdigits", "average of 2 tasks"]
     assert list(drawn[1]) == ["average of 2 tasks"]

@@ -142,7 +142,7 @@ def test_the_table_of_the_plain_experiment_is_where_it_was(params: Params) -> No
 def test_two_tables_of_one_dataset_stand_side_by_side(params: Params, tmp_path: Path, monkeypatch) -> None:
     titles = []
     for name in ("bars", "confusion"):
-        monkeypatch.setattr(f"dacsm.plots.{name}", lambda _path, title, *_: titles.append(title))
+        monkeypatch.setattr(f"dacsm.report.plots.{name}", lambda _path, title, *_: titles.append(title))
     dataset, layout = load_dataset("digits"), Layout(tmp_path)
     for name in ("digits", "more"):
         make_runs(dataset, params.experiment(name), layout)

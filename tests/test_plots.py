@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dacsm import plots
-from dacsm.statistics import paired_difference
+from dacsm.report import plots
+from dacsm.report.statistics import paired_difference
 
 
 def chunks(path: Path) -> dict[str, bytes]:

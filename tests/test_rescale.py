@@ -20,9 +20,9 @@ from dacsm.files import write_json
 from dacsm.layout import Layout
 from dacsm.params import Params, Rescale
 from dacsm.pretrain import pretrain
+from dacsm.report.statistics import NOT_TOLD_APART
 from dacsm.rescale import rescale
 from dacsm.scales import scales
-from dacsm.statistics import NOT_TOLD_APART
 from dacsm.views import centre_view
 
 TASK = "synthetic-mnist"

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from made_up_runs import make_runs
 
-from dacsm import published
 from dacsm.catalog import DatasetSpec, load_dataset
 from dacsm.errors import InputError
 from dacsm.layout import Layout
 from dacsm.params import Params, load_params
-from dacsm.published import AVERAGE, published_columns, published_header, read_published
+from dacsm.report import published
+from dacsm.report.published import AVERAGE, published_columns, published_header, read_published
 from dacsm.table import table
 
 PROJECT = Path(__file__).parents[1]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2, spearmanr, ttest_1samp
 
-from dacsm.statistics import deviation_bounds, paired_difference, power_of_seeds, rank_correlation, seeds_needed
+from dacsm.report.statistics import deviation_bounds, paired_difference, power_of_seeds, rank_correlation, seeds_needed
 
 percent = st.integers(0, 10_000).map(lambda hundredths: hundredths / 100)  # as metrics have them
 values_by_seed = st.dictionaries(st.integers(0, 9), percent, min_size=1)

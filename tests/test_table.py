@@ -33,7 +33,7 @@ def runs(tiny_params: Params, dataset: DatasetSpec, tmp_path: Path) -> Made:
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes far longer than all else here; test_plots.py looks at the pictures."""
     for name in ("bars", "confusion", "matrices", "differences"):
-        monkeypatch.setattr(f"dacsm.plots.{name}", lambda *arguments: None)
+        monkeypatch.setattr(f"dacsm.report.plots.{name}", lambda *arguments: None)
 
 
 @pytest.fixture

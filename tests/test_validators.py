@@ -11,9 +11,9 @@ from scipy.stats import spearmanr
 
 from dacsm.catalog import DatasetSpec
 from dacsm.layout import Layout
-from dacsm.measured import Measured, Scored
 from dacsm.params import Experiment, Params
-from dacsm.validators import HEADER, Judged, judge_validators
+from dacsm.report.measured import Measured, Scored
+from dacsm.report.validators import HEADER, Judged, judge_validators
 
 Scores = dict[str, list[float | None]]
 
@@ -21,7 +21,7 @@ Scores = dict[str, list[float | None]]
 @pytest.fixture
 def made(tiny_params: Params, tiny_dataset: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
     for name in ("bars", "confusion", "matrices", "differences"):
-        monkeypatch.setattr(f"dacsm.plots.{name}", lambda *arguments: None)
+        monkeypatch.setattr(f"dacsm.report.plots.{name}", lambda *arguments: None)
     made = Made(tiny_params, tiny_dataset.model_copy(update={"classes": CLASSES}), Layout(tmp_path))
     made.experiment(seeds=SEEDS)
     made.make()

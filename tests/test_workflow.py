@@ -14,7 +14,7 @@ from tiny_project import Project
 
 from dacsm.presets import PRESETS
 from dacsm.provenance import ROOMS, code_of
-from dacsm.published import PUBLISHED
+from dacsm.report.published import PUBLISHED
 
 NOTHING = "Nothing to be done"
 ADAPTED = Path("results/tiny/adapted/dacsm/synthetic-mnist/seed0")

@@ -14,7 +14,7 @@ from dacsm.errors import InputError
 from dacsm.files import write_text
 from dacsm.layout import Layout
 from dacsm.params import SOURCE_ONLY, load_params, parse_params
-from dacsm.published import published_file
+from dacsm.report.published import published_file
 from dacsm.provenance import FACTS, SETTINGS, code_of, require_records, settings_of
 from dacsm.runs import PHASES, asides_of, runs_of
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dacsm.catalog import DatasetSpec, load_dataset
 from dacsm.files import write_csv
-from dacsm.published import AVERAGE, FACTS, published_columns, published_header
+from dacsm.report.published import AVERAGE, FACTS, published_columns, published_header
 
 COLLECTED = Path(__file__).parent / "collected.csv"
 ORACLE, LAST, NOT_STATED = "oracle (target labels)", "last epoch", "not stated"

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from dacsm.catalog import DatasetSpec
 from dacsm.params import SOURCE_ONLY, Experiment
-from dacsm.published import AVERAGE
-from dacsm.shapes import plain_decimal
-from dacsm.statistics import EFFECT, SUMMARIES, Difference, Row, average_tasks, paired_difference, seeds_needed
+from dacsm.report.published import AVERAGE
+from dacsm.report.shapes import plain_decimal
+from dacsm.report.statistics import EFFECT, SUMMARIES, Difference, Row, average_tasks, paired_difference, seeds_needed
 
 BASELINE = "cdtrans"  # the method that others add to
 FACTS = ("task", "method", "baseline", "seeds", "headline", "verdict")

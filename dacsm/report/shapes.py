@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dacsm.catalog import DatasetSpec
-from dacsm.published import AVERAGE, Published, published_columns
-from dacsm.statistics import Row, deviation
+from dacsm.report.published import AVERAGE, Published, published_columns
+from dacsm.report.statistics import Row, deviation
 
 MOST_CLASSES = 20  # columns; past that a page is too narrow, and the CSV has them
 MEASURES = {"mean_per_class": "mean per class", "overall": "overall"}

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 from dacsm.catalog import DatasetSpec
-from dacsm.markdown_grid import grid_of, known
 from dacsm.params import SOURCE_ONLY, Experiment
-from dacsm.shapes import MEASURES
-from dacsm.statistics import FEWEST_RANKED
-from dacsm.validators import ALL, Judged
+from dacsm.report.markdown_grid import grid_of, known
+from dacsm.report.shapes import MEASURES
+from dacsm.report.statistics import FEWEST_RANKED
+from dacsm.report.validators import ALL, Judged
 
 
 def validator_section(dataset: DatasetSpec, experiment: Experiment, judged: Sequence[Judged]) -> Iterator[str]:

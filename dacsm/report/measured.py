@@ -12,7 +12,7 @@ from dacsm.errors import InputError
 from dacsm.files import read_json
 from dacsm.layout import Layout
 from dacsm.params import Experiment
-from dacsm.statistics import SUMMARIES, Row
+from dacsm.report.statistics import SUMMARIES, Row
 
 KINDS = ("selected", "last", "oracle")  # ways to choose a run's checkpoint; the first is the primary one
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from tabulate import tabulate
 
-from dacsm.shapes import Grid, decimal
-from dacsm.statistics import Difference
+from dacsm.report.shapes import Grid, decimal
+from dacsm.report.statistics import Difference
 
 
 def grid_of(header: Sequence[str], cells: Sequence[Sequence[str]], names: int = 1) -> str:

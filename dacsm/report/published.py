@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dacsm.catalog import DatasetSpec
 from dacsm.errors import InputError
-from dacsm.statistics import SUMMARIES
+from dacsm.report.statistics import SUMMARIES
 
 PUBLISHED = Path("workflow/published")
 FACTS = ("method", "backbone", "selection", "protocol", "found_in")

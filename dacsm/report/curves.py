@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dacsm.plots import COLOURS, WIDTH, save_figure
+from dacsm.report.plots import COLOURS, WIDTH, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from dacsm.catalog import DatasetSpec
-from dacsm.measured import Runs, Scored
 from dacsm.params import Experiment
-from dacsm.shapes import plain_decimal
-from dacsm.statistics import rank_correlation
+from dacsm.report.measured import Runs, Scored
+from dacsm.report.shapes import plain_decimal
+from dacsm.report.statistics import rank_correlation
 
 ALL = "all"  # tasks or methods
 HEADER = ("task", "method", "validator", "default", "measure", "runs", "runs_without_scores", "accuracy", "oracle",

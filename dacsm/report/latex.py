@@ -6,8 +6,8 @@ import numpy as np
 
 from dacsm.catalog import DatasetSpec
 from dacsm.params import Experiment
-from dacsm.published import Published
-from dacsm.shapes import MEASURES, Grid, Rows, decimal, measured_grids, published_grids
+from dacsm.report.published import Published
+from dacsm.report.shapes import MEASURES, Grid, Rows, decimal, measured_grids, published_grids
 
 HEAD = "% Made by dacsm; wants \\usepackage{booktabs} and \\usepackage{graphicx}."
 SPECIAL = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable
 
-from dacsm.carded import carded, compute_of, read_settings, require_run
+from dacsm.commands.carded import carded, compute_of, read_settings, require_run
 from dacsm.errors import InputError
 
 

@@ -5,12 +5,20 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from dacsm.catalog import DatasetSpec
-from dacsm.differences import Comparison, Comparisons, compared_with
-from dacsm.markdown_grid import grid_of, interval_of, signed
 from dacsm.params import Experiment
-from dacsm.published import AVERAGE
-from dacsm.shapes import MEASURES, MOST_CLASSES, arrow
-from dacsm.statistics import CONFIDENCE, EFFECT, NOT_TOLD_APART, POWER, Difference, deviation_bounds, seeds_needed
+from dacsm.report.differences import Comparison, Comparisons, compared_with
+from dacsm.report.markdown_grid import grid_of, interval_of, signed
+from dacsm.report.published import AVERAGE
+from dacsm.report.shapes import MEASURES, MOST_CLASSES, arrow
+from dacsm.report.statistics import (
+    CONFIDENCE,
+    EFFECT,
+    NOT_TOLD_APART,
+    POWER,
+    Difference,
+    deviation_bounds,
+    seeds_needed,
+)
 
 LEVEL = f"{100 * CONFIDENCE:.0f}\u00a0%"
 

@@ -7,17 +7,17 @@ import csv
 
 import numpy as np
 
-from dacsm import plots
 from dacsm.catalog import DatasetSpec
-from dacsm.differences import Comparisons, compared_with
 from dacsm.errors import InputError
 from dacsm.files import write_csv
 from dacsm.layout import Layout
-from dacsm.measured import Measured, Runs, evaluate_command
 from dacsm.params import Experiment
-from dacsm.published import AVERAGE
-from dacsm.shapes import MEASURES, arrow, by_task, measured_grids
-from dacsm.statistics import average_tasks, deviation
+from dacsm.report import plots
+from dacsm.report.differences import Comparisons, compared_with
+from dacsm.report.measured import Measured, Runs, evaluate_command
+from dacsm.report.published import AVERAGE
+from dacsm.report.shapes import MEASURES, arrow, by_task, measured_grids
+from dacsm.report.statistics import average_tasks, deviation
 
 FIGURE = "accuracy.png"
 DIFFERENCES = "differences.png"

@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from dacsm.catalog import DatasetSpec
-from dacsm.differences import Comparisons
-from dacsm.markdown_differences import difference_section
-from dacsm.markdown_grid import cell, grid_of
-from dacsm.markdown_validators import validator_section
 from dacsm.params import SOURCE_ONLY, Experiment
-from dacsm.published import Published
-from dacsm.shapes import MEASURES, MOST_CLASSES, Grid, Rows, arrow, measured_grids, published_grids
-from dacsm.statistics import Row, average_tasks
-from dacsm.validators import Judged
+from dacsm.report.differences import Comparisons
+from dacsm.report.markdown_differences import difference_section
+from dacsm.report.markdown_grid import cell, grid_of
+from dacsm.report.markdown_validators import validator_section
+from dacsm.report.published import Published
+from dacsm.report.shapes import MEASURES, MOST_CLASSES, Grid, Rows, arrow, measured_grids, published_grids
+from dacsm.report.statistics import Row, average_tasks
+from dacsm.report.validators import Judged
 
 
 def markdown(

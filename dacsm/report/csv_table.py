@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from dacsm.catalog import DatasetSpec
-from dacsm.measured import KINDS, Runs
 from dacsm.params import Experiment
-from dacsm.published import AVERAGE, Published
-from dacsm.shapes import MEAN, Line, by_task, matrix
-from dacsm.statistics import SUMMARIES, Row, deviation
+from dacsm.report.measured import KINDS, Runs
+from dacsm.report.published import AVERAGE, Published
+from dacsm.report.shapes import MEAN, Line, by_task, matrix
+from dacsm.report.statistics import SUMMARIES, Row, deviation
 
 ORIGIN = (
     "origin",

@@ -1,0 +1,1 @@
+"""The commands of `dacsm`, in groups; dacsm/cli.py has those of the rooms."""
