@@ -161,8 +161,10 @@ def test_two_at_once_and_kills(changed: Project, tmp_path: Path) -> None:
     set_weight(project, 30.0)
     running = start(project, "dvc", "repro")
     wait_for(project, running)
+    os.killpg(running.pid, signal.SIGSTOP)  # so that it does not end first, however busy the machine is
     assert "is busy, it is being blocked by" in project.run("dvc", "repro", ok=False)
     assert "cannot be locked" in project.snakemake(ok=False)
+    os.killpg(running.pid, signal.SIGCONT)
     os.killpg(running.pid, signal.SIGINT)
     running.wait()
 
