@@ -16,6 +16,7 @@ from dacsm.commands.aside import add_aside_commands
 from dacsm.commands.carded import carded, compute_of, read_settings, require_run, resumable
 from dacsm.commands.checkpoint import add_checkpoint_commands
 from dacsm.commands.ledger import add_ledger_commands
+from dacsm.commands.options import add_device, add_params
 from dacsm.commands.tables import add_table_commands
 from dacsm.errors import InputError
 
@@ -119,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
             entry.add_argument(argument, metavar=argument.upper(), help=ARGUMENTS[argument])
         if name in ("pretrain", "adapt", "evaluate", "rescale", "explain"):
             entry.add_argument("--seed", type=_seed, required=True, metavar="K", help="number of the run, from 0")
-            entry.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, …")
+            add_device(entry)
             entry.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read images")
             entry.add_argument(
                 "--features-folder",
@@ -131,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "shard":
             entry.add_argument("--workers", type=int, default=1, metavar="N", help="processes that encode images")
         if name != "schema":
-            entry.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="the settings")
+            add_params(entry)
             entry.add_argument("--log", type=Path, metavar="FILE", help="copy all that is printed to this file")
         entry.set_defaults(command=command)
 

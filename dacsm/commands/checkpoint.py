@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+from dacsm.commands.options import add_device, add_params
+
 
 def add_checkpoint_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add both commands to the command line's."""
@@ -19,7 +21,7 @@ def add_checkpoint_commands(commands: "argparse._SubParsersAction[argparse.Argum
     entry.add_argument("--classes", metavar="FILE", type=Path, help="or a text file, a class name a line")
     entry.add_argument("--model", metavar="NAME", help="small, base or a timm model; else the DeiT of that width")
     entry.add_argument("--heads", metavar="N", type=_count, help="attention heads, where the model does not tell")
-    entry.add_argument("--params", metavar="FILE", type=Path, default=Path("params.yaml"), help="the settings")
+    add_params(entry)
     entry.set_defaults(command=_import_cdtrans)
 
     entry = commands.add_parser(
@@ -31,7 +33,7 @@ def add_checkpoint_commands(commands: "argparse._SubParsersAction[argparse.Argum
     entry.add_argument("paths", metavar="PATH", type=Path, nargs="+", help="a picture, or a folder with pictures")
     entry.add_argument("--top", metavar="N", type=_count, default=1, help="how many classes to name, best first")
     entry.add_argument("--json", action="store_true", help="a JSON object a line")
-    entry.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, …")
+    add_device(entry)
     entry.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read pictures")
     entry.set_defaults(command=_predict)
 

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from dacsm.commands.options import add_params
+
 FOUND = 1  # exit code of an audit that found something
 
 
@@ -21,7 +23,7 @@ def add_ledger_commands(commands: "argparse._SubParsersAction[argparse.ArgumentP
     )
     entry.add_argument("--deep", action="store_true", help="read every byte again, whatever an earlier audit found")
     entry.add_argument("--json", action="store_true", help="one JSON object")
-    entry.add_argument("--params", metavar="FILE", type=Path, default=Path("params.yaml"), help="the settings")
+    add_params(entry)
     entry.set_defaults(command=_audit)
 
     entry = commands.add_parser(

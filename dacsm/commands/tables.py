@@ -1,7 +1,9 @@
 """The commands about a table as a whole, outside the pipeline: `dacsm plan` and `dacsm cell`."""
 
 import argparse
-from pathlib import Path
+
+from dacsm.commands.carded import read_settings
+from dacsm.commands.options import add_device, add_params
 
 
 def add_table_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -12,8 +14,8 @@ def add_table_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
         description="Say what a table would take: runs, downloads, disk, and hours on this device.",
     )
     entry.add_argument("experiment", metavar="EXPERIMENT", help="an entry of experiments in params.yaml, such as visda")
-    entry.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, …")
-    entry.add_argument("--params", metavar="FILE", type=Path, default=Path("params.yaml"), help="the settings")
+    add_device(entry)
+    add_params(entry)
     entry.set_defaults(command=_plan)
 
     entry = commands.add_parser(
@@ -27,30 +29,24 @@ def add_table_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
         "cell", metavar="CELL", help="a class, mean_per_class, overall, a task such as art-clipart, average"
     )
     entry.add_argument("--task", metavar="TASK", help="source-target, for a class of a table of tasks")
-    entry.add_argument("--params", metavar="FILE", type=Path, default=Path("params.yaml"), help="the settings")
+    add_params(entry)
     entry.set_defaults(command=_cell)
 
 
 def _cell(args: argparse.Namespace) -> None:
     from dacsm.cell import describe_cell
-    from dacsm.layout import Layout
-    from dacsm.params import load_params
 
-    params = load_params(args.params)
-    dataset, experiment = params.load_dataset_of(args.experiment), params.experiment(args.experiment)
-    layout = Layout(Path(params.root))
+    params, dataset, layout = read_settings(args)
+    experiment = params.experiment(args.experiment)
     for line in list(describe_cell(dataset, experiment, args.method, args.cell, args.task, layout, args.params)):
         print(line)
 
 
 def _plan(args: argparse.Namespace) -> None:
     from dacsm.compute import choose_compute
-    from dacsm.layout import Layout
-    from dacsm.params import load_params
     from dacsm.plan import describe_plan
 
-    params = load_params(args.params)
-    dataset, experiment = params.load_dataset_of(args.experiment), params.experiment(args.experiment)
-    compute, layout = choose_compute(args.device), Layout(Path(params.root))
+    params, dataset, layout = read_settings(args)
+    experiment, compute = params.experiment(args.experiment), choose_compute(args.device)
     for line in describe_plan(params, dataset, experiment, layout, compute, args.params):
         print(line, flush=True)
