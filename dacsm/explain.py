@@ -16,6 +16,7 @@ from dacsm.attention import attention_maps
 from dacsm.catalog import DatasetSpec
 from dacsm.compute import Compute, set_threads
 from dacsm.errors import InputError
+from dacsm.evaluated_model import evaluated_model
 from dacsm.explain_plots import NoiseLog, draw_attention, draw_noise, draw_scale_pairs
 from dacsm.files import write_csv
 from dacsm.layout import Layout
@@ -48,15 +49,14 @@ def explain(
         InputError: where a file of the run is missing or not of it, or the model finds no pair.
     """
     recipe, settings = params.adaptation(dataset.name, method), params.method(method)
-    made_by = f"dacsm adapt {dataset.name} {method} {task} --seed {seed}"
+    model = evaluated_model(params, dataset, method, task, seed, layout)
     set_threads(recipe.threads)
-    adapted = layout.adapted(dataset.name, method, task, seed)
-    classifier = load_checkpoint(adapted / "last.safetensors", compute.device)
+    classifier = load_checkpoint(model.folder / "last.safetensors", compute.device)
     run = start_run(recipe, settings, seed, compute, classifier)
     noise = run.noise if settings.style.weight or settings.noise.weight else None
     if noise is not None:
-        _load_noise(adapted / "noise.safetensors", noise, made_by)
-    log = _read_noise_log(adapted / "log.csv", made_by)
+        _load_noise(model.folder / "noise.safetensors", noise, model.made_by)
+    log = _read_noise_log(model.folder / "log.csv", model.made_by)
     folders = [layout.shards(dataset.name, domain) for domain in dataset.split_task(task)]
     share = params.recipe("pretrain", dataset.name).held_out
     domains = open_domains(*folders, share, classifier.description.model.resize)
