@@ -48,7 +48,7 @@ format: env
 	ruff format --quiet .
 	snakefmt Snakefile workflow/rules
 
-# Renew what editors check params.yaml against, after a change to dacsm/params.py.
+# Renew what editors check params.yaml against, after a change to dacsm/config/params.py.
 schema: env
 	@dacsm schema > workflow/schemas/params.schema.json
 

@@ -2,7 +2,7 @@
 #
 #     download -> shard -> pretrain -> adapt -> evaluate -> table
 #
-# Each rule calls the command `dacsm` of the same name. docs/pipeline.md says how rules, rooms and DVC's stages connect.
+# Each rule calls the command `dacsm` of the same name. docs/pipeline.md says how rules, stages and DVC's stages connect.
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -35,7 +35,7 @@ localrules:
 
 rule all:
     input:
-        [LAYOUT.table(experiment) for experiment in PARAMS.tables],
+        [PATHS.table(experiment) for experiment in PARAMS.tables],
 
 
 include: "workflow/rules/download.smk"

@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.report import Measurement, now, report
-from dacsm.compute import choose_compute
-from dacsm.methods import Method
+from dacsm.config.kinds.cdtrans import Method
+from dacsm.config.params import AdaptRecipe, Model, Params, load_params
+from dacsm.ledger.speed import AdaptationSteps
 from dacsm.models.classifier import Classifier, Description
-from dacsm.params import AdaptRecipe, Model, Params, load_params
-from dacsm.rehearsal import AdaptationSteps
+from dacsm.runtime.device import choose_compute
 
 RATIO = 1.4  # of a CDTrans step, averaged over the steps with and without views at other scales
 PROJECT = Path(__file__).parents[1]

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import Measurement, report
-from dacsm.adapt import adapt
-from dacsm.catalog import DatasetSpec, load_dataset
-from dacsm.compute import choose_compute
-from dacsm.evaluate import measure
-from dacsm.layout import Layout
-from dacsm.params import load_params
-from dacsm.reading import read_labels
+from dacsm.config.datasets import DatasetSpec, load_dataset
+from dacsm.config.params import load_params
+from dacsm.config.paths import Paths
+from dacsm.data.shards import read_labels
+from dacsm.runtime.device import choose_compute
+from dacsm.stages.adapt import adapt
+from dacsm.stages.evaluate import measure
 
 PROJECT = Path(__file__).parents[1]
 DATASET = "digits"
@@ -53,15 +53,15 @@ def main() -> int:
 def accuracy_of(root: Path, method: str, source_seed: int, seed: int) -> float:
     """Mean per class in percent of the source model `source_seed` adapted with `seed`, at the selected epoch."""
     params, dataset = load_params(PROJECT / "params.yaml"), load_dataset(DATASET)
-    layout, task = Layout(root), dataset.development_task
+    paths, task = Paths(root), dataset.development_task
     source, target = dataset.split_task(task)
-    epochs = layout.adapted(DATASET, method, task, seed) / "epochs.npz"
+    epochs = paths.adapted(DATASET, method, task, seed) / "epochs.npz"
     if not epochs.is_file():
-        given = Layout(PROJECT)
-        _link(layout.shards(DATASET, source).parent, given.shards(DATASET, source).parent)
-        _link(layout.pretrained(DATASET, source, seed), given.pretrained(DATASET, source, source_seed))
-        adapt(params, dataset, method, task, seed, layout, choose_compute("cpu", 0))
-    return _measured(dataset, layout.shards(DATASET, target), epochs)
+        given = Paths(PROJECT)
+        _link(paths.shards(DATASET, source).parent, given.shards(DATASET, source).parent)
+        _link(paths.pretrained(DATASET, source, seed), given.pretrained(DATASET, source, source_seed))
+        adapt(params, dataset, method, task, seed, paths, choose_compute("cpu", 0))
+    return _measured(dataset, paths.shards(DATASET, target), epochs)
 
 
 def _link(place: Path, original: Path) -> None:

@@ -24,17 +24,17 @@ from pathlib import Path
 import yaml
 from tabulate import tabulate
 
-from dacsm.files import sha256
-from dacsm.layout import Layout
+from dacsm.config.paths import Paths
+from dacsm.runtime.files import sha256
 
 PROJECT = Path(__file__).parents[1]
 TASK = "synthetic-mnist"
 COMMANDS = {"pretrain": ["pretrain", "few", "synthetic"], "adapt": ["adapt", "few", "dacsm", TASK]}
 OFTEN = """\
 import sys
-import dacsm.training.resume
-from dacsm.cli import main
-dacsm.training.resume.SAVE_EVERY = 0.3  # seconds
+import dacsm.runtime.resume
+from dacsm.cli.main import main
+dacsm.runtime.resume.SAVE_EVERY = 0.3  # seconds
 sys.exit(main())"""
 PLANS = ("at a time", "as the state is written", "while it trains", "as the results are written", "while it trains")
 
@@ -42,35 +42,35 @@ PLANS = ("at a time", "as the state is written", "while it trains", "as the resu
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.kills", description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=20, help="runs that are killed (20)")
-    parser.add_argument("--room", choices=COMMANDS, default="adapt", help="the room that is killed (adapt)")
+    parser.add_argument("--stage", choices=COMMANDS, default="adapt", help="the stage that is killed (adapt)")
     parser.add_argument("--per-class", type=int, default=30, help="images a class of each domain (30)")
     parser.add_argument("--epochs", type=int, default=6, help="of the run that is killed (6)")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments (0)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
-        runs = Runs(Path(folder), args.room, args.per_class, args.epochs)
+        runs = Runs(Path(folder), args.stage, args.per_class, args.epochs)
         return compare(runs, args.kills, random.Random(args.seed))
 
 
 class Runs:
     """One run in a folder of its own, to be started again and again."""
 
-    def __init__(self, folder: Path, room: str, per_class: int, epochs: int):
-        self.folder, self.room = folder, room
-        write_project(folder, room, per_class, epochs)
+    def __init__(self, folder: Path, stage: str, per_class: int, epochs: int):
+        self.folder, self.stage = folder, stage
+        write_project(folder, stage, per_class, epochs)
         for archive in ("synthetic", "mnist"):
             self.finish(self.start(["download", "few", archive]))
         for domain in ("synthetic", "mnist"):
             self.finish(self.start(["shard", "few", domain]))
-        if room == "adapt":
+        if stage == "adapt":
             self.finish(self.start([*COMMANDS["pretrain"], "--seed", "0"]))
-        layout = Layout(folder)
-        source, adapted = layout.pretrained("few", "synthetic", 0), layout.adapted("few", "dacsm", TASK, 0)
-        self.output = source if room == "pretrain" else adapted
+        paths = Paths(folder)
+        source, adapted = paths.pretrained("few", "synthetic", 0), paths.adapted("few", "dacsm", TASK, 0)
+        self.output = source if stage == "pretrain" else adapted
         self.states = folder / ".resume"
 
     def start(self, command: list[str] | None = None, often: bool = False) -> subprocess.Popen:
-        command = command or [*COMMANDS[self.room], "--seed", "0", "--device", "cpu"]
+        command = command or [*COMMANDS[self.stage], "--seed", "0", "--device", "cpu"]
         program = ["-c", OFTEN] if often else ["-m", "dacsm"]
         return subprocess.Popen(
             [sys.executable, *program, *command],
@@ -107,7 +107,7 @@ class Runs:
         return {path.name: sha256(path) for path in sorted(self.output.iterdir())}
 
 
-def write_project(folder: Path, room: str, per_class: int, epochs: int) -> None:
+def write_project(folder: Path, stage: str, per_class: int, epochs: int) -> None:
     """A params.yaml, and the digits with fewer images as the dataset `few`."""
     spec = yaml.safe_load((PROJECT / "workflow/datasets/digits.yaml").read_text(encoding="utf-8"))
     spec["name"] = "few"
@@ -124,7 +124,7 @@ def write_project(folder: Path, room: str, per_class: int, epochs: int) -> None:
     params |= {"datasets": ["few"], "tables": {"few": "few"}}
     pretrain = params["pretrain"]["few"]
     model = {**pretrain["model"], "dim": 48, "depth": 4}
-    changes = {"epochs": epochs if room == "pretrain" else 15, "batch_size": 16, "model": model}
+    changes = {"epochs": epochs if stage == "pretrain" else 15, "batch_size": 16, "model": model}
     params["pretrain"]["few"] = {**pretrain, **changes}
     # More than one epoch between refreshes, and a weight average, so that more has to come back.
     changes = {"epochs": epochs, "batch_size": 16, "max_pairs": 320, "refresh_epochs": 2, "averaging": 0.9}
@@ -139,7 +139,7 @@ def compare(runs: Runs, kills: int, draw: random.Random) -> int:
     started = time.monotonic()
     runs.finish(runs.start())
     seconds, expected = time.monotonic() - started, runs.hashes()
-    print(f"uninterrupted: {seconds:.1f} s, {runs.room}'s files:")
+    print(f"uninterrupted: {seconds:.1f} s, {runs.stage}'s files:")
     print(tabulate(expected.items(), ("file", "sha256"), tablefmt="github"), flush=True)
     rows = []
     for number in range(kills):

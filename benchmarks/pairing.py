@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.report import Measurement, Time, in_fresh_process, now, peak_bytes, report, resident_bytes
-from dacsm import pairing
+from dacsm.adaptation import pairing
 
 VISDA = (152_397, 55_388)
 SMALL = (20_000, 20_000)
@@ -70,8 +70,8 @@ def search(shape: tuple[int, int], threads: int, device: str) -> tuple[float, fl
         pairing.nearest_over_scales(source, [target], place)
         _wait(place)
         spent = now() - start - stopwatch.spent
-    on_card = torch.cuda.max_memory_allocated(place) / 1e9 if place.type == "cuda" else 0.0
-    return (peak_bytes() - before) / 1e9, on_card, spent, stopwatch.bare
+    on_gpu = torch.cuda.max_memory_allocated(place) / 1e9 if place.type == "cuda" else 0.0
+    return (peak_bytes() - before) / 1e9, on_gpu, spent, stopwatch.bare
 
 
 def _warm_up(device: torch.device) -> None:
@@ -101,7 +101,7 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     shape = SMALL if options.small else VISDA
-    memory, on_card, spent, bare = in_fresh_process(search, shape, options.threads, options.device)
+    memory, on_gpu, spent, bare = in_fresh_process(search, shape, options.threads, options.device)
     operations = 2 * shape[0] * shape[1] * WIDTH
     measurements = [
         Measurement("peak memory beyond the features", memory, "GB", MEMORY if options.device == "cpu" else None),
@@ -112,8 +112,8 @@ def main() -> int:
         Measurement("search / its matrix products, processor time", spent.processor / bare.processor),
         Measurement("search / its matrix products, time", spent.seconds / bare.seconds, "", TIME),
     ]
-    if on_card:
-        measurements.insert(1, Measurement("peak memory on the GPU", on_card, "GB", MEMORY))
+    if on_gpu:
+        measurements.insert(1, Measurement("peak memory on the GPU", on_gpu, "GB", MEMORY))
     for tiles in (None, (512, 576)):
         within = f"{tiles[0]} × {tiles[1]}" if tiles else "full size"
         wrong = disagreements(DENSE, options.device, tiles)

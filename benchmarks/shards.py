@@ -25,14 +25,14 @@ from PIL import Image
 from simplejpeg import decode_jpeg
 
 from benchmarks.report import Measurement, in_fresh_process, peak_bytes, report, resident_bytes
-from dacsm import reading
-from dacsm.catalog import DatasetSpec
-from dacsm.download import download
-from dacsm.layout import Layout
-from dacsm.params import Augment, Model, Params, load_params
-from dacsm.reading import ShardedImages, stream
-from dacsm.shard import shard
-from dacsm.views import train_views
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import Augment, Model, Params, load_params
+from dacsm.config.paths import Paths
+from dacsm.data import shards as reading
+from dacsm.data.shards import ShardedImages, stream
+from dacsm.data.transforms import train_views
+from dacsm.stages.download import download
+from dacsm.stages.shard import shard
 
 SIZE, VIEW = 256, 224
 ORIGINAL = (500, 375)
@@ -67,13 +67,13 @@ def main() -> int:
 def _speed(folder: Path, count: int, rounds: int) -> Iterator[Measurement]:
     """Write `count` pictures as shards, and read them in each way."""
     pictures = list(_pictures(count, ORIGINAL))
-    dataset, layout = _dataset(folder, pictures, count), Layout(folder)
+    dataset, paths = _dataset(folder, pictures, count), Paths(folder)
     for workers in (1, 2):
         start = time.perf_counter()
-        shard(_params(SIZE), dataset, "photos", layout, workers)
+        shard(_params(SIZE), dataset, "photos", paths, workers)
         seconds = time.perf_counter() - start
         yield Measurement(f"into shards, {workers} process{'es' * (workers > 1)}", count / seconds, "images/s")
-    shards = layout.shards(dataset.name, "photos")
+    shards = paths.shards(dataset.name, "photos")
     with patch.object(reading, "KEPT_BYTES", 0):  # as for a domain that does not fit into memory
         contenders = _contenders(shards, _files(folder, pictures), count)
         times = {name: [] for name in contenders}
@@ -142,16 +142,16 @@ def _memory_of_writing(folder: str, count: int) -> int:
     """The memory in bytes that sharding took at its height, in a process of its own."""
     dataset = _dataset(Path(folder), list(_pictures(20, SMALL_PICTURE)), count)
     start = resident_bytes()
-    shard(_params(32), dataset, "photos", Layout(Path(folder)))
+    shard(_params(32), dataset, "photos", Paths(Path(folder)))
     return peak_bytes() - start
 
 
 def _memory_of_reading(folder: str, count: int) -> int:
     """The memory in bytes that an epoch by number and one by stream took at their height, in a process of its own."""
-    layout = Layout(Path(folder))
+    paths = Paths(Path(folder))
     dataset = _dataset(Path(folder), list(_pictures(20, SMALL_PICTURE)), count)
-    in_fresh_process(shard, _params(32), dataset, "photos", layout)
-    shards = layout.shards(dataset.name, "photos")
+    in_fresh_process(shard, _params(32), dataset, "photos", paths)
+    shards = paths.shards(dataset.name, "photos")
     start = resident_bytes()
     with patch.object(reading, "KEPT_BYTES", 0):
         images = ShardedImages(shards)
@@ -177,7 +177,7 @@ def _pictures(count: int, size: tuple[int, int]) -> Iterator[bytes]:
         width = int(random.integers(300, 560))  # of 640
         height = width * size[1] // size[0]
         left, top = (
-            int(random.integers(0, room + 1)) for room in (photograph.width - width, photograph.height - height)
+            int(random.integers(0, stage + 1)) for stage in (photograph.width - width, photograph.height - height)
         )
         file = io.BytesIO()
         photograph.resize(size, Image.Resampling.BICUBIC, (left, top, left + width, top + height)).save(
@@ -200,7 +200,7 @@ def _dataset(folder: Path, pictures: list[bytes], count: int) -> DatasetSpec:
         {
             "name": "digits",  # whose settings are changed below
             "title": "benchmark",
-            "maker": "archives",
+            "reader": "archives",
             "channels": 3,
             "archives": {"photos": {"file": "photos.tar", "urls": [source.as_uri()]}},
             "domains": {"photos": domain | {"title": "photos"}, "same": domain | {"title": "the same"}},
@@ -212,7 +212,7 @@ def _dataset(folder: Path, pictures: list[bytes], count: int) -> DatasetSpec:
             "citation": "none",
         }
     )
-    download(dataset, "photos", Layout(folder))
+    download(dataset, "photos", Paths(folder))
     return dataset
 
 

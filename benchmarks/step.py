@@ -14,11 +14,11 @@ import torch
 
 from benchmarks.plain_step import plain_three_stream
 from benchmarks.report import Measurement, Time, in_fresh_process, now, peak_bytes, report, resident_bytes
-from dacsm.compute import autocast
+from dacsm.config.params import Model
+from dacsm.methods.cdtrans.losses import cdtrans_losses
 from dacsm.models.classifier import Classifier, Description
 from dacsm.models.three_stream import Streams, three_stream
-from dacsm.params import Model
-from dacsm.training.losses import cdtrans_losses
+from dacsm.runtime.device import autocast
 
 RATIO = 0.94  # of the plain form's time
 CLASSES = tuple("abcdefghijkl")  # as many as VisDA has
@@ -156,7 +156,7 @@ def _share(classifier: Classifier, pairs: int) -> float:
 
 
 def on_gpu(name: str, pairs: int, precision: str, repeats: int) -> list[Measurement]:
-    """Pairs a second and the share of the card's rate: the plain form, ours, and ours compiled."""
+    """Pairs a second and the share of the record's rate: the plain form, ours, and ours compiled."""
     device = torch.device("cuda")
     rate = matrix_rate(precision, device)
     steps = Steps(name, pairs, precision, device)

@@ -2,7 +2,7 @@
 
 import sys
 
-from dacsm.cli import main
+from dacsm.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

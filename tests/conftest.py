@@ -8,11 +8,11 @@ import yaml
 from hypothesis import settings
 from tiny_project import Project, built_project
 
-from dacsm.catalog import DatasetSpec
-from dacsm.download import download
-from dacsm.layout import Layout
-from dacsm.params import Params, parse_params
-from dacsm.shard import shard
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import Params, parse_params
+from dacsm.config.paths import Paths
+from dacsm.stages.download import download
+from dacsm.stages.shard import shard
 
 settings.register_profile("dacsm", deadline=None)  # a busy machine is slow, and no property fails for that
 settings.load_profile("dacsm")
@@ -50,14 +50,14 @@ def tiny_params() -> Params:
 
 
 @pytest.fixture(scope="session")
-def tiny_layout(tiny_dataset: DatasetSpec, tiny_params: Params, tmp_path_factory: pytest.TempPathFactory) -> Layout:
+def tiny_paths(tiny_dataset: DatasetSpec, tiny_params: Params, tmp_path_factory: pytest.TempPathFactory) -> Paths:
     """A root that holds the shards of tiny's three domains; a test that changes them copies the folder first."""
-    layout = Layout(tmp_path_factory.mktemp("tiny"))
+    paths = Paths(tmp_path_factory.mktemp("tiny"))
     for archive in tiny_dataset.archives:
-        download(tiny_dataset, archive, layout)
+        download(tiny_dataset, archive, paths)
     for domain in tiny_dataset.domains:
-        shard(tiny_params, tiny_dataset, domain, layout)
-    return layout
+        shard(tiny_params, tiny_dataset, domain, paths)
+    return paths
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 from PIL import Image, ImageDraw
 
-from dacsm.catalog import CATALOG
+from dacsm.config.datasets import CATALOG
 
 PROJECT = Path(__file__).parents[1]
 PER_CLASS = 3

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from dacsm.catalog import DatasetSpec
-from dacsm.files import write_csv, write_json
-from dacsm.layout import Layout
-from dacsm.params import Experiment, Params
-from dacsm.table import table
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import Experiment, Params
+from dacsm.config.paths import Paths
+from dacsm.runtime.files import write_csv, write_json
+from dacsm.stages.table import table
 
 CLASSES = ("bus", "car", "truck")
 TASK = "synthetic-mnist"
@@ -29,14 +29,14 @@ class Made:
 
     params: Params
     dataset: DatasetSpec
-    layout: Layout
+    paths: Paths
 
     def experiment(self, **changed: tuple[Any, ...]) -> None:
         experiments = {"tiny": self.params.experiments["tiny"].model_copy(update=changed)}
         self.params = self.params.model_copy(update={"experiments": experiments})
 
     def path(self, method: str, task: str, seed: int) -> Path:
-        return self.layout.evaluated("tiny", method, task, seed) / "metrics.json"
+        return self.paths.evaluated("tiny", method, task, seed) / "metrics.json"
 
     def read(self, method: str, task: str, seed: int) -> dict[str, Any]:
         return json.loads(self.path(method, task, seed).read_text())
@@ -77,16 +77,16 @@ class Made:
         (path.parent / "predictions.csv").write_text(f"number,label,predicted,probability\n0,0,{seed},0.9\n1,2,2,0.8\n")
 
     def draw(self) -> None:
-        table(self.dataset, self.params.experiments["tiny"], self.layout)
+        table(self.dataset, self.params.experiments["tiny"], self.paths)
 
     def table(self) -> list[dict[str, str]]:
         self.draw()
-        with self.layout.table("tiny", "csv").open(newline="") as file:
+        with self.paths.table("tiny", "csv").open(newline="") as file:
             return list(csv.DictReader(file))
 
     def markdown(self) -> str:
         self.draw()
-        return self.layout.table("tiny", "md").read_text().replace("\u00a0", " ")
+        return self.paths.table("tiny", "md").read_text().replace("\u00a0", " ")
 
     def rows(self, path: Path) -> list[dict[str, str]]:
         """The rows of a CSV that lies beside the table."""
@@ -96,7 +96,7 @@ class Made:
 
     def metrics(self) -> dict[str, Any]:
         self.draw()
-        return json.loads(self.layout.metrics("tiny").read_text())
+        return json.loads(self.paths.metrics("tiny").read_text())
 
 
 def rows_of(markdown: str, heading: str, number: int = 0) -> list[list[str]]:
@@ -107,7 +107,7 @@ def rows_of(markdown: str, heading: str, number: int = 0) -> list[list[str]]:
     return [rows[0], *rows[2:]]
 
 
-def make_runs(dataset: DatasetSpec, experiment: Experiment, layout: Layout, images: int = 40) -> None:
+def make_runs(dataset: DatasetSpec, experiment: Experiment, paths: Paths, images: int = 40) -> None:
     """Metrics and predictions of a whole experiment on any dataset, with accuracies that differ from cell to cell."""
     random = np.random.default_rng(0)
 
@@ -125,7 +125,7 @@ def make_runs(dataset: DatasetSpec, experiment: Experiment, layout: Layout, imag
             metrics |= dict.fromkeys(("selected", "last"), accuracies("last epoch", 8))
         else:
             metrics |= {kind: accuracies(name, 7) for kind, name in SELECTIONS.items()}
-        folder = layout.evaluated(dataset.name, method, task, seed)
+        folder = paths.evaluated(dataset.name, method, task, seed)
         write_json(folder / "metrics.json", metrics)
         rows = [(n, n % len(dataset.classes), n * 7 % len(dataset.classes), 0.5) for n in range(images)]
         write_csv(folder / "predictions.csv", ("number", "label", "predicted", "probability"), rows)

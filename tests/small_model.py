@@ -1,6 +1,6 @@
 """A network that trains in no time: a grey image of 28 pixels, 16 patches."""
 
-from dacsm.params import Model
+from dacsm.config.params import Model
 
 MODEL = Model(
     name="vit_tiny_patch16_224",

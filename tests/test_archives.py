@@ -20,14 +20,14 @@ from faulty_server import Server, serving
 from look_alikes import MAKERS, look_alike, picture, read_tar, write_tar
 from PIL import Image
 
-from dacsm import transfer as transfers
-from dacsm.catalog import DatasetSpec
-from dacsm.download import download
-from dacsm.errors import InputError
-from dacsm.layout import Layout
-from dacsm.params import Params, parse_params
-from dacsm.reading import ShardedImages, read_labels
-from dacsm.shard import shard
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import Params, parse_params
+from dacsm.config.paths import Paths
+from dacsm.data.shards import ShardedImages, read_labels
+from dacsm.runtime import fetching as transfers
+from dacsm.runtime.errors import InputError
+from dacsm.stages.download import download
+from dacsm.stages.shard import shard
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Made:
 
     content: dict[str, Any]
     server: Server
-    layout: Layout
+    paths: Paths
     params: Params
 
     @property
@@ -45,15 +45,15 @@ class Made:
         return DatasetSpec.model_validate_json(text)
 
     def raw(self, archive: str) -> Path:
-        return self.layout.raw(self.dataset.raw_name) / self.content["archives"][archive]["file"]
+        return self.paths.raw(self.dataset.raw_name) / self.content["archives"][archive]["file"]
 
     def download(self, *archives: str) -> None:
         for archive in archives or self.dataset.archives:
-            download(self.dataset, archive, self.layout)
+            download(self.dataset, archive, self.paths)
 
     def shard(self, domain: str = "real", workers: int = 1) -> Path:
-        shard(self.params, self.dataset, domain, self.layout, workers)
-        return self.layout.shards(self.dataset.name, domain)
+        shard(self.params, self.dataset, domain, self.paths, workers)
+        return self.paths.shards(self.dataset.name, domain)
 
     def rewrite(self, change: Callable[[list[tuple[str, bytes]]], list[tuple[str, bytes]]]) -> None:
         """Serve another validation.tar, with the size that fits."""
@@ -96,7 +96,7 @@ def make(served: Callable, tmp_path: Path, tiny_params: Params) -> Iterator[Call
             "images_per_shard": 100 if "domainnet" in name else 10,
         }
         return Made(
-            json.loads(json.dumps(content)), servers[-1].__enter__(), Layout(tmp_path / "root"), parse_params(params)
+            json.loads(json.dumps(content)), servers[-1].__enter__(), Paths(tmp_path / "root"), parse_params(params)
         )
 
     yield made
@@ -162,7 +162,7 @@ def test_a_variant_fetches_nothing_twice(make: Callable[[str], Made]) -> None:
     assert len(split.server.faults.requests) == before
     train, test = (read_labels(split.shard(domain)) for domain in ("sketch", "sketch_test"))
     assert len(train) + len(test) == len(read_labels(full.shard("sketch")))
-    assert not split.layout.raw("domainnet_split").joinpath("sketch.zip").exists()
+    assert not split.paths.raw("domainnet_split").joinpath("sketch.zip").exists()
 
 
 def test_held_out_images_are_in_one_part_or_the_other(visda: Made) -> None:
@@ -186,7 +186,7 @@ def test_a_server_that_is_cut_and_comes_back(visda: Made) -> None:
     with pytest.raises(InputError, match=r"HTTP 503 .* 5,000 bytes are kept, and the next run goes on from there"):
         visda.download("validation")
     assert not visda.raw("validation").exists()
-    assert not visda.layout.receipt("visda", "validation").exists()
+    assert not visda.paths.receipt("visda", "validation").exists()
     visda.server.faults.status = None
     visda.download("validation")
     assert visda.raw("validation").read_bytes() == (visda.server.folder / "validation.tar").read_bytes()
@@ -195,10 +195,10 @@ def test_a_server_that_is_cut_and_comes_back(visda: Made) -> None:
 
 def test_a_corrupted_byte_is_noticed_by_the_first_hash(visda: Made) -> None:
     visda.download("validation")
-    seen = visda.layout.receipt("visda", "validation").with_suffix(".sha256")
+    seen = visda.paths.receipt("visda", "validation").with_suffix(".sha256")
     subprocess.run(["sha256sum", "--check", "--quiet", seen], cwd=visda.raw("validation").parent, check=True)
     visda.raw("validation").unlink()
-    visda.layout.receipt("visda", "validation").unlink()  # as Snakemake does before it runs the job
+    visda.paths.receipt("visda", "validation").unlink()  # as Snakemake does before it runs the job
     visda.server.faults.flip = 3000
     with pytest.raises(InputError, match=r"sha256 that begins with \w+, expected \w+; .*by hand.*remove .*\.sha256 to"):
         visda.download("validation")
@@ -260,7 +260,7 @@ def test_a_missing_class_folder(visda: Made) -> None:
         InputError, match=r"validation.tar lacks 3 of the 36 images that the list of real names, every im"
     ):
         visda.shard()
-    assert not visda.layout.shards("visda", "real").exists()
+    assert not visda.paths.shards("visda", "real").exists()
 
 
 def test_a_missing_class_folder_without_a_list(make: Callable[[str], Made]) -> None:
@@ -293,7 +293,7 @@ def _spoiled(files: list[tuple[str, bytes]], numbers: dict[int, bytes]) -> list[
     return [(name, numbers.get(number, content)) for number, (name, content) in enumerate(files)]
 
 
-def test_unreadable_images_beyond_the_share(visda: Made) -> None:
+def test_unreadable_images_beyond_the_allowed_fraction(visda: Made) -> None:
     visda.rewrite(lambda files: _spoiled(files, {4: b"", 9: files[9][1][:300]}))  # 2 of 36
     visda.download("validation")
     with pytest.raises(
@@ -301,7 +301,7 @@ def test_unreadable_images_beyond_the_share(visda: Made) -> None:
     ):
         visda.shard()
     with pytest.raises(InputError, match=r"index.json was not found"):
-        ShardedImages(visda.layout.shards("visda", "real"))
+        ShardedImages(visda.paths.shards("visda", "real"))
 
 
 def test_a_few_unreadable_images_are_listed_without_their_class(visda: Made) -> None:
@@ -346,7 +346,7 @@ def test_a_tar_that_leads_out_of_its_folder(visda: Made, what: str) -> None:
         ):
             visda.shard()
     assert not Path("/etc/evil").exists()
-    assert not any(path.name == "evil" for path in visda.layout.root.rglob("*"))
+    assert not any(path.name == "evil" for path in visda.paths.root.rglob("*"))
 
 
 @pytest.mark.parametrize("what", ["../evil", "/etc/evil", "link"])
@@ -403,15 +403,15 @@ def small_disk() -> Iterator[Path]:
     folder.rmdir()
 
 
-def test_no_room_on_the_disk(visda: Made, small_disk: Path) -> None:
-    visda.layout = Layout(small_disk)
+def test_no_space_on_the_disk(visda: Made, small_disk: Path) -> None:
+    visda.paths = Paths(small_disk)
     with pytest.raises(InputError, match=r"has room for [\d,]+ bytes, but train.tar needs [\d,]+ more; free the place"):
         visda.download("train")
     assert not visda.raw("train").exists()
 
 
-def test_no_room_where_the_size_is_not_known(visda: Made, small_disk: Path) -> None:
-    visda.layout = Layout(small_disk)
+def test_no_space_where_the_size_is_not_known(visda: Made, small_disk: Path) -> None:
+    visda.paths = Paths(small_disk)
     visda.server.faults.length = False
     del visda.content["archives"]["train"]["bytes"]
     with pytest.raises(InputError, match=r"partial cannot be written: No space left on device; free the place"):
@@ -419,9 +419,9 @@ def test_no_room_where_the_size_is_not_known(visda: Made, small_disk: Path) -> N
     assert not visda.raw("train").exists()
 
 
-def test_no_room_for_shards(visda: Made, small_disk: Path) -> None:
+def test_no_space_for_shards(visda: Made, small_disk: Path) -> None:
     visda.download("train")
-    folder = visda.layout.shards("visda", "synthetic")
+    folder = visda.paths.shards("visda", "synthetic")
     folder.parent.mkdir(parents=True)
     folder.symlink_to(small_disk)
     with pytest.raises(InputError, match=r"000\d+.tar cannot be written: No space left on device"):

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from tiny_project import Project
 
-from dacsm import provenance
-from dacsm.cli import main
-from dacsm.files import sha256
-from dacsm.provenance import ROOMS
+from dacsm.cli.main import main
+from dacsm.ledger import provenance
+from dacsm.ledger.provenance import STAGES
+from dacsm.runtime.files import sha256
 
 ADAPTED = Path("results/tiny/adapted/dacsm/synthetic-mnist/seed0")
 EVALUATED = Path("results/tiny/evaluated/dacsm/synthetic-mnist/seed0")
@@ -69,13 +69,13 @@ def test_nothing_is_found_of_what_snakemake_made(audit: Audit, project: Project)
     assert printed == "dacsm audit: 13 results looked at, nothing found.\n"
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_cards_know_the_inputs_and_outputs_that_rules_have(audit: Audit, project: Project, room: str) -> None:
-    used, made = project.files_of(room)
-    cards = [json.loads(path.read_text()) for path in (project.folder / "results/tiny/cards").rglob("*.json")]
-    cards = [card for card in cards if card["room"] == room]
-    assert {path for card in cards for path in (*card["inputs"], *card["code"])} == used
-    assert {path for card in cards for path in card["outputs"]} >= made
+@pytest.mark.parametrize("stage", STAGES)
+def test_cards_know_the_inputs_and_outputs_that_rules_have(audit: Audit, project: Project, stage: str) -> None:
+    used, made = project.files_of(stage)
+    records = [json.loads(path.read_text()) for path in (project.folder / "results/tiny/records").rglob("*.json")]
+    records = [record for record in records if record["stage"] == stage]
+    assert {path for record in records for path in (*record["inputs"], *record["code"])} == used
+    assert {path for record in records for path in record["outputs"]} >= made
 
 
 def test_a_byte_changed_under_its_old_time_is_noticed(audit: Audit, changed: Callable[[Path], Path]) -> None:
@@ -108,7 +108,7 @@ def test_metrics_edited_by_hand_are_noticed_twice(audit: Audit, changed: Callabl
 @pytest.mark.parametrize(
     "name", ["tiny_table.csv", "tiny_table.md", "tiny_table.tex", "tiny_validators.csv", "tiny_metrics.json"]
 )
-def test_a_table_whose_card_was_made_to_fit_is_noticed(
+def test_a_table_whose_record_was_made_to_fit_is_noticed(
     audit: Audit, changed: Callable[[Path], Path], project: Project, name: str
 ) -> None:
     path = changed(Path("results") / name)
@@ -116,15 +116,15 @@ def test_a_table_whose_card_was_made_to_fit_is_noticed(
     digits = next(word for word in re.split(r"[\s,|&$\\]+", text) if word.count(".") == 1)
     path.write_text(text.replace(digits, "99.9", 1))
     assert kinds(audit()) == {"output": {f"results/{name}"}, "numbers": {f"results/{name}"}}
-    card = project.folder / "results/tiny/cards/tabled.json"
-    before = card.read_text()
+    record = project.folder / "results/tiny/records/tabled.json"
+    before = record.read_text()
     content = json.loads(before)
     content["outputs"][f"results/{name}"] = sha256(path)
-    card.write_text(json.dumps(content))
+    record.write_text(json.dumps(content))
     try:
         assert kinds(audit()) == {"numbers": {f"results/{name}"}}
     finally:
-        card.write_text(before)
+        record.write_text(before)
 
 
 def test_params_edited_back_and_forth(audit: Audit, project: Project) -> None:
@@ -138,38 +138,38 @@ def test_params_edited_back_and_forth(audit: Audit, project: Project) -> None:
     assert audit() == []
 
 
-def test_code_counts_where_it_does_a_rooms_work(audit: Audit, project: Project) -> None:
+def test_code_counts_where_it_does_a_stages_work(audit: Audit, project: Project) -> None:
     with (
-        project.edited("dacsm/table.py", '"""', '# A comment.\n"""'),
-        project.edited("dacsm/cli.py", '"""', '# A\n"""'),
+        project.edited("dacsm/stages/table.py", '"""', '# A comment.\n"""'),
+        project.edited("dacsm/cli/main.py", '"""', '# A\n"""'),
     ):
         provenance._imports.cache_clear()
         assert kinds(audit()) == {"code": {"results/tiny_table.csv"}}
 
 
 def test_results_of_another_run_are_noticed(audit: Audit, changed: Callable[[Path], Path], project: Project) -> None:
-    """A checkpoint and even its card, copied from elsewhere."""
+    """A checkpoint and even its record, copied from elsewhere."""
     path = changed(CHECKPOINT)
     shutil.copy(project.folder / ADAPTED.with_name("seed1") / CHECKPOINT.name, path)
-    card = project.folder / "results/tiny/cards/adapted/dacsm/synthetic-mnist/seed0.json"
-    before = card.read_text()
-    card.write_text(card.with_name("seed1.json").read_text())
+    record = project.folder / "results/tiny/records/adapted/dacsm/synthetic-mnist/seed0.json"
+    before = record.read_text()
+    record.write_text(record.with_name("seed1.json").read_text())
     try:
         found = kinds(audit())
     finally:
-        card.write_text(before)
-    assert found == {"card": {str(ADAPTED)}, "input": {str(EVALUATED)}}
+        record.write_text(before)
+    assert found == {"record": {str(ADAPTED)}, "input": {str(EVALUATED)}}
 
 
 @pytest.mark.parametrize("content", [None, "{}", "not JSON", "[]"])
-def test_a_result_without_a_card_is_in_doubt(audit: Audit, project: Project, content: str | None) -> None:
-    card = project.folder / "results/tiny/cards/pretrained/synthetic/seed0.json"
-    before = card.read_text()
-    card.unlink() if content is None else card.write_text(content)
+def test_a_result_without_a_record_is_in_doubt(audit: Audit, project: Project, content: str | None) -> None:
+    record = project.folder / "results/tiny/records/pretrained/synthetic/seed0.json"
+    before = record.read_text()
+    record.unlink() if content is None else record.write_text(content)
     try:
-        assert kinds(audit()) == {"card": {"results/tiny/pretrained/synthetic/seed0"}}
+        assert kinds(audit()) == {"record": {"results/tiny/pretrained/synthetic/seed0"}}
     finally:
-        card.write_text(before)
+        record.write_text(before)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_bad_input_has_a_code_of_its_own(audit: Audit, capsys: pytest.CaptureFix
 def test_a_second_audit_reads_only_what_changed(
     audit: Audit, changed: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dacsm.audit import files
+    from dacsm.ledger.audit import files
 
     monkeypatch.setattr(files, "SETTLED", -1.0)  # as if all had been written long ago
     read: list[Path] = []

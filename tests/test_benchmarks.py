@@ -10,13 +10,13 @@ from benchmarks.kills import write_project
 from benchmarks.plain_step import plain_three_stream
 from benchmarks.report import Measurement, in_fresh_process, report
 from benchmarks.step import CLASSES, FORMS, operations
-from dacsm.catalog import load_dataset
-from dacsm.compute import autocast
+from dacsm.config.datasets import load_dataset
+from dacsm.config.params import load_params
+from dacsm.methods.cdtrans.losses import cdtrans_losses
 from dacsm.models import backbone
 from dacsm.models.classifier import Classifier, Description
 from dacsm.models.three_stream import three_stream
-from dacsm.params import load_params
-from dacsm.training.losses import cdtrans_losses
+from dacsm.runtime.device import autocast
 
 LOGITS = ("source_logits", "mix_logits", "target_logits")
 
@@ -101,9 +101,9 @@ def test_a_missed_bound_is_said_and_ends_with_1(capsys):
 
 def test_memory_of_the_search_is_that_of_its_process():
     _held = torch.ones(50_000_000)  # 200 MB that this process has, and that one does not
-    memory, on_card, spent, bare = in_fresh_process(pairing_benchmark.search, (300, 200), 1, "cpu")
+    memory, on_gpu, spent, bare = in_fresh_process(pairing_benchmark.search, (300, 200), 1, "cpu")
     assert 0 <= memory < 0.1
-    assert on_card == 0
+    assert on_gpu == 0
     assert spent.seconds > 0 < bare.seconds
 
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from dacsm.catalog import CATALOG, DatasetSpec, dataset_names, load_dataset
+from dacsm.config.datasets import CATALOG, DatasetSpec, dataset_names, load_dataset
 
 IMAGES = {
     "digits": 11797,

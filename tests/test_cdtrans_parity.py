@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from dacsm.adaptation.pairing import agreeing_pairs, centre_labels, nearest_over_scales
+from dacsm.config.params import Optimiser
+from dacsm.methods.cdtrans.losses import cdtrans_losses
 from dacsm.models.backbone import embed, resize_position
 from dacsm.models.classifier import Classifier, Description
 from dacsm.models.official import describe, official_name, to_classifier
 from dacsm.models.three_stream import Streams, stream_tokens, three_stream
-from dacsm.pairing import agreeing_pairs, centre_labels, nearest_over_scales
-from dacsm.params import Optimiser
-from dacsm.training.losses import cdtrans_losses
 from dacsm.training.optim import build_optimiser, set_learning_rate
 
 PARITY = Path(os.environ.get("DACSM_PARITY", Path(__file__).parents[2] / "shared" / "parity"))
@@ -82,7 +82,7 @@ def test_one_training_step(patches):
     seen = []  # what the neck takes and gives, stream by stream
     classifier.neck.register_forward_hook(lambda _neck, taken, given: seen.append((taken[0], given)))
     optimiser = build_optimiser(SGD, [classifier])
-    set_learning_rate(optimiser, SGD, epochs=40, epoch=saved["epoch"], share=0)
+    set_learning_rate(optimiser, SGD, epochs=40, epoch=saved["epoch"], fraction=0)
     assert_groups(classifier, optimiser, saved)
 
     streams = three_stream(classifier, inputs["xs"], inputs["xt"], patches=patches)

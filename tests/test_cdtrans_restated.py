@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from dacsm import pairing
+from dacsm.adaptation import pairing
+from dacsm.adaptation.pairing import agreeing_pairs, centre_labels, nearest_over_scales
+from dacsm.config.params import Optimiser
+from dacsm.methods.cdtrans.losses import cdtrans_losses
 from dacsm.models.backbone import resize_position
 from dacsm.models.classifier import Classifier
 from dacsm.models.official import describe, official_name, to_classifier
 from dacsm.models.three_stream import stream_tokens, three_stream
-from dacsm.pairing import agreeing_pairs, centre_labels, nearest_over_scales
-from dacsm.params import Optimiser
-from dacsm.training.losses import cdtrans_losses
 from dacsm.training.optim import build_optimiser, set_learning_rate
 
 SEEDS = st.integers(0, 10_000)
@@ -154,7 +154,7 @@ def test_two_adaptation_steps(shape, last_rate, patches):
     torch.manual_seed(11)
     momenta: reference.State = {}
     for epoch in (1, 12):
-        set_learning_rate(optimiser, settings_, epochs=40, epoch=epoch, share=0)
+        set_learning_rate(optimiser, settings_, epochs=40, epoch=epoch, fraction=0)
         require_gradients(case.state)
         logits = reference.training_logits(case.state, case.restated(last_rate, uniform)[-1])
         expected = reference.losses(logits, case.source_labels, case.pseudo_labels)
@@ -190,7 +190,7 @@ def test_a_pretraining_step(shape, last_rate):
     case = Case(shape, drop_path=last_rate)
     ours = case.ours.train()
     optimiser = build_optimiser(sgd(0.008), [ours])
-    set_learning_rate(optimiser, sgd(0.008), epochs=40, epoch=1, share=0)
+    set_learning_rate(optimiser, sgd(0.008), epochs=40, epoch=1, fraction=0)
     torch.manual_seed(5)
     logits = ours(case.source)
     F.cross_entropy(logits, case.source_labels, label_smoothing=0.1).backward()

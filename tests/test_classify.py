@@ -8,13 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from dacsm.classify import classify, pictures
-from dacsm.cli import main
-from dacsm.compute import Compute
-from dacsm.errors import InputError
+from dacsm.cli.main import main
+from dacsm.config.params import Model
+from dacsm.data.transforms import centre_view, normalise
+from dacsm.evaluation.classify import classify, pictures
 from dacsm.models.classifier import Classifier, Description, load_checkpoint, save_checkpoint
-from dacsm.params import Model
-from dacsm.views import centre_view, normalise
+from dacsm.runtime.device import Compute
+from dacsm.runtime.errors import InputError
 
 CPU = Compute(torch.device("cpu"))
 CLASSES = ("circle", "square", "triangle")
@@ -98,7 +98,7 @@ def test_what_is_not_there_is_said_at_once(tmp_path, grey):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_many_pictures_keep_their_order(tmp_path, grey, monkeypatch, workers):
-    monkeypatch.setattr("dacsm.classify.BATCH", 3)
+    monkeypatch.setattr("dacsm.evaluation.classify.BATCH", 3)
     files = [picture(tmp_path / "p" / f"{number}.png", number) for number in range(8)]
     files[4].write_bytes(b"no picture")
     together = list(classify(grey, [tmp_path / "p"], 2, Compute(CPU.device, workers)))
@@ -110,7 +110,7 @@ def test_many_pictures_keep_their_order(tmp_path, grey, monkeypatch, workers):
 
 
 def test_pictures_are_read_as_they_are_needed(tmp_path, grey, monkeypatch):
-    monkeypatch.setattr("dacsm.classify.BATCH", 2)
+    monkeypatch.setattr("dacsm.evaluation.classify.BATCH", 2)
     files = [picture(tmp_path / f"{number}.png", number) for number in range(6)]
     results = classify(grey, files, 1, CPU)
     next(results)

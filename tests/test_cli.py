@@ -11,7 +11,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import yaml
 
-from dacsm.cli import main
+from dacsm.cli.main import main
 
 PROJECT = Path(__file__).parents[1]
 
@@ -22,13 +22,13 @@ def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def room(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Put a function in place of a room."""
+def stage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Put a function in place of a stage."""
 
     def put(name: str, function: Callable) -> None:
-        module = ModuleType(f"dacsm.{name}")
+        module = ModuleType(f"dacsm.stages.{name}")
         setattr(module, name, function)
-        monkeypatch.setitem(sys.modules, f"dacsm.{name}", module)
+        monkeypatch.setitem(sys.modules, f"dacsm.stages.{name}", module)
 
     return put
 
@@ -45,7 +45,7 @@ def raising(error: BaseException) -> Callable[..., None]:
 def test_help_waits_for_no_heavy_import(arguments: list[str]) -> None:
     heavy = "{'torch', 'numpy', 'pandas', 'pydantic', 'yaml', 'sklearn', 'matplotlib'}"
     code = f"""import sys
-from dacsm.cli import main
+from dacsm.cli.main import main
 try:
     main({arguments})
 except SystemExit as end:
@@ -119,56 +119,56 @@ class OutOfMemoryError(RuntimeError):
     ],
 )
 def test_a_full_machine_is_one_sentence(
-    error: Exception, sentence: str, room: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    error: Exception, sentence: str, stage: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    room("table", raising(error))
+    stage("table", raising(error))
     assert main(["table", "digits"]) == 2
     assert capsys.readouterr().err.startswith(f"dacsm: {sentence}")
 
 
-def test_ctrl_c_is_a_short_line(room: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
-    room("table", raising(KeyboardInterrupt()))
+def test_ctrl_c_is_a_short_line(stage: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    stage("table", raising(KeyboardInterrupt()))
     assert main(["table", "digits"]) == 130
     assert capsys.readouterr().err == "dacsm: interrupted.\n"
 
 
 def test_the_log_has_what_was_printed(
-    room: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stage: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = tmp_path / "logs/table.log"
-    room("table", raising(MemoryError()))
+    stage("table", raising(MemoryError()))
     assert main(["table", "digits", "--log", str(log)]) == 2
     printed = capsys.readouterr()
     assert log.read_text() == printed.out + printed.err
     assert printed.out == "one line of progress\n"
 
 
-def test_a_mistake_of_ours_keeps_its_traceback(room: Callable[..., None], tmp_path: Path) -> None:
-    room("table", raising(ZeroDivisionError("a bug")))
+def test_a_mistake_of_ours_keeps_its_traceback(stage: Callable[..., None], tmp_path: Path) -> None:
+    stage("table", raising(ZeroDivisionError("a bug")))
     with pytest.raises(ZeroDivisionError):
         main(["table", "digits", "--log", str(tmp_path / "log")])
     assert "ZeroDivisionError: a bug" in (tmp_path / "log").read_text()
 
 
-def test_a_run_leaves_a_card(room: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_leaves_a_record(stage: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = yaml.safe_load((PROJECT / "params.yaml").read_text())
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({**params, "root": str(tmp_path)}))
     seen = {}
 
-    def evaluate(_params, dataset, method, task, seed, layout, compute) -> dict[str, float]:
+    def evaluate(_params, dataset, method, task, seed, paths, compute) -> dict[str, float]:
         seen.update(method=method, task=task, seed=seed, compute=compute)
-        run = layout.evaluated(dataset.name, method, task, seed)
+        run = paths.evaluated(dataset.name, method, task, seed)
         run.mkdir(parents=True)
         for name in ("metrics.json", "predictions.csv"):
             (run / name).write_text("{}")
         return {"images_per_second": 7.0}
 
-    compute = ModuleType("dacsm.compute")
+    compute = ModuleType("dacsm.runtime.device")
     compute.choose_compute = lambda device, workers, folder: SimpleNamespace(
         device=SimpleNamespace(type=device), workers=workers, features_folder=folder
     )
-    monkeypatch.setitem(sys.modules, "dacsm.compute", compute)
-    room("evaluate", evaluate)
+    monkeypatch.setitem(sys.modules, "dacsm.runtime.device", compute)
+    stage("evaluate", evaluate)
     for needed in (
         "data/shards/digits/mnist/index.json",
         "results/digits/pretrained/synthetic/seed7/model.safetensors",
@@ -180,9 +180,11 @@ def test_a_run_leaves_a_card(room: Callable[..., None], tmp_path: Path, monkeypa
     monkeypatch.setenv("DACSM_FEATURES_FOLDER", str(tmp_path))
     assert main([*command.split(), "--params", str(tmp_path / "params.yaml")]) == 0
     assert seen["compute"].features_folder == tmp_path
-    card = json.loads((tmp_path / "results/digits/cards/evaluated/source_only/synthetic-mnist/seed7.json").read_text())
+    record = json.loads(
+        (tmp_path / "results/digits/records/evaluated/source_only/synthetic-mnist/seed7.json").read_text()
+    )
     assert (seen["seed"], seen["compute"].workers) == (7, 3)
-    assert card["arguments"] == {"dataset": "digits", "method": "source_only", "task": "synthetic-mnist", "seed": 7}
-    assert card["settings"]["pretrain.digits"] == params["pretrain"]["digits"]
-    assert len(card["inputs"]) == 2
-    assert card["measured"] == {"images_per_second": 7.0}
+    assert record["arguments"] == {"dataset": "digits", "method": "source_only", "task": "synthetic-mnist", "seed": 7}
+    assert record["settings"]["pretrain.digits"] == params["pretrain"]["digits"]
+    assert len(record["inputs"]) == 2
+    assert record["measured"] == {"images_per_second": 7.0}

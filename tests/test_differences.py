@@ -7,9 +7,9 @@ import pytest
 from made_up_runs import CLASSES, SEEDS, SELECTIONS, TASK, Made, rows_of
 from scipy.stats import ttest_rel
 
-from dacsm.catalog import DatasetSpec
-from dacsm.layout import Layout
-from dacsm.params import Params
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import Params
+from dacsm.config.paths import Paths
 from dacsm.report.statistics import seeds_needed
 
 TASKS = (TASK, "synthetic-optdigits")
@@ -25,13 +25,13 @@ def dataset(tiny_dataset: DatasetSpec) -> DatasetSpec:
 def made(tiny_params: Params, dataset: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
     for name in ("bars", "confusion", "matrices"):
         monkeypatch.setattr(f"dacsm.report.plots.{name}", lambda *arguments: None)
-    made = Made(tiny_params, dataset, Layout(tmp_path))
+    made = Made(tiny_params, dataset, Paths(tmp_path))
     made.experiment(seeds=SEEDS)
     return made
 
 
 def rows(made: Made) -> list[dict[str, str]]:
-    return made.rows(made.layout.differences("tiny"))
+    return made.rows(made.paths.differences("tiny"))
 
 
 def values(made: Made, method: str, measure: str, tasks: tuple[str, ...], seeds: tuple[int, ...]) -> np.ndarray:
@@ -60,7 +60,7 @@ def test_every_number_of_the_csv_is_that_of_a_paired_t_test(made: Made) -> None:
     assert [row[name] for name in ("task", "method", "baseline", "seeds", "headline")] == [
         TASK, "dacsm", "cdtrans", "3", "mean_per_class"]  # fmt: skip
     assert_row(made, row, (TASK,))
-    assert (made.layout.plots("tiny") / "differences.png").is_file()
+    assert (made.paths.plots("tiny") / "differences.png").is_file()
 
 
 def test_several_tasks_have_a_row_each_and_one_for_their_average(made: Made) -> None:
@@ -136,7 +136,7 @@ def test_one_seed_has_a_difference_and_nothing_more(made: Made) -> None:
     text = made.markdown()
     assert "One seed (n = 1) gives no interval" in text
     assert rows_of(text, "## Differences to cdtrans")[1][3:] == ["–", "–", "–", "not told apart"]
-    assert (made.layout.plots("tiny") / "differences.png").is_file()
+    assert (made.paths.plots("tiny") / "differences.png").is_file()
 
 
 def test_a_class_without_images_has_no_difference(made: Made) -> None:
@@ -166,7 +166,7 @@ def test_a_contrast_is_a_difference_of_its_own(made: Made, methods: tuple[str, .
     section = made.markdown().split("## Differences")[1]
     assert "| dacsm − source_only |" in section
     assert "A line with two names is the first method less the second." in section
-    assert (made.layout.plots("tiny") / "differences.png").is_file()
+    assert (made.paths.plots("tiny") / "differences.png").is_file()
 
 
 @pytest.mark.parametrize("methods", [("source_only", "dacsm"), ("source_only", "cdtrans"), ("cdtrans",)])
@@ -174,11 +174,11 @@ def test_nothing_is_compared_without_cdtrans_or_with_it_alone(made: Made, method
     made.experiment(methods=methods)
     made.make()
     assert rows(made) == []
-    header = made.layout.differences("tiny").read_text().splitlines()[0].split(",")
+    header = made.paths.differences("tiny").read_text().splitlines()[0].split(",")
     assert header[:3] == ["task", "method", "baseline"]
     assert header[-3:] == ["truck", "truck_low", "truck_high"]
     assert "Differences to" not in made.markdown()
-    assert not (made.layout.plots("tiny") / "differences.png").exists()
+    assert not (made.paths.plots("tiny") / "differences.png").exists()
 
 
 def test_more_lines_than_a_page_holds_are_drawn_as_their_average(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

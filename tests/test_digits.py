@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dacsm.catalog import DatasetSpec, load_dataset
-from dacsm.download import download
-from dacsm.errors import InputError
-from dacsm.layout import Layout
-from dacsm.sources import digits
+from dacsm.config.datasets import DatasetSpec, load_dataset
+from dacsm.config.paths import Paths
+from dacsm.data.raw import digits
+from dacsm.runtime.errors import InputError
+from dacsm.stages.download import download
 
 DOMAINS = ("synthetic", "mnist", "optdigits")
 
@@ -26,8 +26,8 @@ def with_options(dataset: DatasetSpec, archive: str, **options: object) -> Datas
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_all_domains_are_framed_alike(tiny_dataset: DatasetSpec, tiny_layout: Layout, domain: str) -> None:
-    samples = digits.samples(tiny_dataset, domain, tiny_layout)
+def test_all_domains_are_framed_alike(tiny_dataset: DatasetSpec, tiny_paths: Paths, domain: str) -> None:
+    samples = digits.samples(tiny_dataset, domain, tiny_paths)
     assert (samples.images.dtype, samples.images.shape) == (np.uint8, (60, 28, 28))
     assert np.bincount(samples.labels).tolist() == [6] * 10
     assert len(set(samples.names)) == 60
@@ -40,11 +40,11 @@ def test_all_domains_are_framed_alike(tiny_dataset: DatasetSpec, tiny_layout: La
 
 @pytest.mark.parametrize("target", ["mnist", "optdigits"])
 def test_the_domains_of_the_catalog_agree_on_what_is_up_and_what_is_white(target: str, tmp_path: Path) -> None:
-    dataset, layout = load_dataset("digits"), Layout(tmp_path)
+    dataset, paths = load_dataset("digits"), Paths(tmp_path)
     source_dataset = with_options(dataset, "synthetic", per_class=20, pixels="")
-    download(source_dataset, "synthetic", layout)
-    download(dataset, target, layout)  # raises where the pixels differ from those that the catalog expects
-    source, other = (digits.samples(dataset, domain, layout) for domain in ("synthetic", target))
+    download(source_dataset, "synthetic", paths)
+    download(dataset, target, paths)  # raises where the pixels differ from those that the catalog expects
+    source, other = (digits.samples(dataset, domain, paths) for domain in ("synthetic", target))
     assert len(other) == dataset.domains[target].images
     means = np.stack([source.images[source.labels == label].mean(axis=0).ravel() for label in range(10)])
 
@@ -72,25 +72,25 @@ def test_frame_centres_a_shape_of_any_size_and_place(width: int, height: int, le
 
 @pytest.mark.parametrize("archive", DOMAINS)
 def test_a_second_download_gives_the_same_bytes(
-    tiny_dataset: DatasetSpec, tiny_layout: Layout, tmp_path: Path, archive: str
+    tiny_dataset: DatasetSpec, tiny_paths: Paths, tmp_path: Path, archive: str
 ) -> None:
-    download(tiny_dataset, archive, Layout(tmp_path))
+    download(tiny_dataset, archive, Paths(tmp_path))
     for name in (f"{archive}.npz", f"receipts/{archive}.json"):
-        assert (Layout(tmp_path).raw("tiny") / name).read_bytes() == (tiny_layout.raw("tiny") / name).read_bytes()
+        assert (Paths(tmp_path).raw("tiny") / name).read_bytes() == (tiny_paths.raw("tiny") / name).read_bytes()
 
 
-def test_another_seed_draws_other_digits(tiny_dataset: DatasetSpec, tiny_layout: Layout, tmp_path: Path) -> None:
+def test_another_seed_draws_other_digits(tiny_dataset: DatasetSpec, tiny_paths: Paths, tmp_path: Path) -> None:
     other = with_options(tiny_dataset, "synthetic", seed=1)
-    download(other, "synthetic", Layout(tmp_path))
-    before, after = (digits.samples(other, "synthetic", layout) for layout in (tiny_layout, Layout(tmp_path)))
+    download(other, "synthetic", Paths(tmp_path))
+    before, after = (digits.samples(other, "synthetic", paths) for paths in (tiny_paths, Paths(tmp_path)))
     assert not np.array_equal(before.images, after.images)
     assert np.array_equal(before.labels, after.labels)
 
 
-def test_the_receipt_lists_the_ingredients(tiny_dataset: DatasetSpec, tiny_layout: Layout) -> None:
-    receipt = json.loads(tiny_layout.receipt("tiny", "synthetic").read_text())
+def test_the_receipt_lists_the_ingredients(tiny_dataset: DatasetSpec, tiny_paths: Paths) -> None:
+    receipt = json.loads(tiny_paths.receipt("tiny", "synthetic").read_text())
     assert receipt["file"] == "synthetic.npz"
-    assert receipt["bytes"] == (tiny_layout.raw("tiny") / "synthetic.npz").stat().st_size
+    assert receipt["bytes"] == (tiny_paths.raw("tiny") / "synthetic.npz").stat().st_size
     assert receipt["ingredients"].keys() == tiny_dataset.domains["synthetic"].options["ingredients"].keys()
     assert "matplotlib/DejaVuSans.ttf" in receipt["ingredients"]
 
@@ -106,11 +106,11 @@ def test_the_receipt_lists_the_ingredients(tiny_dataset: DatasetSpec, tiny_layou
 def test_a_changed_package_is_noticed(
     tiny_dataset: DatasetSpec, tmp_path: Path, archive: str, options: dict, told: str
 ) -> None:
-    receipt = Layout(tmp_path).receipt("tiny", archive)
+    receipt = Paths(tmp_path).receipt("tiny", archive)
     receipt.parent.mkdir(parents=True)
     receipt.write_text("{}")
     with pytest.raises(InputError) as caught:
-        download(with_options(tiny_dataset, archive, **options), archive, Layout(tmp_path))
+        download(with_options(tiny_dataset, archive, **options), archive, Paths(tmp_path))
     sentence = str(caught.value)
     assert sentence.startswith("workflow/datasets/tiny.yaml: ")
     assert told in sentence
@@ -123,12 +123,12 @@ def test_a_changed_package_is_noticed(
 def test_a_missing_ingredient_is_named(tiny_dataset: DatasetSpec, tmp_path: Path, name: str) -> None:
     dataset = with_options(tiny_dataset, "synthetic", ingredients={name: "0" * 16})
     with pytest.raises(InputError, match=name):
-        download(dataset, "synthetic", Layout(tmp_path))
+        download(dataset, "synthetic", Paths(tmp_path))
 
 
 def test_an_unknown_archive_is_refused(tiny_dataset: DatasetSpec, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="tiny has no archive 'usps'; it has synthetic, mnist, optdigits"):
-        download(tiny_dataset, "usps", Layout(tmp_path))
+        download(tiny_dataset, "usps", Paths(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -143,4 +143,4 @@ def test_options_that_cannot_be_used_are_named(
     tiny_dataset: DatasetSpec, tmp_path: Path, options: dict, told: str
 ) -> None:
     with pytest.raises(InputError, match=rf"tiny\.yaml: domains\.synthetic\.options.* {told}"):
-        download(with_options(tiny_dataset, "synthetic", **options), "synthetic", Layout(tmp_path))
+        download(with_options(tiny_dataset, "synthetic", **options), "synthetic", Paths(tmp_path))

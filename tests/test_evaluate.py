@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from sklearn.metrics import confusion_matrix
 
-from dacsm.adapt import adapt
-from dacsm.catalog import DatasetSpec
-from dacsm.compute import Compute
-from dacsm.errors import InputError
-from dacsm.evaluate import class_recalls, evaluate, measure
-from dacsm.layout import Layout
-from dacsm.params import Params
-from dacsm.pretrain import pretrain
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import Params
+from dacsm.config.paths import Paths
+from dacsm.runtime.device import Compute
+from dacsm.runtime.errors import InputError
+from dacsm.stages.adapt import adapt
+from dacsm.stages.evaluate import class_recalls, evaluate, measure
+from dacsm.stages.pretrain import pretrain
 
 CLASSES = ("a", "b", "c")
 CPU = Compute(torch.device("cpu"))
@@ -45,13 +45,13 @@ def dataset(tiny_dataset: DatasetSpec) -> DatasetSpec:
 class FakeRun:
     """A run whose checkpoint says what `predicted` holds, and whose shards have the labels `labels`."""
 
-    layout: Layout
+    paths: Paths
     labels: np.ndarray
     predicted: np.ndarray
 
     @property
     def folder(self) -> Path:
-        return self.layout.adapted("tiny", "cdtrans", TASK, 0)
+        return self.paths.adapted("tiny", "cdtrans", TASK, 0)
 
     def write_epochs(self, **changed: object) -> None:
         epochs = {
@@ -66,26 +66,26 @@ class FakeRun:
         np.savez(self.folder / "epochs.npz", **epochs)
 
     def metrics(self, method: str = "cdtrans") -> dict:
-        return json.loads((self.layout.evaluated("tiny", method, TASK, 0) / "metrics.json").read_text())
+        return json.loads((self.paths.evaluated("tiny", method, TASK, 0) / "metrics.json").read_text())
 
     def predictions(self, method: str = "cdtrans") -> list[dict[str, str]]:
-        with (self.layout.evaluated("tiny", method, TASK, 0) / "predictions.csv").open(newline="") as file:
+        with (self.paths.evaluated("tiny", method, TASK, 0) / "predictions.csv").open(newline="") as file:
             return list(csv.DictReader(file))
 
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRun:
-    run = FakeRun(Layout(tmp_path), LABELS, np.array(GUESSES[2]))
+    run = FakeRun(Paths(tmp_path), LABELS, np.array(GUESSES[2]))
 
     def predict(*_: object, **__: object) -> SimpleNamespace:
         logits = torch.from_numpy(np.log(3) * np.eye(len(CLASSES), dtype=np.float32)[run.predicted])
         return SimpleNamespace(predicted=run.predicted, logits=logits)  # the predicted class has 3/5
 
     description = SimpleNamespace(model=SimpleNamespace(resize=28, name="deit"))
-    monkeypatch.setattr("dacsm.reading.read_labels", lambda folder: run.labels)
-    monkeypatch.setattr("dacsm.reading.ShardedImages", lambda folder: None)
-    monkeypatch.setattr("dacsm.reading.require_size", lambda images, size: None)
-    monkeypatch.setattr("dacsm.inference.predict", predict)
+    monkeypatch.setattr("dacsm.data.shards.read_labels", lambda folder: run.labels)
+    monkeypatch.setattr("dacsm.data.shards.ShardedImages", lambda folder: None)
+    monkeypatch.setattr("dacsm.data.shards.require_size", lambda images, size: None)
+    monkeypatch.setattr("dacsm.evaluation.predictions.predict", predict)
     monkeypatch.setattr(
         "dacsm.models.classifier.load_checkpoint", lambda path, device: SimpleNamespace(description=description)
     )
@@ -96,7 +96,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRun:
 @pytest.fixture
 def evaluated(fake: FakeRun, tiny_params: Params, dataset: DatasetSpec) -> Callable[..., FakeRun]:
     def run(method: str = "cdtrans", dataset: DatasetSpec = dataset) -> FakeRun:
-        evaluate(tiny_params, dataset, method, TASK, 0, fake.layout, CPU)
+        evaluate(tiny_params, dataset, method, TASK, 0, fake.paths, CPU)
         return fake
 
     return run
@@ -285,22 +285,22 @@ def test_unknown_names_are_refused(fake: FakeRun, evaluated: Callable[..., FakeR
 def test_a_trained_run_reproduces_its_record_exactly(
     tiny_params: Params,
     tiny_dataset: DatasetSpec,
-    tiny_layout: Layout,
+    tiny_paths: Paths,
     tmp_path: Path,
     capsys: pytest.CaptureFixture,
 ) -> None:
     """On a CPU the checkpoint says again what the record of its epoch says, to the last image."""
-    layout = Layout(tmp_path)
-    layout.root.joinpath("data").symlink_to(tiny_layout.root / "data")
-    pretrain(tiny_params, tiny_dataset, "synthetic", 0, layout, CPU)
-    adapt(tiny_params, tiny_dataset, "cdtrans", TASK, 0, layout, CPU)
+    paths = Paths(tmp_path)
+    paths.root.joinpath("data").symlink_to(tiny_paths.root / "data")
+    pretrain(tiny_params, tiny_dataset, "synthetic", 0, paths, CPU)
+    adapt(tiny_params, tiny_dataset, "cdtrans", TASK, 0, paths, CPU)
     capsys.readouterr()
     outputs = []
     for _ in range(2):
         for method in ("source_only", "cdtrans"):
-            evaluate(tiny_params, tiny_dataset, method, TASK, 0, layout, CPU)
+            evaluate(tiny_params, tiny_dataset, method, TASK, 0, paths, CPU)
         assert "another class" not in capsys.readouterr().err
-        files = sorted(layout.phase("tiny", "evaluated").rglob("*.*"))
+        files = sorted(paths.phase("tiny", "evaluated").rglob("*.*"))
         outputs.append({path.relative_to(tmp_path): path.read_bytes() for path in files})
     assert len(outputs[0]) == 4
     assert outputs[0] == outputs[1]

@@ -8,12 +8,12 @@ import pytest
 import yaml
 from made_up_runs import make_runs
 
-from dacsm.catalog import load_dataset
-from dacsm.errors import InputError
-from dacsm.layout import Layout
-from dacsm.params import Params, load_params, parse_params
-from dacsm.runs import runs_of
-from dacsm.table import table
+from dacsm.config.datasets import load_dataset
+from dacsm.config.params import Params, load_params, parse_params
+from dacsm.config.paths import Paths
+from dacsm.ledger.runs import runs_of
+from dacsm.runtime.errors import InputError
+from dacsm.stages.table import table
 
 PROJECT = Path(__file__).parents[1]
 MORE = {"dataset": "digits", "tasks": ["synthetic-mnist"], "methods": ["cdtrans", "csm"], "seeds": [2, 3]}
@@ -96,19 +96,19 @@ def test_a_task_of_another_dataset_is_named_with_the_experiment(content: dict[st
 
 
 def test_experiments_share_the_runs_they_have_in_common(params: Params) -> None:
-    dataset, layout = load_dataset("digits"), Layout()
+    dataset, paths = load_dataset("digits"), Paths()
     digits, more = (
-        {run.card: run for run in runs_of(params, dataset, params.experiment(name), layout)}
+        {run.record: run for run in runs_of(params, dataset, params.experiment(name), paths)}
         for name in ("digits", "more")
     )
-    common = [run for card, run in digits.items() if card in more]
-    assert [run.arguments for run in common if run.room == "adapt"] == [
+    common = [run for record, run in digits.items() if record in more]
+    assert [run.arguments for run in common if run.stage == "adapt"] == [
         {"dataset": "digits", "method": "cdtrans", "task": "synthetic-mnist", "seed": 2}
     ]
-    assert common == [more[run.card] for run in common]
-    assert {run.room for run in common} == {"download", "shard", "pretrain", "adapt", "evaluate"}
-    own = [run for card, run in more.items() if card not in digits]
-    assert [str(run.place) for run in own if run.room == "adapt"] == [
+    assert common == [more[run.record] for run in common]
+    assert {run.stage for run in common} == {"download", "shard", "pretrain", "adapt", "evaluate"}
+    own = [run for record, run in more.items() if record not in digits]
+    assert [str(run.place) for run in own if run.stage == "adapt"] == [
         "results/digits/adapted/cdtrans/synthetic-mnist/seed3",
         "results/digits/adapted/csm/synthetic-mnist/seed2",
         "results/digits/adapted/csm/synthetic-mnist/seed3",
@@ -122,12 +122,12 @@ def test_experiments_share_the_runs_they_have_in_common(params: Params) -> None:
         "results/more_metrics.json",
         "results/more/plots",
     ]
-    assert str(own[-1].card) == "results/more/cards/tabled.json"
+    assert str(own[-1].record) == "results/more/records/tabled.json"
 
 
 def test_the_table_of_the_plain_experiment_is_where_it_was(params: Params) -> None:
-    run = runs_of(params, load_dataset("digits"), params.experiment("digits"), Layout())[-1]
-    assert [str(path) for path in (*run.outputs, run.card)] == [
+    run = runs_of(params, load_dataset("digits"), params.experiment("digits"), Paths())[-1]
+    assert [str(path) for path in (*run.outputs, run.record)] == [
         "results/digits_table.csv",
         "results/digits_table.md",
         "results/digits_table.tex",
@@ -135,7 +135,7 @@ def test_the_table_of_the_plain_experiment_is_where_it_was(params: Params) -> No
         "results/digits_validators.csv",
         "results/digits_metrics.json",
         "results/digits/plots",
-        "results/digits/cards/tabled.json",
+        "results/digits/records/tabled.json",
     ]
 
 
@@ -143,15 +143,15 @@ def test_two_tables_of_one_dataset_stand_side_by_side(params: Params, tmp_path: 
     titles = []
     for name in ("bars", "confusion"):
         monkeypatch.setattr(f"dacsm.report.plots.{name}", lambda _path, title, *_: titles.append(title))
-    dataset, layout = load_dataset("digits"), Layout(tmp_path)
+    dataset, paths = load_dataset("digits"), Paths(tmp_path)
     for name in ("digits", "more"):
-        make_runs(dataset, params.experiment(name), layout)
-    table(dataset, params.experiment("digits"), layout)
+        make_runs(dataset, params.experiment(name), paths)
+    table(dataset, params.experiment("digits"), paths)
     before = {path: path.read_bytes() for path in (tmp_path / "results").rglob("*.*")}
-    table(dataset, params.experiment("more"), layout)
+    table(dataset, params.experiment("more"), paths)
     assert {path: path.read_bytes() for path in before} == before
     markdown, latex = (
-        {name: layout.table(name, suffix).read_text(encoding="utf-8") for name in ("digits", "more")}
+        {name: paths.table(name, suffix).read_text(encoding="utf-8") for name in ("digits", "more")}
         for suffix in ("md", "tex")
     )
     assert markdown["digits"].startswith("# Digits\n")
@@ -160,7 +160,7 @@ def test_two_tables_of_one_dataset_stand_side_by_side(params: Params, tmp_path: 
     assert r"\label{tab:more-measured-1}" in latex["more"]
     assert "Digits (more), measured" in latex["more"]
     assert any(title.startswith("Digits (more), synthetic → mnist") for title in titles)
-    assert {path.name for path in layout.plots("more").iterdir()} == {"differences.png"} | {
+    assert {path.name for path in paths.plots("more").iterdir()} == {"differences.png"} | {
         f"{kind}_{method}_synthetic-mnist.csv" for kind in ("per_class", "confusion") for method in ("cdtrans", "csm")
     }
 

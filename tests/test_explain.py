@@ -12,39 +12,39 @@ from PIL import Image
 from safetensors.torch import save
 from small_model import MODEL
 
-from dacsm.adapt import adapt
-from dacsm.attention import attention_maps, shown_layers
-from dacsm.compute import choose_compute
-from dacsm.errors import InputError
-from dacsm.explain import evenly, explain, of_class, shown_pairs
-from dacsm.layout import Layout
-from dacsm.methods import Method, Pyramid
+from dacsm.adaptation.pairing import Pairs
+from dacsm.config.kinds.cdtrans import Method, Pyramid
+from dacsm.config.paths import Paths
+from dacsm.methods.cdtrans.attention import attention_maps, shown_layers
+from dacsm.methods.cdtrans.parts.cross_scale import pyramid_loss, pyramid_sides, scale_choice
+from dacsm.methods.cdtrans.parts.noise import BeneficialNoise
 from dacsm.models.backbone import embed
 from dacsm.models.classifier import Classifier, Description
-from dacsm.models.cross_scale import pyramid_loss, pyramid_sides, scale_choice
-from dacsm.models.noise import BeneficialNoise
-from dacsm.pairing import Pairs
-from dacsm.pretrain import pretrain
+from dacsm.runtime.device import choose_compute
+from dacsm.runtime.errors import InputError
+from dacsm.stages.adapt import adapt
+from dacsm.stages.explain import evenly, explain, of_class, shown_pairs
+from dacsm.stages.pretrain import pretrain
 
 TASK = "synthetic-optdigits"
 CPU = choose_compute("cpu")
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_params, tiny_dataset, tiny_layout, tmp_path_factory) -> Layout:
+def trained(tiny_params, tiny_dataset, tiny_paths, tmp_path_factory) -> Paths:
     """A root with tiny's shards, and models that CDTrans and DACSM adapted."""
-    layout = Layout(tmp_path_factory.mktemp("explained"))
-    shutil.copytree(tiny_layout.root / "data", layout.root / "data")
-    pretrain(tiny_params, tiny_dataset, "synthetic", 0, layout, CPU)
+    paths = Paths(tmp_path_factory.mktemp("explained"))
+    shutil.copytree(tiny_paths.root / "data", paths.root / "data")
+    pretrain(tiny_params, tiny_dataset, "synthetic", 0, paths, CPU)
     for method in ("cdtrans", "dacsm"):
-        adapt(tiny_params, tiny_dataset, method, TASK, 0, layout, CPU)
-    return layout
+        adapt(tiny_params, tiny_dataset, method, TASK, 0, paths, CPU)
+    return paths
 
 
-def drawn(params, dataset, layout: Layout, method: str) -> dict[str, bytes]:
+def drawn(params, dataset, paths: Paths, method: str) -> dict[str, bytes]:
     """Explain a run, and what that writes."""
-    explain(params, dataset, method, TASK, 0, layout, CPU)
-    return {path.name: path.read_bytes() for path in layout.explained("tiny", method, TASK, 0).iterdir()}
+    explain(params, dataset, method, TASK, 0, paths, CPU)
+    return {path.name: path.read_bytes() for path in paths.explained("tiny", method, TASK, 0).iterdir()}
 
 
 def test_the_pictures_of_a_method_with_noise_need_no_target_label(trained, tiny_params, tiny_dataset):
@@ -93,13 +93,13 @@ def test_the_choice_of_scales_adds_up_for_each_class(trained, tiny_params, tiny_
 def test_what_is_missing_or_damaged_is_one_sentence(
     trained, tiny_params, tiny_dataset, tmp_path, file, content, sentence
 ):
-    layout = Layout(tmp_path)
+    paths = Paths(tmp_path)
     (tmp_path / "data").symlink_to(trained.root / "data")
-    folder = layout.adapted("tiny", "dacsm", TASK, 0)
+    folder = paths.adapted("tiny", "dacsm", TASK, 0)
     shutil.copytree(trained.adapted("tiny", "dacsm", TASK, 0), folder)
     (folder / file).unlink() if content is None else (folder / file).write_bytes(content)
     with pytest.raises(InputError, match=sentence):
-        explain(tiny_params, tiny_dataset, "dacsm", TASK, 0, layout, CPU)
+        explain(tiny_params, tiny_dataset, "dacsm", TASK, 0, paths, CPU)
 
 
 def network() -> Classifier:

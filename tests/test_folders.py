@@ -8,14 +8,15 @@ import pytest
 import yaml
 from PIL import Image
 
-from dacsm import catalog, folders
-from dacsm.catalog import DatasetSpec, load_dataset
-from dacsm.download import download
-from dacsm.errors import InputError
-from dacsm.layout import Layout
-from dacsm.params import Params, parse_params
-from dacsm.reading import ShardedImages, read_labels
-from dacsm.shard import shard
+from dacsm.config import datasets as catalog
+from dacsm.config.datasets import DatasetSpec, load_dataset
+from dacsm.config.params import Params, parse_params
+from dacsm.config.paths import Paths
+from dacsm.data.raw import describe as folders
+from dacsm.data.shards import ShardedImages, read_labels
+from dacsm.runtime.errors import InputError
+from dacsm.stages.download import download
+from dacsm.stages.shard import shard
 
 COUNTS = {"photos": {"cat": 4, "dog": 3}, "drawings": {"cat": 2, "dog": 5, "emu": 1}}
 
@@ -43,42 +44,42 @@ def read(params: Params, **folder: object) -> Params:
     """The params with the folder as the dataset `mine`."""
     content = params.model_dump(mode="json")
     content["folders"] = {"mine": {"path": "my photos"} | folder}
-    for room in (content["shard"], content["pretrain"], content["adapt"]["recipes"]):
-        room["mine"] = room["tiny"]
+    for stage in (content["shard"], content["pretrain"], content["adapt"]["recipes"]):
+        stage["mine"] = stage["tiny"]
     content["shard"]["mine"] = {"image_size": 32, "encoding": "jpeg", "images_per_shard": 4}
     content["experiments"] = {"mine": {"tasks": ["photos-drawings"], "methods": ["cdtrans"], "seeds": [0]}}
     content |= {"datasets": ["mine"], "tables": {"mine": "mine"}}
     return parse_params(content)
 
 
-def made(params: Params, layout: Layout) -> DatasetSpec:
+def made(params: Params, paths: Paths) -> DatasetSpec:
     dataset = load_dataset("mine")
     for archive in dataset.archives:
-        download(dataset, archive, layout)
+        download(dataset, archive, paths)
     for domain in dataset.domains:
-        shard(params, dataset, domain, layout)
+        shard(params, dataset, domain, paths)
     return dataset
 
 
 def test_a_folder_becomes_a_dataset(mine: Path, tiny_params: Params, tmp_path: Path) -> None:
-    layout = Layout(tmp_path / "root")
-    dataset = made(read(tiny_params), layout)
+    paths = Paths(tmp_path / "root")
+    dataset = made(read(tiny_params), paths)
     assert dataset.classes == ("cat", "dog", "emu")
     assert dataset.tasks == ("drawings-photos", "photos-drawings")
     assert dataset.domains["photos"].absent == ("emu",)
     for domain, classes in COUNTS.items():
-        folder = layout.shards("mine", domain)
+        folder = paths.shards("mine", domain)
         assert np.bincount(read_labels(folder), minlength=3).tolist() == [classes.get(c, 0) for c in dataset.classes]
         assert ShardedImages(folder)[0].shape == (3, 32, 32)
-    again = {path: path.read_bytes() for path in layout.root.rglob("*") if path.is_file()}
-    made(read(tiny_params), layout)
-    assert {path: path.read_bytes() for path in layout.root.rglob("*") if path.is_file()} == again
+    again = {path: path.read_bytes() for path in paths.root.rglob("*") if path.is_file()}
+    made(read(tiny_params), paths)
+    assert {path: path.read_bytes() for path in paths.root.rglob("*") if path.is_file()} == again
 
 
 def test_a_share_can_be_held_out(mine: Path, tiny_params: Params, tmp_path: Path) -> None:
-    dataset = made(read(tiny_params, held_out=0.25), Layout(tmp_path))
+    dataset = made(read(tiny_params, held_out=0.25), Paths(tmp_path))
     assert dataset.evaluation_domain("drawings") == "drawings_held_out"
-    assert [len(read_labels(Layout(tmp_path).shards("mine", name))) for name in ("drawings", "drawings_held_out")] == [
+    assert [len(read_labels(Paths(tmp_path).shards("mine", name))) for name in ("drawings", "drawings_held_out")] == [
         6,
         2,
     ]
@@ -87,28 +88,28 @@ def test_a_share_can_be_held_out(mine: Path, tiny_params: Params, tmp_path: Path
 
 def test_a_folder_that_changed_is_noticed(mine: Path, tiny_params: Params, tmp_path: Path) -> None:
     params = read(tiny_params)
-    dataset = made(params, Layout(tmp_path))
+    dataset = made(params, Paths(tmp_path))
     shutil.copy(mine / "photos/cat/1.JPG", mine / "photos/cat/new.jpg")
     with pytest.raises(
         InputError, match=r"photos has other images than when .*mine\.yaml was written .*; remove that file"
     ):
         read(tiny_params)
     with pytest.raises(InputError, match="has other images than when"):
-        download(dataset, "photos", Layout(tmp_path))
+        download(dataset, "photos", Paths(tmp_path))
     (tmp_path / "catalog/mine.yaml").unlink()
-    assert made(read(tiny_params), Layout(tmp_path)).domains["photos"].images == 8
+    assert made(read(tiny_params), Paths(tmp_path)).domains["photos"].images == 8
 
 
 def test_an_image_that_changed_is_noticed(mine: Path, tiny_params: Params, tmp_path: Path) -> None:
     params = read(tiny_params)
-    dataset = made(params, Layout(tmp_path))
+    dataset = made(params, Paths(tmp_path))
     path = mine / "photos/cat/1.JPG"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(InputError, match=r"1\.JPG has changed since its domain was listed"):
-        shard(params, dataset, "photos", Layout(tmp_path))
+        shard(params, dataset, "photos", Paths(tmp_path))
     path.unlink()
     with pytest.raises(InputError, match=r"1\.JPG cannot be read: No such file"):
-        shard(params, dataset, "photos", Layout(tmp_path))
+        shard(params, dataset, "photos", Paths(tmp_path))
 
 
 def test_a_clone_without_the_images_still_knows_them(mine: Path, tiny_params: Params) -> None:
@@ -140,7 +141,7 @@ def test_a_folder_that_cannot_be_used(
 def test_a_name_of_the_catalog_is_taken(mine: Path, tiny_params: Params) -> None:
     read(tiny_params)
     path = mine.parent / "catalog/mine.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"maker": "digits"}))
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"reader": "digits"}))
     with pytest.raises(InputError, match="describes as another dataset; choose another name"):
         read(tiny_params)
     path.unlink()

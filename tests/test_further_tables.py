@@ -37,9 +37,9 @@ def test_two_experiments_of_a_dataset_share_its_runs(built: Project, tmp_path: P
     assert (project.folder / "results/more_table.md").read_text().startswith("# Digits (more)\n")
     new = project.git("ls-files", "--others", "--exclude-standard", "results").split()
     assert {str(Path(path).relative_to("results")) for path in new if "plots" not in path} == {
-        "tiny/cards/adapted/cdtrans/synthetic-mnist/seed1.json",
-        "tiny/cards/evaluated/cdtrans/synthetic-mnist/seed1.json",
-        "more/cards/tabled.json",
+        "tiny/records/adapted/cdtrans/synthetic-mnist/seed1.json",
+        "tiny/records/evaluated/cdtrans/synthetic-mnist/seed1.json",
+        "more/records/tabled.json",
         *(
             f"more_{name}"
             for name in ("table.csv", "table.md", "table.tex", "differences.csv", "validators.csv", "metrics.json")

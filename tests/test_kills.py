@@ -9,20 +9,20 @@ import sys
 import pytest
 import yaml
 
-from dacsm.adapt import adapt
-from dacsm.compute import choose_compute
-from dacsm.files import sha256
-from dacsm.layout import Layout
-from dacsm.pretrain import pretrain
+from dacsm.config.paths import Paths
+from dacsm.runtime.device import choose_compute
+from dacsm.runtime.files import sha256
+from dacsm.stages.adapt import adapt
+from dacsm.stages.pretrain import pretrain
 
 TASK = "synthetic-optdigits"
 SAVES = 5
 KILLS_ITSELF = f"""\
 import os, signal, sys
 from pathlib import Path
-import dacsm.training.resume
-from dacsm.cli import main
-dacsm.training.resume.SAVE_EVERY = 0
+import dacsm.runtime.resume
+from dacsm.cli.main import main
+dacsm.runtime.resume.SAVE_EVERY = 0
 replace, saves = Path.replace, []
 
 def kill(path, target):
@@ -37,20 +37,20 @@ sys.exit(main())"""
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("room", ["pretrain", "adapt"])
-def test_killed_it_goes_on_in_the_same_bits(room, tiny_params, tiny_dataset, tiny_layout, tmp_path):
+@pytest.mark.parametrize("stage", ["pretrain", "adapt"])
+def test_killed_it_goes_on_in_the_same_bits(stage, tiny_params, tiny_dataset, tiny_paths, tmp_path):
     recipe = tiny_params.pretrain["tiny"].model_copy(update={"epochs": 12})
     recipes = {"tiny": tiny_params.adapt.recipes["tiny"].model_copy(update={"epochs": 12, "refresh_epochs": 2})}
     adaptation = tiny_params.adapt.model_copy(update={"recipes": recipes})
     params = tiny_params.model_copy(update={"pretrain": {"tiny": recipe}, "adapt": adaptation})
-    layouts = [Layout(tmp_path / name) for name in ("whole", "killed")]
-    for layout in layouts:
-        layout.root.mkdir()
-        (layout.root / "data").symlink_to(tiny_layout.root / "data")
-    whole, killed = (layout.root for layout in layouts)
+    layouts = [Paths(tmp_path / name) for name in ("whole", "killed")]
+    for paths in layouts:
+        paths.root.mkdir()
+        (paths.root / "data").symlink_to(tiny_paths.root / "data")
+    whole, killed = (paths.root for paths in layouts)
     pretrain(params, tiny_dataset, "synthetic", 0, layouts[0], choose_compute("cpu"))
     arguments = ["tiny", "synthetic"]
-    if room == "adapt":
+    if stage == "adapt":
         shutil.copytree(whole / "results", killed / "results")
         adapt(params, tiny_dataset, "dacsm", TASK, 0, layouts[0], choose_compute("cpu"))
         arguments = ["tiny", "dacsm", TASK]
@@ -60,7 +60,7 @@ def test_killed_it_goes_on_in_the_same_bits(room, tiny_params, tiny_dataset, tin
     content["datasets"], content["experiments"] = ["tiny"], {"tiny": content["experiments"]["tiny"]}
     (killed / "params.yaml").write_text(yaml.safe_dump(content))
 
-    command = [room, *arguments, "--seed", "0", "--device", "cpu"]
+    command = [stage, *arguments, "--seed", "0", "--device", "cpu"]
     ended = subprocess.run([sys.executable, "-c", KILLS_ITSELF, *command], cwd=killed, capture_output=True)
     assert ended.returncode == -signal.SIGKILL
     state = next((killed / ".resume").iterdir())
@@ -69,11 +69,11 @@ def test_killed_it_goes_on_in_the_same_bits(room, tiny_params, tiny_dataset, tin
     printed = subprocess.run(
         [sys.executable, "-m", "dacsm", *command], cwd=killed, check=True, capture_output=True, text=True
     ).stderr
-    assert f"{room} {' '.join(arguments)} seed 0: going on after epoch " in printed.splitlines()[0]
+    assert f"{stage} {' '.join(arguments)} seed 0: going on after epoch " in printed.splitlines()[0]
     assert not list((killed / ".resume").iterdir())
     done = layouts[0].pretrained("tiny", "synthetic", 0)
-    output = done if room == "pretrain" else layouts[0].adapted("tiny", "dacsm", TASK, 0)
+    output = done if stage == "pretrain" else layouts[0].adapted("tiny", "dacsm", TASK, 0)
     for file in output.iterdir():
         assert sha256(file) == sha256(killed / file.relative_to(whole)), file.name
-    card = json.loads(layouts[1].card(killed / output.relative_to(whole)).read_text())
-    assert card["measured"]["resumed"] == 1
+    record = json.loads(layouts[1].record(killed / output.relative_to(whole)).read_text())
+    assert record["measured"]["resumed"] == 1

@@ -16,8 +16,8 @@ import pytest
 import yaml
 from tiny_project import BIN, Project
 
-from dacsm.cli import main
-from dacsm.files import sha256
+from dacsm.cli.main import main
+from dacsm.runtime.files import sha256
 
 NOTHING = "Nothing to be done"
 CLEAN = "Data and pipelines are up to date."
@@ -71,12 +71,12 @@ def made(printed: str) -> dict[str, int]:
 def test_a_clone_that_changed_one_setting(changed: Project) -> None:
     """Checks 1 to 4; and what git is left with is what docs/pipeline.md says to commit."""
     listed = changed.git("show", "--stat=200", "--name-only", "--format=", "run1").splitlines()
-    places = {re.sub(r"(metadata|receipts|cards|plots)/.*", r"\1", name) for name in listed}
+    places = {re.sub(r"(metadata|receipts|records|plots)/.*", r"\1", name) for name in listed}
     assert places == {
         ".snakemake/metadata",
         "data/raw/tiny/receipts",
         "dvc.lock",
-        "results/tiny/cards",
+        "results/tiny/records",
         "results/tiny/plots",
         "results/tiny_differences.csv",
         "results/tiny_metrics.json",
@@ -146,11 +146,11 @@ def test_times_mean_nothing(changed: Project) -> None:
 
 @pytest.mark.long
 def test_everything_made_again_is_the_same(built: Project, tmp_path: Path) -> None:
-    """Check 9; cards hold times, and are compared by what the audit reads."""
+    """Check 9; records hold times, and are compared by what the audit reads."""
     copy = built.copy(tmp_path)
     copy.snakemake("--forceall")
     copy.run("dvc", "repro")
-    copy.git("diff", "--exit-code", "dvc.lock", "results", ":!results/*/cards/*")
+    copy.git("diff", "--exit-code", "dvc.lock", "results", ":!results/*/records/*")
     assert_up_to_date(copy)
 
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
-from dacsm.cli import main
-from dacsm.params import load_params
+from dacsm.cli.main import main
+from dacsm.config.params import load_params
 
 PROJECT = Path(__file__).parents[1]
 LOCK = (PROJECT / "requirements.lock").read_text(encoding="utf-8")

@@ -7,13 +7,19 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from small_model import MODEL
 
-from dacsm.errors import InputError
-from dacsm.methods import Method, Noise, Pyramid, Style
+from dacsm.config.kinds.cdtrans import Method, Noise, Pyramid, Style
+from dacsm.methods.cdtrans.parts.cross_scale import pyramid_loss, scale_loss
+from dacsm.methods.cdtrans.parts.noise import (
+    BeneficialNoise,
+    LogitNoise,
+    StyleTranslation,
+    gaussian_divergence,
+    style_of,
+)
 from dacsm.models.backbone import attend, build_backbone, load_weights
 from dacsm.models.classifier import Classifier, Description, load_checkpoint, save_checkpoint
-from dacsm.models.cross_scale import pyramid_loss, scale_loss
-from dacsm.models.noise import BeneficialNoise, LogitNoise, StyleTranslation, gaussian_divergence, style_of
 from dacsm.models.three_stream import three_stream
+from dacsm.runtime.errors import InputError
 
 
 def classifier(**changes) -> Classifier:

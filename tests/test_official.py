@@ -12,18 +12,18 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dacsm.adapt import adapt
-from dacsm.cli import main
-from dacsm.compute import Compute
-from dacsm.errors import InputError
-from dacsm.evaluate import evaluate
-from dacsm.import_cdtrans import import_cdtrans
-from dacsm.inference import predict
-from dacsm.layout import Layout
+from dacsm.cli.main import main
+from dacsm.config.paths import Paths
+from dacsm.data.shards import ShardedImages
+from dacsm.evaluation.predictions import predict
 from dacsm.models.backbone import build_backbone, load_weights
 from dacsm.models.classifier import Classifier, Description, load_checkpoint
+from dacsm.models.import_cdtrans import import_cdtrans
 from dacsm.models.official import describe, official_name, read_official
-from dacsm.reading import ShardedImages
+from dacsm.runtime.device import Compute
+from dacsm.runtime.errors import InputError
+from dacsm.stages.adapt import adapt
+from dacsm.stages.evaluate import evaluate
 
 State = dict[str, Tensor]
 
@@ -229,25 +229,25 @@ def test_a_network_for_colour_is_refused_for_a_grey_dataset(tmp_path, capsys):
     assert not (tmp_path / "m").exists()
 
 
-def test_an_imported_model_is_evaluated_and_adapted_like_one_of_ours(tmp_path, tiny_dataset, tiny_params, tiny_layout):
-    shutil.copytree(tiny_layout.root / "data", tmp_path / "data")
-    layout = Layout(tmp_path)
+def test_an_imported_model_is_evaluated_and_adapted_like_one_of_ours(tmp_path, tiny_dataset, tiny_params, tiny_paths):
+    shutil.copytree(tiny_paths.root / "data", tmp_path / "data")
+    paths = Paths(tmp_path)
     recipe = tiny_params.recipe("pretrain", "tiny").model
     torch.manual_seed(0)
     classifier = Classifier(Description(recipe, tiny_dataset.classes)).eval()
     released = {official_name(key): value for key, value in classifier.state_dict().items()}
     path = saved(tmp_path / "released.pth", released | {"base.fc.weight": torch.zeros(1000, 32)})
-    out = layout.pretrained("tiny", "synthetic", 0) / "model.safetensors"
+    out = paths.pretrained("tiny", "synthetic", 0) / "model.safetensors"
     description = import_cdtrans(path, out, dataset=tiny_dataset, heads=recipe.heads, recipe=recipe)
     assert (description.model.mean, description.model.resize) == (recipe.mean, recipe.resize)
 
     compute, task = Compute(torch.device("cpu")), "synthetic-optdigits"
-    evaluate(tiny_params, tiny_dataset, "source_only", task, 0, layout, compute)
-    rows = (layout.evaluated("tiny", "source_only", task, 0) / "predictions.csv").read_text().splitlines()[1:]
-    images = ShardedImages(layout.shards("tiny", "optdigits"))
+    evaluate(tiny_params, tiny_dataset, "source_only", task, 0, paths, compute)
+    rows = (paths.evaluated("tiny", "source_only", task, 0) / "predictions.csv").read_text().splitlines()[1:]
+    images = ShardedImages(paths.shards("tiny", "optdigits"))
     expected = predict(classifier, images, compute).predicted
     assert [int(row.split(",")[2]) for row in rows] == expected.tolist()
-    adapt(tiny_params, tiny_dataset, "cdtrans", task, 0, layout, compute)
-    adapted = load_checkpoint(layout.adapted("tiny", "cdtrans", task, 0) / "last.safetensors")
+    adapt(tiny_params, tiny_dataset, "cdtrans", task, 0, paths, compute)
+    adapted = load_checkpoint(paths.adapted("tiny", "cdtrans", task, 0) / "last.safetensors")
     assert adapted.description == description
     assert not torch.equal(adapted.head.weight, classifier.head.weight)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dacsm.params import Optimiser
+from dacsm.config.params import Optimiser
 from dacsm.training.optim import build_optimiser, cdtrans_rate, cosine_rate
 
 

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dacsm import pairing
-from dacsm.pairing import agreeing_pairs, centre_labels, fuse_scales, nearest_over_scales, unit
+from dacsm.adaptation import pairing
+from dacsm.adaptation.pairing import agreeing_pairs, centre_labels, fuse_scales, nearest_over_scales, unit
 
 SEEDS = st.integers(0, 10_000)
 

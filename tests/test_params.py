@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from dacsm.catalog import DatasetSpec, load_dataset
-from dacsm.errors import InputError
-from dacsm.params import load_params, parse_params
-from dacsm.validation import read_yaml, validate
+from dacsm.config.datasets import DatasetSpec, load_dataset
+from dacsm.config.params import load_params, parse_params
+from dacsm.config.validation import read_yaml, validate
+from dacsm.runtime.errors import InputError
 
 PROJECT = Path(__file__).parents[1]
 
@@ -145,7 +145,7 @@ def test_the_catalog_knows_its_tasks():
     [
         ("classes", ["a", "a"], "classes has a name twice"),
         ("development_task", "mnist-svhn", "development_task is 'mnist-svhn', expected one of"),
-        ("maker", "magic", "maker is 'magic'"),
+        ("reader", "magic", "reader is 'magic'"),
         ("domains.mnist.images", 0, "images is 0, but it should be greater than 0"),
     ],
 )

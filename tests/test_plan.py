@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from dacsm import plan, rehearsal
-from dacsm.catalog import DatasetSpec, load_dataset
-from dacsm.cli import main
-from dacsm.compute import Compute
-from dacsm.errors import InputError
-from dacsm.layout import Layout
-from dacsm.params import Params, load_params
-from dacsm.rehearsal import Speed
+from dacsm.cli.main import main
+from dacsm.config.datasets import DatasetSpec, load_dataset
+from dacsm.config.params import Params, load_params
+from dacsm.config.paths import Paths
+from dacsm.ledger import plan
+from dacsm.ledger import speed as rehearsal
+from dacsm.ledger.speed import Speed
+from dacsm.runtime.device import Compute
+from dacsm.runtime.errors import InputError
 
 PROJECT = Path(__file__).parents[1]
 CPU = Compute(torch.device("cpu"))
@@ -28,16 +29,16 @@ def params() -> Params:
 
 @pytest.fixture
 def planned(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """The lines for a dataset, of which the rooms in `made` are made, at made-up speeds."""
+    """The lines for a dataset, of which the stages in `made` are made, at made-up speeds."""
     monkeypatch.setattr(plan, "predict_speed", lambda *_: Speed(0.001, 256))
     monkeypatch.setattr(plan, "pretrain_speed", lambda *_: Speed(0.01, 64))
     monkeypatch.setattr(plan, "adapt_speed", lambda _p, _d, method, _c: Speed(0.03 if method == "dacsm" else 0.02, 64))
 
     def lines(name: str, made: tuple[str, ...] = ()) -> list[str]:
-        dataset, experiment, layout = params.load_dataset_of(name), params.experiment(name), Layout(tmp_path)
-        unmade = {job.file for job in plan.jobs_of(params, dataset, experiment, layout) if job.room not in made}
+        dataset, experiment, paths = params.load_dataset_of(name), params.experiment(name), Paths(tmp_path)
+        unmade = {job.file for job in plan.jobs_of(params, dataset, experiment, paths) if job.stage not in made}
         monkeypatch.setattr(plan, "pending", lambda *_: unmade)
-        return list(plan.describe_plan(params, dataset, experiment, layout, CPU, FILE))
+        return list(plan.describe_plan(params, dataset, experiment, paths, CPU, FILE))
 
     return lines
 
@@ -51,18 +52,18 @@ def test_the_runs_of_visda(planned: Callable[..., list[str]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "rooms"),
+    ("name", "stages"),
     [
         ("office_home", {"shard": 4, "pretrain": 12, "adapt": 72, "evaluate": 108, "table": 1}),
         ("domainnet", {"shard": 6, "pretrain": 18, "adapt": 180, "evaluate": 270, "table": 1}),
         ("office31", {"shard": 3, "pretrain": 9, "adapt": 36, "evaluate": 54, "table": 1}),
     ],
 )
-def test_the_number_of_runs(params: Params, name: str, rooms: dict[str, int]) -> None:
+def test_the_number_of_runs(params: Params, name: str, stages: dict[str, int]) -> None:
     dataset = load_dataset(name)
-    found = Counter(job.room for job in plan.jobs_of(params, dataset, params.experiment(name), Layout()))
+    found = Counter(job.stage for job in plan.jobs_of(params, dataset, params.experiment(name), Paths()))
     assert found.pop("download") == len(dataset.archives)
-    assert found == rooms
+    assert found == stages
 
 
 def test_downloads_and_disk(planned: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +102,7 @@ def test_what_is_made_is_not_counted(planned: Callable[..., list[str]]) -> None:
 def test_without_snakefile_there_is_a_sentence(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="snakemake cannot tell what is made: "):
-        plan.pending(params.experiment("visda"), Layout(), FILE)
+        plan.pending(params.experiment("visda"), Paths(), FILE)
 
 
 def test_a_dataset_without_settings_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

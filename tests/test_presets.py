@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from dacsm import presets
-from dacsm.catalog import DatasetSpec, load_dataset
-from dacsm.errors import InputError
+from dacsm.config import presets
+from dacsm.config.datasets import DatasetSpec, load_dataset
+from dacsm.config.params import AdaptRecipe, Model, Params, Pretrain, Shard, load_params, parse_params
+from dacsm.config.presets import Presets
+from dacsm.ledger.provenance import settings_of
 from dacsm.models.backbone import build_backbone
-from dacsm.params import AdaptRecipe, Model, Params, Pretrain, Shard, load_params, parse_params
-from dacsm.presets import Presets
-from dacsm.provenance import settings_of
+from dacsm.runtime.errors import InputError
 from dacsm.training.optim import build_optimiser, set_learning_rate
 
 PROJECT = Path(__file__).parents[1]
@@ -212,7 +212,7 @@ def check_training(recipe: Pretrain | AdaptRecipe, epochs: int, base: float) -> 
     for group in optimiser.param_groups:
         assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0.9, False, 1e-4)
     for epoch in range(1, epochs + 1):
-        set_learning_rate(optimiser, recipe.optimiser, recipe.epochs, epoch, share=0.5)
+        set_learning_rate(optimiser, recipe.optimiser, recipe.epochs, epoch, fraction=0.5)
         weight, bias = (group["lr"] for group in optimiser.param_groups)
         assert weight == pytest.approx(reference.rate(base, epoch, epochs))
         assert bias == pytest.approx(reference.rate(base, epoch, epochs, bias=True))
@@ -226,7 +226,7 @@ def test_the_odd_rates_are_kept() -> None:
         optimiser = build_optimiser(recipe.optimiser, [nn.Linear(2, 2)])
         found = []
         for epoch in range(1, recipe.epochs + 1):
-            set_learning_rate(optimiser, recipe.optimiser, recipe.epochs, epoch, share=0)
+            set_learning_rate(optimiser, recipe.optimiser, recipe.epochs, epoch, fraction=0)
             found.append(optimiser.param_groups[0]["lr"] / recipe.optimiser.learning_rate)
         return found
 

@@ -1,4 +1,4 @@
-"""What a room depends on is what its rule and its stage of DVC say."""
+"""What a stage depends on is what its rule and its stage of DVC say."""
 
 import configparser
 import json
@@ -9,57 +9,57 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dacsm import provenance
-from dacsm.catalog import CATALOG, DatasetSpec
-from dacsm.errors import InputError
-from dacsm.layout import Layout
-from dacsm.params import Params
-from dacsm.provenance import ASIDES, FACTS, ROOMS, SETTINGS, code_of, require_records, settings_of
+from dacsm.config.datasets import CATALOG, DatasetSpec
+from dacsm.config.params import Params
+from dacsm.config.paths import Paths
+from dacsm.ledger import provenance
+from dacsm.ledger.provenance import ASIDES, FACTS, SETTINGS, STAGES, code_of, require_records, settings_of
+from dacsm.runtime.errors import InputError
 
 PROJECT = Path(__file__).parents[1]
 DVC = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))
-STAGES = {room: stage["do"] for room, stage in DVC["stages"].items()}
+DVC_STAGES = {name: stage["do"] for name, stage in DVC["stages"].items()}
 FACTS_FILE = "workflow/datasets/${item}.yaml"
 
 
-def test_every_room_is_a_rule_and_those_of_the_table_are_stages() -> None:
-    assert tuple(STAGES) == ROOMS
-    for room in (*ROOMS, *ASIDES):
-        rule = (PROJECT / f"workflow/rules/{room}.smk").read_text(encoding="utf-8")
+def test_every_stage_is_a_rule_and_those_of_the_table_are_stages() -> None:
+    assert tuple(DVC_STAGES) == STAGES
+    for stage in (*STAGES, *ASIDES):
+        rule = (PROJECT / f"workflow/rules/{stage}.smk").read_text(encoding="utf-8")
         found = re.findall(r'\b(rule|code|settings)(?: |\(")(\w+)', rule)
-        assert found == [("rule", room), ("code", room), ("settings", room)]
-        assert f"python -m dacsm {room} " in rule
+        assert found == [("rule", stage), ("code", stage), ("settings", stage)]
+        assert f"python -m dacsm {stage} " in rule
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_stage_lists_the_code_that_its_room_runs(room: str) -> None:
-    wanted = code_of(room)
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_lists_the_code_that_its_stage_runs(stage: str) -> None:
+    wanted = code_of(stage)
     lines = "".join(f"        - {file}\n" for file in wanted)
-    assert [dep for dep in STAGES[room]["deps"] if dep.startswith("dacsm/")] == wanted, f"dvc.yaml wants\n{lines}"
+    assert [dep for dep in DVC_STAGES[stage]["deps"] if dep.startswith("dacsm/")] == wanted, f"dvc.yaml wants\n{lines}"
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_data_goes_forward_only(room: str) -> None:
-    later = {f"dacsm/{other}.py" for other in ROOMS[ROOMS.index(room) + 1 :]}
-    assert not later & set(code_of(room))
+@pytest.mark.parametrize("stage", STAGES)
+def test_data_goes_forward_only(stage: str) -> None:
+    later = {f"dacsm/{other}.py" for other in STAGES[STAGES.index(stage) + 1 :]}
+    assert not later & set(code_of(stage))
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_nothing_on_the_way_to_the_table_depends_on_what_is_beside_it(room: str) -> None:
-    assert not {f"dacsm/{aside}.py" for aside in ASIDES} & set(code_of(room))
+@pytest.mark.parametrize("stage", STAGES)
+def test_nothing_on_the_way_to_the_table_depends_on_what_is_beside_it(stage: str) -> None:
+    assert not {f"dacsm/{aside}.py" for aside in ASIDES} & set(code_of(stage))
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_stage_names_the_settings_that_its_rule_does(room: str) -> None:
-    recipes = ("pretrain", "adapt.recipes") if room == "evaluate" else ("",)
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_names_the_settings_that_its_rule_does(stage: str) -> None:
+    recipes = ("pretrain", "adapt.recipes") if stage == "evaluate" else ("",)
     wanted = {
         key.format(dataset="${item}", experiment="${key}", method="METHOD", recipe=recipe)
-        for key in SETTINGS[room]
+        for key in SETTINGS[stage]
         for recipe in recipes
     }
-    wanted |= {f"{FACTS_FILE}:{key.format(domain='DOMAIN')}" for key in FACTS[room]}
+    wanted |= {f"{FACTS_FILE}:{key.format(domain='DOMAIN')}" for key in FACTS[stage]}
     listed = set()
-    for entry in STAGES[room]["params"]:
+    for entry in DVC_STAGES[stage]["params"]:
         listed |= {f"{FACTS_FILE}:{key}" for key in entry[FACTS_FILE]} if isinstance(entry, dict) else {entry}
 
     def covers(key: str, place: str) -> bool:
@@ -76,7 +76,7 @@ def test_every_key_that_dvc_tracks_is_written_in_its_file() -> None:
     params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
     for experiment, dataset in params["tables"].items():
         files = {"params.yaml": params, FACTS_FILE: yaml.safe_load((PROJECT / f"{CATALOG / dataset}.yaml").read_text())}
-        for stage in STAGES.values():
+        for stage in DVC_STAGES.values():
             for entry in stage["params"]:
                 file, keys = next(iter(entry.items())) if isinstance(entry, dict) else ("params.yaml", [entry])
                 for key in keys:
@@ -89,14 +89,14 @@ def test_every_key_that_dvc_tracks_is_written_in_its_file() -> None:
 def test_code_is_found_wherever_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {
         "__init__.py": "",
-        "adapt.py": "from dacsm.models.noise import Noise\ndef run():\n    import dacsm.late\n",
-        "late.py": "from . import sibling\nimport numpy, dacsm.params",
-        "sibling.py": "import dacsm.adapt  # a circle",
+        "adapt.py": "from dacsm.methods.cdtrans.parts.noise import Noise\ndef run():\n    import dacsm.late\n",
+        "late.py": "from . import sibling\nimport numpy, dacsm.config.params",
+        "sibling.py": "import dacsm.stages.adapt  # a circle",
         "params.py": "import dacsm.unused",
         "unused.py": "",
         "models/__init__.py": "",
         "models/noise.py": "from dacsm import shared",
-        "shared.py": "from importlib import import_module\nimport_module(f'dacsm.sources.{name}')",
+        "shared.py": "from importlib import import_module\nimport_module(f'dacsm.data.raw.{name}')",
         "sources/__init__.py": "",
         "sources/digits.py": "",
         "sources/photos.py": "",
@@ -112,17 +112,17 @@ def test_code_is_found_wherever_it_is_imported(tmp_path: Path, monkeypatch: pyte
 
 
 def test_settings_are_resolved_and_those_of_the_run(tiny_params: Params, tiny_dataset: DatasetSpec) -> None:
-    def settings(room: str, **arguments: str) -> dict:
-        return settings_of(room, tiny_params, tiny_dataset, {"dataset": "tiny", **arguments})
+    def settings(stage: str, **arguments: str) -> dict:
+        return settings_of(stage, tiny_params, tiny_dataset, {"dataset": "tiny", **arguments})
 
     assert settings("adapt", method="cdtrans")["adapt.methods.cdtrans"]["noise"]["weight"] == 0.0  # {} in params.yaml
     assert "pretrain.tiny" in settings("evaluate", method="source_only")
     assert "adapt.recipes.tiny" in settings("evaluate", method="cdtrans")
     assert list(settings("download", archive="mnist")["domains"]) == ["mnist"]
-    for room in (*ROOMS, *ASIDES):
+    for stage in (*STAGES, *ASIDES):
         given = {"archive": "mnist", "domain": "mnist", "method": "cdtrans", "source": "mnist", "target": "synthetic"}
-        found = settings(room, **given, experiment="tiny")
-        assert len(found) == len(SETTINGS[room]) + len(FACTS[room])
+        found = settings(stage, **given, experiment="tiny")
+        assert len(found) == len(SETTINGS[stage]) + len(FACTS[stage])
         assert json.loads(json.dumps(found)) == found
 
 
@@ -145,16 +145,16 @@ def test_another_datasets_settings_do_not_matter(tiny_params: Params, tiny_datas
     ],
 )
 def test_results_need_records(result: str, tmp_path: Path) -> None:
-    layout, records = Layout(tmp_path), tmp_path / "metadata"
-    require_records(layout, records)
+    paths, records = Paths(tmp_path), tmp_path / "metadata"
+    require_records(paths, records)
     (tmp_path / "results" / result).parent.mkdir(parents=True)
     (tmp_path / "results" / result).write_text("")
     for _ in range(2):
         with pytest.raises(InputError, match="git checkout"):
-            require_records(layout, records)
+            require_records(paths, records)
         records.mkdir(exist_ok=True)  # empty, it is as good as none
     (records / "record").write_text("{}")
-    require_records(layout, records)
+    require_records(paths, records)
 
 
 def test_records_of_variants_stay_out_of_git() -> None:

@@ -19,8 +19,8 @@ from faulty_server import Server, serving
 from look_alikes import look_alike
 from tiny_project import Project
 
-from dacsm.catalog import DatasetSpec
-from dacsm.evaluate import measure
+from dacsm.config.datasets import DatasetSpec
+from dacsm.stages.evaluate import measure
 
 CHECKOUT = Path(__file__).parents[1]
 METHODS = ["source_only", "cdtrans"]

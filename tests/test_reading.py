@@ -11,10 +11,10 @@ import torch
 import webdataset as wds
 from PIL import Image
 
-from dacsm.errors import InputError
-from dacsm.layout import Layout
-from dacsm.reading import ShardedImages, read_labels, require_size, stream
-from dacsm.shard_index import read_index, verify
+from dacsm.config.paths import Paths
+from dacsm.data.index import read_index, verify
+from dacsm.data.shards import ShardedImages, read_labels, require_size, stream
+from dacsm.runtime.errors import InputError
 
 AGAIN = "`dacsm shard tiny mnist`"
 
@@ -25,8 +25,8 @@ def place_view(image: Image.Image, position: int) -> torch.Tensor:
 
 
 @pytest.fixture
-def folder(tiny_layout: Layout) -> Path:
-    return tiny_layout.shards("tiny", "mnist")
+def folder(tiny_paths: Paths) -> Path:
+    return tiny_paths.shards("tiny", "mnist")
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_second_reads_are_copies_of_the_first(folder: Path) -> None:
 
 def test_kept_and_unkept_images_are_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = ShardedImages(folder)
-    monkeypatch.setattr("dacsm.reading.KEPT_BYTES", 0)
+    monkeypatch.setattr("dacsm.data.shards.KEPT_BYTES", 0)
     unkept = ShardedImages(folder)
     assert [kept[n].tobytes() for n in range(60)] == [unkept[n].tobytes() for n in range(60)]
 
@@ -145,7 +145,7 @@ def test_the_order_is_named_by_seed_and_epoch(folder: Path) -> None:
 
 
 def test_a_small_buffer_still_gives_each_image_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dacsm.reading.SHUFFLE_BUFFER", 5)
+    monkeypatch.setattr("dacsm.data.shards.SHUFFLE_BUFFER", 5)
     assert sorted(numbers(folder)) == list(range(60))
 
 

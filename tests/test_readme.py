@@ -10,7 +10,7 @@ import yaml
 from test_published_datasets import copied
 from tiny_project import Project
 
-from dacsm.params import Params, load_params, parse_params
+from dacsm.config.params import Params, load_params, parse_params
 
 CHECKOUT = Path(__file__).parents[1]
 

@@ -11,19 +11,19 @@ import pytest
 from PIL import Image
 from small_model import MODEL
 
-from dacsm.adapt import adapt
-from dacsm.catalog import DatasetSpec
-from dacsm.compute import choose_compute
-from dacsm.errors import InputError
-from dacsm.evaluate import evaluate
-from dacsm.files import write_json
-from dacsm.layout import Layout
-from dacsm.params import Params, Rescale
-from dacsm.pretrain import pretrain
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import Params, Rescale
+from dacsm.config.paths import Paths
+from dacsm.data.transforms import centre_view
 from dacsm.report.statistics import NOT_TOLD_APART
-from dacsm.rescale import rescale
-from dacsm.scales import scales
-from dacsm.views import centre_view
+from dacsm.runtime.device import choose_compute
+from dacsm.runtime.errors import InputError
+from dacsm.runtime.files import write_json
+from dacsm.stages.adapt import adapt
+from dacsm.stages.evaluate import evaluate
+from dacsm.stages.pretrain import pretrain
+from dacsm.stages.rescale import rescale
+from dacsm.stages.scales import scales
 
 TASK = "synthetic-mnist"
 CPU = choose_compute("cpu")
@@ -31,13 +31,13 @@ SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_params, tiny_dataset, tiny_layout, tmp_path_factory) -> Layout:
+def trained(tiny_params, tiny_dataset, tiny_paths, tmp_path_factory) -> Paths:
     """A root with tiny's shards, a source model, and one that CDTrans adapted."""
-    layout = Layout(tmp_path_factory.mktemp("rescaled"))
-    shutil.copytree(tiny_layout.root / "data", layout.root / "data")
-    pretrain(tiny_params, tiny_dataset, "synthetic", 0, layout, CPU)
-    adapt(tiny_params, tiny_dataset, "cdtrans", TASK, 0, layout, CPU)
-    return layout
+    paths = Paths(tmp_path_factory.mktemp("rescaled"))
+    shutil.copytree(tiny_paths.root / "data", paths.root / "data")
+    pretrain(tiny_params, tiny_dataset, "synthetic", 0, paths, CPU)
+    adapt(tiny_params, tiny_dataset, "cdtrans", TASK, 0, paths, CPU)
+    return paths
 
 
 def read(folder: Path) -> dict:
@@ -46,8 +46,8 @@ def read(folder: Path) -> dict:
 
 @pytest.mark.parametrize("method", ["source_only", "cdtrans"])
 def test_scale_1_has_the_numbers_of_evaluate(trained, tiny_params, tiny_dataset, method):
-    for room in (evaluate, rescale):
-        room(tiny_params, tiny_dataset, method, TASK, 0, trained, CPU)
+    for stage in (evaluate, rescale):
+        stage(tiny_params, tiny_dataset, method, TASK, 0, trained, CPU)
     evaluated, rescaled = (read(place("tiny", method, TASK, 0)) for place in (trained.evaluated, trained.rescaled))
     assert list(rescaled["scales"]) == ["0.5", "0.75", "1", "1.25", "1.5"]
     wanted = {key: evaluated["selected"][key] for key in ("mean_per_class", "overall", "per_class")}
@@ -99,11 +99,11 @@ ACCURACY = {  # at the five scales, for seeds 0, 1 and 2
 
 
 @pytest.fixture
-def made(tiny_params: Params, tiny_dataset: DatasetSpec, tmp_path: Path) -> Callable[..., Layout]:
+def made(tiny_params: Params, tiny_dataset: DatasetSpec, tmp_path: Path) -> Callable[..., Paths]:
     """The table of scales of runs that nobody made."""
 
-    def make(seeds: tuple[int, ...] = (0, 1, 2), tasks: tuple[str, ...] = (TASK,), **changed: object) -> Layout:
-        layout = Layout(tmp_path)
+    def make(seeds: tuple[int, ...] = (0, 1, 2), tasks: tuple[str, ...] = (TASK,), **changed: object) -> Paths:
+        paths = Paths(tmp_path)
         experiment = tiny_params.experiments["tiny"].model_copy(
             update={"seeds": seeds, "tasks": tasks, "methods": tuple(ACCURACY)}
         )
@@ -116,15 +116,15 @@ def made(tiny_params: Params, tiny_dataset: DatasetSpec, tmp_path: Path) -> Call
                     }
                     facts = {"dataset": "tiny", "method": method, "task": task, "seed": seed, "backbone": "vit"}
                     facts |= {"protocol": tiny_dataset.protocol, "images": 10, "scales": found}
-                    write_json(layout.rescaled("tiny", method, task, seed) / "metrics.json", facts | changed)
-        scales(tiny_dataset, experiment, SCALES, layout)
-        return layout
+                    write_json(paths.rescaled("tiny", method, task, seed) / "metrics.json", facts | changed)
+        scales(tiny_dataset, experiment, SCALES, paths)
+        return paths
 
     return make
 
 
-def rows_of(layout: Layout) -> dict[tuple[str, str, str], dict[str, str]]:
-    with layout.scales("tiny", "csv").open(newline="", encoding="utf-8") as file:
+def rows_of(paths: Paths) -> dict[tuple[str, str, str], dict[str, str]]:
+    with paths.scales("tiny", "csv").open(newline="", encoding="utf-8") as file:
         return {(row["task"], row["method"], row["scale"]): row for row in csv.DictReader(file)}
 
 
@@ -143,15 +143,15 @@ def test_what_is_lost_is_paired_with_cdtrans_seed_by_seed(made):
 
 
 def test_the_page_says_it_in_words_and_names_its_picture(made):
-    layout = made()
-    text = layout.scales("tiny", "md").read_text(encoding="utf-8").replace("\u00a0", " ")
+    paths = made()
+    text = paths.scales("tiny", "md").read_text(encoding="utf-8").replace("\u00a0", " ")
     row = next(line for line in text.splitlines() if "+16.52 to +21.48" in line)
     assert [cell.strip() for cell in row.strip("|").split("|")] == [
         *("dacsm", "50 %", "3", "+19.00", "+16.52 to +21.48", "loses less")
     ]
     assert "| cdtrans" in text
     assert "(tiny_scales.png)" in text
-    with Image.open(layout.scales("tiny", "png")) as image:
+    with Image.open(paths.scales("tiny", "png")) as image:
         assert image.width > 500
 
 
@@ -177,4 +177,4 @@ def test_runs_of_other_scales_or_protocols_are_refused(made, changed, sentence):
 
 def test_a_missing_run_is_named_with_its_command(tiny_params, tiny_dataset, tmp_path):
     with pytest.raises(InputError, match="was not found; make it with `dacsm rescale tiny source_only"):
-        scales(tiny_dataset, tiny_params.experiment("tiny"), SCALES, Layout(tmp_path))
+        scales(tiny_dataset, tiny_params.experiment("tiny"), SCALES, Paths(tmp_path))

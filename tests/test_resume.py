@@ -18,21 +18,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import dacsm.training.resume as resume_module
-from dacsm import adapt as adapt_module
-from dacsm import pretrain as pretrain_module
-from dacsm.compute import choose_compute
-from dacsm.errors import InputError
-from dacsm.files import sha256
-from dacsm.layout import Layout
+import dacsm.runtime.resume as resume_module
+from dacsm.adaptation import record as record_module
+from dacsm.config.paths import Paths
+from dacsm.ledger.provenance import code_of
 from dacsm.models.classifier import load_checkpoint, save_checkpoint
-from dacsm.provenance import code_of
-from dacsm.training import record as record_module
-from dacsm.training.progress import TrainingProgress
-from dacsm.training.resume import Resume, run_key
+from dacsm.runtime.device import choose_compute
+from dacsm.runtime.errors import InputError
+from dacsm.runtime.files import sha256
+from dacsm.runtime.progress import TrainingProgress
+from dacsm.runtime.resume import Resume, run_key
+from dacsm.stages import adapt as adapt_module
+from dacsm.stages import pretrain as pretrain_module
 
 TASK = "synthetic-optdigits"
-ROOMS = ("pretrain", "adapt")
+STAGES = ("pretrain", "adapt")
 NEVER = 1e9  # seconds
 MOMENTS = 150  # more than any of the runs here has
 
@@ -91,29 +91,29 @@ def small(tiny_params):
 
 
 @pytest.fixture(scope="module")
-def start(small, tiny_dataset, tiny_layout, tmp_path_factory) -> Callable[..., dict[str, str]]:
-    """Run a room under a root of its own; gives the hashes of what it wrote."""
-    base = Layout(tmp_path_factory.mktemp("base"))
-    (base.root / "data").symlink_to(tiny_layout.root / "data")
+def start(small, tiny_dataset, tiny_paths, tmp_path_factory) -> Callable[..., dict[str, str]]:
+    """Run a stage under a root of its own; gives the hashes of what it wrote."""
+    base = Paths(tmp_path_factory.mktemp("base"))
+    (base.root / "data").symlink_to(tiny_paths.root / "data")
     longer = small.pretrain["tiny"].model_copy(update={"epochs": 25})  # so that many labels agree
     params = small.model_copy(update={"pretrain": {"tiny": longer}})
     pretrain_module.pretrain(params, tiny_dataset, "synthetic", 0, base, choose_compute("cpu"))
 
-    def run(room: str, root: Path, resume: Resume | None = None) -> dict[str, str]:
+    def run(stage: str, root: Path, resume: Resume | None = None) -> dict[str, str]:
         root.mkdir(exist_ok=True)
-        layout = Layout(root)
+        paths = Paths(root)
         if not (root / "data").exists():
-            (root / "data").symlink_to(tiny_layout.root / "data")
-        if room == "pretrain":
-            output = layout.pretrained("tiny", "synthetic", 0)
-            arguments = (small, tiny_dataset, "synthetic", 0, layout, choose_compute("cpu"), resume)
+            (root / "data").symlink_to(tiny_paths.root / "data")
+        if stage == "pretrain":
+            output = paths.pretrained("tiny", "synthetic", 0)
+            arguments = (small, tiny_dataset, "synthetic", 0, paths, choose_compute("cpu"), resume)
             measured = pretrain_module.pretrain(*arguments)
         else:
-            source = layout.pretrained("tiny", "synthetic", 0)
+            source = paths.pretrained("tiny", "synthetic", 0)
             source.mkdir(parents=True, exist_ok=True)
             shutil.copy(base.pretrained("tiny", "synthetic", 0) / "model.safetensors", source)
-            output = layout.adapted("tiny", "dacsm", TASK, 0)
-            arguments = (small, tiny_dataset, "dacsm", TASK, 0, layout, choose_compute("cpu"), resume)
+            output = paths.adapted("tiny", "dacsm", TASK, 0)
+            arguments = (small, tiny_dataset, "dacsm", TASK, 0, paths, choose_compute("cpu"), resume)
             measured = adapt_module.adapt(*arguments)
         assert "training_seconds" in measured
         return {path.name: sha256(path) for path in output.iterdir()}
@@ -123,24 +123,24 @@ def start(small, tiny_dataset, tiny_layout, tmp_path_factory) -> Callable[..., d
 
 @pytest.fixture(scope="module")
 def whole(start, tmp_path_factory) -> dict[str, dict[str, str]]:
-    """What each room writes when nothing interrupts it."""
-    return {room: start(room, tmp_path_factory.mktemp(room)) for room in ROOMS}
+    """What each stage writes when nothing interrupts it."""
+    return {stage: start(stage, tmp_path_factory.mktemp(stage)) for stage in STAGES}
 
 
-def killed(start, room: str, root: Path, kill_at: int, save_every: float) -> list[str]:
+def killed(start, stage: str, root: Path, kill_at: int, save_every: float) -> list[str]:
     """Run until the moment comes; the moments that passed."""
     moments = Moments(kill_at)
     with watched(moments, save_every), pytest.raises(Killed):
-        start(room, root, Resume(root / "resume"))
+        start(stage, root, Resume(root / "resume"))
     return moments.seen
 
 
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("save_every", [0.0, NEVER])
-def test_saving_changes_nothing(room, save_every, start, whole, tmp_path):
+def test_saving_changes_nothing(stage, save_every, start, whole, tmp_path):
     moments = Moments()
     with watched(moments, save_every):
-        assert start(room, tmp_path, Resume(tmp_path / "resume")) == whole[room]
+        assert start(stage, tmp_path, Resume(tmp_path / "resume")) == whole[stage]
     assert len(moments.seen) < MOMENTS
     assert moments.seen.count("after step") > 8  # several an epoch
     assert (moments.seen.count("after rename") > 10) == (save_every == 0)
@@ -148,36 +148,36 @@ def test_saving_changes_nothing(room, save_every, start, whole, tmp_path):
 
 @settings(max_examples=15)
 @given(
-    room=st.sampled_from(ROOMS),
+    stage=st.sampled_from(STAGES),
     kills=st.lists(st.integers(1, MOMENTS), min_size=1, max_size=4),
     save_every=st.sampled_from([0.0, NEVER]),
 )
-def test_killed_anywhere_it_ends_in_the_same_bytes(room, kills, save_every, start, whole, tmp_path_factory):
+def test_killed_anywhere_it_ends_in_the_same_bytes(stage, kills, save_every, start, whole, tmp_path_factory):
     root = tmp_path_factory.mktemp("killed")
     finished = None
     for kill_at in (*kills, None):
         with watched(Moments(kill_at), save_every):
             try:
-                finished = start(room, root, Resume(root / "resume"))
+                finished = start(stage, root, Resume(root / "resume"))
             except Killed:
                 continue
             break
-    assert finished == whole[room]
+    assert finished == whole[stage]
     shutil.rmtree(root)
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_every_step_is_taken_once(room, start, whole, tmp_path, capsys):
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_step_is_taken_once(stage, start, whole, tmp_path, capsys):
     """With a save after each step nothing is done again: the steps of both parts add up."""
     moments = Moments()
     with watched(moments, 0.0):
-        start(room, tmp_path / "whole", Resume(tmp_path / "whole/resume"))
+        start(stage, tmp_path / "whole", Resume(tmp_path / "whole/resume"))
     steps = moments.seen.count("before step")
     at = [number for number, name in enumerate(moments.seen, start=1) if name == "before step"][steps // 2]
-    before = killed(start, room, tmp_path / "killed", at, 0.0)
+    before = killed(start, stage, tmp_path / "killed", at, 0.0)
     moments = Moments()
     with watched(moments, 0.0):
-        assert start(room, tmp_path / "killed", Resume(tmp_path / "killed/resume")) == whole[room]
+        assert start(stage, tmp_path / "killed", Resume(tmp_path / "killed/resume")) == whole[stage]
     assert before.count("after step") + moments.seen.count("after step") == steps
     assert " seed 0: going on after epoch " in capsys.readouterr().err
 
@@ -211,7 +211,7 @@ def test_a_run_killed_while_it_writes_its_results_trains_no_more(start, whole, t
 def test_what_is_measured_covers_all_parts(start, tmp_path, small, tiny_dataset):
     killed(start, "adapt", tmp_path, 20, 0.0)
     state = Resume(tmp_path / "resume")
-    arguments = (small, tiny_dataset, "dacsm", TASK, 0, Layout(tmp_path), choose_compute("cpu"))
+    arguments = (small, tiny_dataset, "dacsm", TASK, 0, Paths(tmp_path), choose_compute("cpu"))
     measured = adapt_module.adapt(*arguments, state)
     assert measured["resumed"] == 1
     again = adapt_module.adapt(*arguments, state)  # nothing is left to train
@@ -364,7 +364,7 @@ def test_a_disk_that_is_really_full(start, whole, tmp_path, little_disk):
         start("adapt", tmp_path / "run", Resume(little_disk / "resume"))
     root = tmp_path / "whole"
     start("pretrain", root)
-    classifier = load_checkpoint(Layout(root).pretrained("tiny", "synthetic", 0) / "model.safetensors")
+    classifier = load_checkpoint(Paths(root).pretrained("tiny", "synthetic", 0) / "model.safetensors")
     with pytest.raises(InputError, match=r"model\.safetensors cannot be written: No space left on device"):
         save_checkpoint(little_disk / "model.safetensors", classifier.description, classifier.state_dict())
     assert not list(little_disk.rglob("*.safetensors"))

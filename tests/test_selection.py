@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dacsm.inference import Predictions
-from dacsm.selection import NAMES, VALIDATORS, bnm, class_ami, entropy, held_out, infomax, scores, snd
+from dacsm.adaptation.validators import NAMES, VALIDATORS, bnm, class_ami, entropy, held_out, infomax, scores, snd
+from dacsm.evaluation.predictions import Predictions
 
 
 def seen(logits: torch.Tensor) -> Predictions:
@@ -61,7 +61,7 @@ def test_the_order_of_images_does_not_matter(order):
 
 
 def test_validators_that_compare_images_see_a_fixed_draw_of_many(monkeypatch):
-    monkeypatch.setattr("dacsm.selection.MOST_IMAGES", 30)
+    monkeypatch.setattr("dacsm.adaptation.validators.MOST_IMAGES", 30)
     assert snd(seen(NOISE)) == snd(seen(NOISE))
     assert snd(seen(NOISE)) < math.log(29)
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from made_up_runs import make_runs
 
-from dacsm.catalog import DatasetSpec, load_dataset
-from dacsm.errors import InputError
-from dacsm.layout import Layout
-from dacsm.params import Params, load_params
+from dacsm.config.datasets import DatasetSpec, load_dataset
+from dacsm.config.params import Params, load_params
+from dacsm.config.paths import Paths
 from dacsm.report import published
 from dacsm.report.published import AVERAGE, published_columns, published_header, read_published
-from dacsm.table import table
+from dacsm.runtime.errors import InputError
+from dacsm.stages.table import table
 
 PROJECT = Path(__file__).parents[1]
 SHAPES = {"visda": "classes", "office_home": "tasks", "domainnet": "matrix", "office31": "tasks"}
@@ -29,18 +29,18 @@ SEEDS = (0, 1, 2)
 class Made:
     """The tables of a dataset, made once for all tests of this file."""
 
-    def __init__(self, name: str, params: Params, layout: Layout) -> None:
-        self.dataset, self.layout, self.tasks = load_dataset(name), layout, params.experiments[name].tasks
-        make_runs(self.dataset, params.experiments[name], layout)
-        table(self.dataset, params.experiments[name], layout)
-        with layout.table(name, "csv").open(newline="", encoding="utf-8") as file:
+    def __init__(self, name: str, params: Params, paths: Paths) -> None:
+        self.dataset, self.paths, self.tasks = load_dataset(name), paths, params.experiments[name].tasks
+        make_runs(self.dataset, params.experiments[name], paths)
+        table(self.dataset, params.experiments[name], paths)
+        with paths.table(name, "csv").open(newline="", encoding="utf-8") as file:
             self.rows = list(csv.DictReader(file))
-        self.markdown = layout.table(name, "md").read_text(encoding="utf-8").replace("\u00a0", " ")
-        self.latex = layout.table(name, "tex").read_text(encoding="utf-8")
+        self.markdown = paths.table(name, "md").read_text(encoding="utf-8").replace("\u00a0", " ")
+        self.latex = paths.table(name, "tex").read_text(encoding="utf-8")
 
     def overall(self, method: str, task: str, kind: str = "selected") -> list[float]:
         """The headline measure of each seed."""
-        folders = (self.layout.evaluated(self.dataset.name, method, task, seed) for seed in SEEDS)
+        folders = (self.paths.evaluated(self.dataset.name, method, task, seed) for seed in SEEDS)
         return [json.loads((folder / "metrics.json").read_text())[kind][self.dataset.headline] for folder in folders]
 
     def measured(self, selection: str = "infomax") -> list[dict[str, str]]:
@@ -49,11 +49,11 @@ class Made:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
-    params, layout, tables = load_params(PROJECT / "params.yaml"), Layout(tmp_path_factory.mktemp("tables")), {}
+    params, paths, tables = load_params(PROJECT / "params.yaml"), Paths(tmp_path_factory.mktemp("tables")), {}
 
     def of(name: str) -> Made:
         if name not in tables:
-            tables[name] = Made(name, params, layout)
+            tables[name] = Made(name, params, paths)
         return tables[name]
 
     return of
@@ -72,7 +72,7 @@ def lines_under(text: str, heading: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_catalog_says_the_shape(name: str) -> None:
-    assert load_dataset(name).layout == SHAPES[name]
+    assert load_dataset(name).table_form == SHAPES[name]
 
 
 def test_visda_has_twelve_classes_and_two_means(made: Callable[[str], Made]) -> None:
@@ -124,10 +124,10 @@ def test_a_part_of_the_matrix_has_means_only_where_it_is_whole(tmp_path: Path) -
     params = load_params(PROJECT / "params.yaml")
     tasks = ("real-clipart", "real-sketch", "clipart-real", "clipart-sketch", "sketch-real")
     experiment = params.experiments["domainnet"].model_copy(update={"tasks": tasks, "seeds": (0,)})
-    layout, dataset = Layout(tmp_path), load_dataset("domainnet")
-    make_runs(dataset, experiment, layout)
-    table(dataset, experiment, layout)
-    rows = lines_under(layout.table("domainnet", "md").read_text(encoding="utf-8"), "### cdtrans (infomax)")
+    paths, dataset = Paths(tmp_path), load_dataset("domainnet")
+    make_runs(dataset, experiment, paths)
+    table(dataset, experiment, paths)
+    rows = lines_under(paths.table("domainnet", "md").read_text(encoding="utf-8"), "### cdtrans (infomax)")
     assert [row[0] for row in rows[1:]] == ["clipart", "real", "sketch", "mean"]  # in the dataset's order
     means = {row[0]: row[-1] for row in rows[1:]}
     assert means.pop("sketch") == "–"
@@ -138,14 +138,14 @@ def test_a_part_of_the_matrix_has_means_only_where_it_is_whole(tmp_path: Path) -
 @pytest.mark.parametrize("name", SHAPES)
 def test_dvc_gets_few_numbers(name: str, made: Callable[[str], Made]) -> None:
     found = made(name)
-    metrics = json.loads(found.layout.metrics(name).read_text())
-    assert ("per_class" in metrics[found.tasks[0]]["dacsm"]) == (found.dataset.layout == "classes")
+    metrics = json.loads(found.paths.metrics(name).read_text())
+    assert ("per_class" in metrics[found.tasks[0]]["dacsm"]) == (found.dataset.table_form == "classes")
     assert len(json.dumps(metrics)) < 12_000
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_one_run_of_any_dataset_is_a_small_file(name: str, made: Callable[[str], Made]) -> None:
-    paths = made(name).layout.phase(name, "evaluated").rglob("metrics.json")
+    paths = made(name).paths.phase(name, "evaluated").rglob("metrics.json")
     assert max(path.stat().st_size for path in paths) < 300_000
 
 

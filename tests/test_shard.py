@@ -10,26 +10,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dacsm import shard_index
-from dacsm.catalog import DatasetSpec
-from dacsm.download import download
-from dacsm.errors import InputError
-from dacsm.files import sha256
-from dacsm.layout import Layout
-from dacsm.params import Params
-from dacsm.reading import ShardedImages, read_labels
-from dacsm.shard import FORMAT_VERSION, shard
-from dacsm.sources import digits
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import Params
+from dacsm.config.paths import Paths
+from dacsm.data import index as shard_index
+from dacsm.data.raw import digits
+from dacsm.data.shards import ShardedImages, read_labels
+from dacsm.runtime.errors import InputError
+from dacsm.runtime.files import sha256
+from dacsm.stages.download import download
+from dacsm.stages.shard import FORMAT_VERSION, shard
 
 DOMAIN = "optdigits"
 
 
 @pytest.fixture
-def raw_layout(tiny_layout: Layout, tmp_path: Path) -> Layout:
+def raw_layout(tiny_paths: Paths, tmp_path: Path) -> Paths:
     """A root with a copy of the raw data and nothing else."""
-    layout = Layout(tmp_path)
-    shutil.copytree(tiny_layout.raw("tiny"), layout.raw("tiny"))
-    return layout
+    paths = Paths(tmp_path)
+    shutil.copytree(tiny_paths.raw("tiny"), paths.raw("tiny"))
+    return paths
 
 
 def with_shard(params: Params, **settings: object) -> Params:
@@ -39,14 +39,14 @@ def with_shard(params: Params, **settings: object) -> Params:
     return Params.model_validate(content)
 
 
-def rewrite_raw(layout: Layout, **arrays: np.ndarray) -> None:
+def rewrite_raw(paths: Paths, **arrays: np.ndarray) -> None:
     """Put other arrays into the raw file, with a receipt that fits."""
-    path = layout.raw("tiny") / f"{DOMAIN}.npz"
+    path = paths.raw("tiny") / f"{DOMAIN}.npz"
     with np.load(path) as old:
         content = {**old, **arrays}
     np.savez(path, **content)
     receipt = {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
-    layout.receipt("tiny", DOMAIN).write_text(json.dumps(receipt))
+    paths.receipt("tiny", DOMAIN).write_text(json.dumps(receipt))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -54,10 +54,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_same_input_gives_the_same_bytes(
-    tiny_params: Params, tiny_dataset: DatasetSpec, tiny_layout: Layout, raw_layout: Layout
+    tiny_params: Params, tiny_dataset: DatasetSpec, tiny_paths: Paths, raw_layout: Paths
 ) -> None:
     shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
-    first, second = (contents(layout.shards("tiny", DOMAIN)) for layout in (tiny_layout, raw_layout))
+    first, second = (contents(paths.shards("tiny", DOMAIN)) for paths in (tiny_paths, raw_layout))
     assert first == second
     assert sorted(first) == [
         *("000000.tar", "000001.tar", "000002.tar"),  # 25 + 25 + 10 images
@@ -65,10 +65,10 @@ def test_the_same_input_gives_the_same_bytes(
     ]
 
 
-def test_labels_and_names_belong_to_their_images(tiny_dataset: DatasetSpec, tiny_layout: Layout) -> None:
-    samples = digits.samples(tiny_dataset, DOMAIN, tiny_layout)
+def test_labels_and_names_belong_to_their_images(tiny_dataset: DatasetSpec, tiny_paths: Paths) -> None:
+    samples = digits.samples(tiny_dataset, DOMAIN, tiny_paths)
     by_name = {sample.name: sample for sample in (samples[position] for position in range(len(samples)))}
-    folder = tiny_layout.shards("tiny", DOMAIN)
+    folder = tiny_paths.shards("tiny", DOMAIN)
     images = ShardedImages(folder)
     with (folder / "labels.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -80,9 +80,9 @@ def test_labels_and_names_belong_to_their_images(tiny_dataset: DatasetSpec, tiny
         assert images[int(row["number"])].tobytes() == sample.image.tobytes()
 
 
-def test_tars_hold_running_numbers(tiny_layout: Layout) -> None:
+def test_tars_hold_running_numbers(tiny_paths: Paths) -> None:
     names = []
-    for path in sorted(tiny_layout.shards("tiny", DOMAIN).glob("*.tar")):
+    for path in sorted(tiny_paths.shards("tiny", DOMAIN).glob("*.tar")):
         with tarfile.open(path) as tar:
             assert {member.mtime for member in tar} == {0}
             names.extend(tar.getnames())
@@ -90,18 +90,18 @@ def test_tars_hold_running_numbers(tiny_layout: Layout) -> None:
 
 
 def test_images_and_index_do_not_depend_on_labels(
-    tiny_params: Params, tiny_dataset: DatasetSpec, tiny_layout: Layout, raw_layout: Layout
+    tiny_params: Params, tiny_dataset: DatasetSpec, tiny_paths: Paths, raw_layout: Paths
 ) -> None:
     rewrite_raw(raw_layout, labels=np.zeros(60, dtype=np.int64), names=np.array([f"other{i}" for i in range(60)]))
     absent = tiny_dataset.domains[DOMAIN].model_copy(update={"absent": tiny_dataset.classes[1:]})
     dataset = tiny_dataset.model_copy(update={"domains": {**tiny_dataset.domains, DOMAIN: absent}})
     shard(tiny_params, dataset, DOMAIN, raw_layout)
-    before, after = (contents(layout.shards("tiny", DOMAIN)) for layout in (tiny_layout, raw_layout))
+    before, after = (contents(paths.shards("tiny", DOMAIN)) for paths in (tiny_paths, raw_layout))
     assert {name for name in before if before[name] != after[name]} == {"labels.csv", "counts.csv"}
     assert after["counts.csv"].decode().splitlines()[1:3] == ["0,0,60", "1,1,0"]
 
 
-def test_other_size_encoding_and_channels(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Layout) -> None:
+def test_other_size_encoding_and_channels(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Paths) -> None:
     params = with_shard(tiny_params, image_size=40, encoding="jpeg", images_per_shard=100)
     shard(params, tiny_dataset.model_copy(update={"channels": 3}), DOMAIN, raw_layout)
     folder = raw_layout.shards("tiny", DOMAIN)
@@ -116,7 +116,7 @@ def test_other_size_encoding_and_channels(tiny_params: Params, tiny_dataset: Dat
     assert np.abs(difference).mean() < 3
 
 
-def test_fewer_shards_leave_no_old_ones(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Layout) -> None:
+def test_fewer_shards_leave_no_old_ones(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Paths) -> None:
     shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
     shard(with_shard(tiny_params, images_per_shard=50), tiny_dataset, DOMAIN, raw_layout)
     folder = raw_layout.shards("tiny", DOMAIN)
@@ -125,7 +125,7 @@ def test_fewer_shards_leave_no_old_ones(tiny_params: Params, tiny_dataset: Datas
 
 
 def test_an_interrupted_run_leaves_nothing_that_looks_whole(
-    tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Layout, monkeypatch: pytest.MonkeyPatch
+    tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
     folder = raw_layout.shards("tiny", DOMAIN)
@@ -147,22 +147,20 @@ def test_an_interrupted_run_leaves_nothing_that_looks_whole(
     assert contents(folder) == whole
 
 
-def test_another_number_of_images_is_refused(
-    tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Layout
-) -> None:
+def test_another_number_of_images_is_refused(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Paths) -> None:
     domain = tiny_dataset.domains[DOMAIN].model_copy(update={"images": 61})
     dataset = tiny_dataset.model_copy(update={"domains": {**tiny_dataset.domains, DOMAIN: domain}})
     with pytest.raises(InputError, match=r"has 60 images of optdigits, expected 61; .* domains\.optdigits\.images"):
         shard(tiny_params, dataset, DOMAIN, raw_layout)
 
 
-def test_a_label_without_a_class_is_refused(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Layout) -> None:
+def test_a_label_without_a_class_is_refused(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Paths) -> None:
     rewrite_raw(raw_layout, labels=np.full(60, 10))
     with pytest.raises(InputError, match=r"optdigits/\d+ has label 10, expected 0 to 9"):
         shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
 
 
-def test_raw_data_must_fit_its_receipt(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Layout) -> None:
+def test_raw_data_must_fit_its_receipt(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Paths) -> None:
     path = raw_layout.raw("tiny") / f"{DOMAIN}.npz"
     content = path.read_bytes()
     again = "`dacsm download tiny optdigits`"
@@ -184,7 +182,7 @@ def test_raw_data_must_fit_its_receipt(tiny_params: Params, tiny_dataset: Datase
 
 
 def test_a_file_in_place_of_the_folder_is_refused(
-    tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Layout
+    tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Paths
 ) -> None:
     folder = raw_layout.shards("tiny", DOMAIN)
     folder.parent.mkdir(parents=True)
@@ -193,7 +191,7 @@ def test_a_file_in_place_of_the_folder_is_refused(
         shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
 
 
-def test_an_unknown_domain_is_refused(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Layout) -> None:
+def test_an_unknown_domain_is_refused(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Paths) -> None:
     with pytest.raises(InputError, match="tiny has no domain 'usps'"):
         shard(tiny_params, tiny_dataset, "usps", raw_layout)
 
@@ -201,10 +199,10 @@ def test_an_unknown_domain_is_refused(tiny_params: Params, tiny_dataset: Dataset
 def test_a_fresh_download_can_be_sharded_and_read(
     tiny_params: Params, tiny_dataset: DatasetSpec, tmp_path: Path
 ) -> None:
-    layout = Layout(tmp_path / "a place, with: 100% odd names")
-    download(tiny_dataset, DOMAIN, layout)
-    shard(tiny_params, tiny_dataset, DOMAIN, layout)
-    assert np.bincount(read_labels(layout.shards("tiny", DOMAIN))).tolist() == [6] * 10
+    paths = Paths(tmp_path / "a place, with: 100% odd names")
+    download(tiny_dataset, DOMAIN, paths)
+    shard(tiny_params, tiny_dataset, DOMAIN, paths)
+    assert np.bincount(read_labels(paths.shards("tiny", DOMAIN))).tolist() == [6] * 10
 
 
 def test_what_is_written_can_be_read() -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from made_up_runs import BASE, CLASSES, COMPLETE, SEEDS, SELECTIONS, TASK, Made, rows_of
 
-from dacsm.catalog import DatasetSpec
-from dacsm.errors import InputError
-from dacsm.layout import Layout
-from dacsm.params import Params
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import Params
+from dacsm.config.paths import Paths
+from dacsm.runtime.errors import InputError
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def dataset(tiny_dataset: DatasetSpec) -> DatasetSpec:
 
 @pytest.fixture
 def runs(tiny_params: Params, dataset: DatasetSpec, tmp_path: Path) -> Made:
-    runs = Made(tiny_params, dataset, Layout(tmp_path))
+    runs = Made(tiny_params, dataset, Paths(tmp_path))
     runs.experiment(seeds=SEEDS)
     runs.make()
     return runs
@@ -132,7 +132,7 @@ def test_the_headline_measure_is_the_datasets(made: Made) -> None:
 
 @pytest.mark.usefixtures("no_pictures")
 def test_several_tasks_have_a_section_each_and_an_average(tiny_params: Params, dataset: DatasetSpec, tmp_path) -> None:
-    made = Made(tiny_params, dataset, Layout(tmp_path))
+    made = Made(tiny_params, dataset, Paths(tmp_path))
     tasks = ("synthetic-mnist", "synthetic-optdigits")
     made.experiment(tasks=tasks, seeds=SEEDS)
     made.make()
@@ -168,7 +168,7 @@ def test_a_class_without_images_leaves_gaps_not_zeros(made: Made) -> None:
 
 @pytest.mark.usefixtures("no_pictures")
 def test_many_classes_are_left_to_the_csv(tiny_params: Params, dataset: DatasetSpec, tmp_path: Path) -> None:
-    made = Made(tiny_params, dataset, Layout(tmp_path))
+    made = Made(tiny_params, dataset, Paths(tmp_path))
     made.make()
     names = [f"class{number}" for number in range(21)]
     for method in BASE:
@@ -186,7 +186,7 @@ def test_many_classes_are_left_to_the_csv(tiny_params: Params, dataset: DatasetS
 def test_plots_hold_class_names_and_the_first_seed(made: Made) -> None:
     made.experiment(seeds=(2, 0, 1))
     made.draw()
-    folder = made.layout.plots("tiny")
+    folder = made.paths.plots("tiny")
     assert (folder / f"confusion_dacsm_{TASK}.csv").read_text() == "actual,predicted\nbus,truck\ntruck,truck\n"
     accuracies = dict(csv.reader((folder / f"per_class_dacsm_{TASK}.csv").read_text().splitlines()[1:]))
     mean = statistics.mean(made.read("dacsm", TASK, seed)["selected"]["per_class"]["car"] for seed in SEEDS)
@@ -196,9 +196,9 @@ def test_plots_hold_class_names_and_the_first_seed(made: Made) -> None:
 def test_the_same_metrics_give_the_same_bytes_and_nothing_stale_stays(runs: Made) -> None:
     def outputs() -> dict[str, bytes]:
         runs.draw()
-        paths = [runs.layout.table("tiny", kind) for kind in ("csv", "md", "tex")]
-        paths += [of("tiny") for of in (runs.layout.differences, runs.layout.validators, runs.layout.metrics)]
-        return {path.name: path.read_bytes() for path in [*paths, *sorted(runs.layout.plots("tiny").iterdir())]}
+        paths = [runs.paths.table("tiny", kind) for kind in ("csv", "md", "tex")]
+        paths += [of("tiny") for of in (runs.paths.differences, runs.paths.validators, runs.paths.metrics)]
+        return {path.name: path.read_bytes() for path in [*paths, *sorted(runs.paths.plots("tiny").iterdir())]}
 
     first = outputs()
     assert len(first) == 6 + 2 + 3 * 3

@@ -11,31 +11,31 @@ import numpy as np
 import pytest
 import torch
 
-from dacsm import pairing
-from dacsm.adapt import adapt
-from dacsm.compute import choose_compute
-from dacsm.errors import InputError
-from dacsm.files import sha256
-from dacsm.layout import Layout
-from dacsm.methods import Consistency, Method
-from dacsm.params import Params
-from dacsm.pretrain import pretrain
-from dacsm.reading import ShardedImages
-from dacsm.selection import NAMES
+from dacsm.adaptation import pairing
+from dacsm.adaptation.validators import NAMES
+from dacsm.config.kinds.cdtrans import Consistency, Method
+from dacsm.config.params import Params
+from dacsm.config.paths import Paths
+from dacsm.data.shards import ShardedImages
+from dacsm.methods.cdtrans.pair_loader import epoch_order
+from dacsm.methods.cdtrans.scale_loader import scale_batches
+from dacsm.runtime.device import choose_compute
+from dacsm.runtime.errors import InputError
+from dacsm.runtime.files import sha256
+from dacsm.stages.adapt import adapt
+from dacsm.stages.pretrain import pretrain
 from dacsm.training.loss_log import LossLog
-from dacsm.training.pair_loader import epoch_order
-from dacsm.training.scale_loader import scale_batches
 
 TASK = "synthetic-optdigits"
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_params, tiny_dataset, tiny_layout, tmp_path_factory) -> Layout:
+def trained(tiny_params, tiny_dataset, tiny_paths, tmp_path_factory) -> Paths:
     """A root with tiny's shards and a source model."""
-    layout = Layout(tmp_path_factory.mktemp("trained"))
-    shutil.copytree(tiny_layout.root / "data", layout.root / "data")
-    pretrain(tiny_params, tiny_dataset, "synthetic", 0, layout, choose_compute("cpu"))
-    return layout
+    paths = Paths(tmp_path_factory.mktemp("trained"))
+    shutil.copytree(tiny_paths.root / "data", paths.root / "data")
+    pretrain(tiny_params, tiny_dataset, "synthetic", 0, paths, choose_compute("cpu"))
+    return paths
 
 
 def with_method(params: Params, **parts) -> Params:
@@ -50,20 +50,20 @@ def with_recipe(params: Params, **changes) -> Params:
     return params.model_copy(update={"adapt": params.adapt.model_copy(update={"recipes": recipes})})
 
 
-def run(params, dataset, layout, method: str, workers: int = 0, features_folder: Path | None = None) -> dict[str, str]:
+def run(params, dataset, paths, method: str, workers: int = 0, features_folder: Path | None = None) -> dict[str, str]:
     """Adapt, and the hashes of what it wrote."""
-    folder = layout.adapted("tiny", method, TASK, 0)
+    folder = paths.adapted("tiny", method, TASK, 0)
     shutil.rmtree(folder, ignore_errors=True)
-    adapt(params, dataset, method, TASK, 0, layout, choose_compute("cpu", workers, features_folder))
+    adapt(params, dataset, method, TASK, 0, paths, choose_compute("cpu", workers, features_folder))
     return {path.name: sha256(path) for path in folder.iterdir()}
 
 
 def test_pretraining_again_gives_the_same_bytes(trained, tiny_params, tiny_dataset, tmp_path):
     (tmp_path / "data").symlink_to(trained.root / "data")
-    again = Layout(tmp_path)
+    again = Paths(tmp_path)
     pretrain(tiny_params, tiny_dataset, "synthetic", 0, again, choose_compute("cpu", workers=2))
     for name in ("model.safetensors", "log.csv"):
-        one, two = (layout.pretrained("tiny", "synthetic", 0) / name for layout in (trained, again))
+        one, two = (paths.pretrained("tiny", "synthetic", 0) / name for paths in (trained, again))
         assert one.read_bytes() == two.read_bytes()
 
 
@@ -188,7 +188,7 @@ def test_a_refresh_without_pairs_keeps_the_former_ones_and_says_so(
         none = np.zeros(0, dtype=np.int64)
         return found[0] if len(found) == 1 else pairing.Pairs(none, none, none, none)
 
-    monkeypatch.setattr("dacsm.training.refresh.agreeing_pairs", agreeing_pairs)
+    monkeypatch.setattr("dacsm.methods.cdtrans.refresh.agreeing_pairs", agreeing_pairs)
     run(tiny_params, tiny_dataset, trained, "cdtrans")
     notes = [line for line in capsys.readouterr().err.splitlines() if "former pairs are kept" in line]
     assert len(notes) == 1
@@ -199,7 +199,9 @@ def test_a_refresh_without_pairs_keeps_the_former_ones_and_says_so(
 
 def test_no_pair_at_all_is_a_sentence(trained, tiny_params, tiny_dataset, monkeypatch):
     none = np.zeros(0, dtype=np.int64)
-    monkeypatch.setattr("dacsm.training.refresh.agreeing_pairs", lambda *_: pairing.Pairs(none, none, none, none))
+    monkeypatch.setattr(
+        "dacsm.methods.cdtrans.refresh.agreeing_pairs", lambda *_: pairing.Pairs(none, none, none, none)
+    )
     with pytest.raises(InputError, match="no pair to adapt on"):
         run(tiny_params, tiny_dataset, trained, "cdtrans")
 
@@ -216,12 +218,12 @@ def test_features_on_disk_change_nothing_and_those_in_float16_stay_so(
         kept.update(part.dtype for part in (source, *targets))
         return pairing.nearest_over_scales(source, targets, *others)
 
-    monkeypatch.setattr("dacsm.training.refresh.nearest_over_scales", nearest_over_scales)
+    monkeypatch.setattr("dacsm.methods.cdtrans.refresh.nearest_over_scales", nearest_over_scales)
     run(with_recipe(tiny_params, features="float16"), tiny_dataset, trained, "dacsm")
     assert kept == {torch.float16}
 
 
-def test_a_features_folder_without_room_is_said(trained, tiny_params, tiny_dataset, tmp_path, monkeypatch):
+def test_a_features_folder_without_stage_is_said(trained, tiny_params, tiny_dataset, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -15,10 +15,10 @@ from faulty_server import Server, serving
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dacsm import transfer as transfers
-from dacsm.errors import InputError
-from dacsm.raw_file import Expected
-from dacsm.transfer import transfer
+from dacsm.runtime import fetching as transfers
+from dacsm.runtime.errors import InputError
+from dacsm.runtime.fetching import transfer
+from dacsm.runtime.identity import Expected
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -100,8 +100,8 @@ def test_a_server_that_goes_away_and_comes_back(server: Server, target: Path) ->
 def test_a_killed_process_is_resumed_by_the_next(server: Server, target: Path) -> None:
     program = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from dacsm import transfer as t\nfrom dacsm.raw_file import Expected\n"
-        "from dacsm.transfer_progress import TransferProgress\n"
+        "from dacsm.runtime import fetching as t\nfrom dacsm.runtime.identity import Expected\n"
+        "from dacsm.runtime.fetching_progress import TransferProgress\n"
         "t.CHUNK = 1000\n"
         "TransferProgress.advance = lambda self, size: time.sleep(0.01)\n"
         "t.transfer([sys.argv[1]], Path(sys.argv[2]), Expected())\n"

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from dacsm.transport import class_offsets, transport
+from dacsm.adaptation.optimal_transport import class_offsets, transport
 
 SHARES = torch.tensor([0.5, 0.3, 0.2])
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from made_up_runs import CLASSES, SEEDS, TASK, Made, rows_of
 from scipy.stats import spearmanr
 
-from dacsm.catalog import DatasetSpec
-from dacsm.layout import Layout
-from dacsm.params import Experiment, Params
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import Experiment, Params
+from dacsm.config.paths import Paths
 from dacsm.report.measured import Measured, Scored
 from dacsm.report.validators import HEADER, Judged, judge_validators
 
@@ -22,7 +22,7 @@ Scores = dict[str, list[float | None]]
 def made(tiny_params: Params, tiny_dataset: DatasetSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
     for name in ("bars", "confusion", "matrices", "differences"):
         monkeypatch.setattr(f"dacsm.report.plots.{name}", lambda *arguments: None)
-    made = Made(tiny_params, tiny_dataset.model_copy(update={"classes": CLASSES}), Layout(tmp_path))
+    made = Made(tiny_params, tiny_dataset.model_copy(update={"classes": CLASSES}), Paths(tmp_path))
     made.experiment(seeds=SEEDS)
     made.make()
     return made
@@ -59,7 +59,7 @@ def scored(made: Made) -> Made:
 
 
 def rows(made: Made) -> dict[tuple[str, str, str], dict[str, str]]:
-    found = made.rows(made.layout.validators("tiny"))
+    found = made.rows(made.paths.validators("tiny"))
     return {(row["task"], row["method"], row["validator"]): row for row in found}
 
 
@@ -136,7 +136,7 @@ def test_the_gap_is_of_the_headline_measure(scored: Made) -> None:
 
 
 def test_tasks_stand_alone_and_together(tiny_params: Params, made: Made) -> None:
-    made.layout = Layout(made.layout.root / "two")
+    made.paths = Paths(made.paths.root / "two")
     tasks = (TASK, "synthetic-optdigits")
     made.experiment(tasks=tasks)
     made.make()
@@ -157,7 +157,7 @@ def test_tasks_stand_alone_and_together(tiny_params: Params, made: Made) -> None
 def test_runs_without_scores_leave_a_header(made: Made) -> None:
     """As where the images that are evaluated on are not those that were adapted on."""
     assert rows(made) == {}
-    assert made.layout.validators("tiny").read_text() == ",".join(HEADER) + "\n"
+    assert made.paths.validators("tiny").read_text() == ",".join(HEADER) + "\n"
     assert "Choosing without labels" not in made.markdown()
     domains = made.dataset.domains | {
         "mnist": made.dataset.domains["mnist"].model_copy(update={"evaluated_on": "optdigits"})

@@ -11,8 +11,8 @@ from PIL import Image
 from simplejpeg import decode_jpeg
 from small_model import MODEL
 
-from dacsm.params import Augment
-from dacsm.views import centre_view, normalise, to_tensor, train_views
+from dacsm.config.params import Augment
+from dacsm.data.transforms import centre_view, normalise, to_tensor, train_views
 
 PLAIN = Augment(flip=False, rotate=0, zoom=0, shear=0, shift=0)
 WILD = Augment(flip=True, rotate=20, zoom=0.3, shear=0.2, shift=0.1)

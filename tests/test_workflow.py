@@ -12,8 +12,8 @@ import pytest
 import yaml
 from tiny_project import Project
 
-from dacsm.presets import PRESETS
-from dacsm.provenance import ROOMS, code_of
+from dacsm.config.presets import PRESETS
+from dacsm.ledger.provenance import STAGES, code_of
 from dacsm.report.published import PUBLISHED
 
 NOTHING = "Nothing to be done"
@@ -32,8 +32,8 @@ def test_one_command_makes_the_table(project: Project) -> None:
         rows = {(row["method"], row["selection"], row["seeds"]) for row in csv.DictReader(file)}
     assert {("source_only", "last epoch", "0 1"), ("dacsm", "infomax", "0 1")} <= rows
     assert "dacsm" in (project.folder / "results/tiny_table.md").read_text()
-    cards = (project.folder / "results/tiny/cards").rglob("*.json")
-    assert Counter(path.relative_to(project.folder).parts[3] for path in cards) == {
+    records = (project.folder / "results/tiny/records").rglob("*.json")
+    assert Counter(path.relative_to(project.folder).parts[3] for path in records) == {
         "downloaded": 2,
         "sharded": 2,
         "pretrained": 2,
@@ -43,15 +43,15 @@ def test_one_command_makes_the_table(project: Project) -> None:
     }
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_dvc_lists_what_snakemake_uses(project: Project, room: str) -> None:
+@pytest.mark.parametrize("stage", STAGES)
+def test_dvc_lists_what_snakemake_uses(project: Project, stage: str) -> None:
     """A file that only one of the two knows would let the other record what is not so."""
     text = (project.folder / "dvc.yaml").read_text().replace("${item}", "tiny").replace("${key}", "tiny")
-    stage = yaml.safe_load(text)["stages"][room]["do"]
+    stage = yaml.safe_load(text)["stages"][stage]["do"]
     outs = [place for entry in (*stage["outs"], *stage.get("metrics", [])) for place in entry]
-    used, made = project.files_of(room)
-    # Presets are in the settings that Snakemake sees; tiny has no published numbers, and is of one maker alone.
-    elsewhere = {str(PRESETS), str(PUBLISHED), *code_of(room)} - set(code_of(room, "digits"))
+    used, made = project.files_of(stage)
+    # Presets are in the settings that Snakemake sees; tiny has no published numbers, and is of one reader alone.
+    elsewhere = {str(PRESETS), str(PUBLISHED), *code_of(stage)} - set(code_of(stage, "digits"))
     deps = [dep for dep in stage["deps"] if dep not in elsewhere]
     assert str(PRESETS) in stage["deps"]
     for found, listed in ((used, deps), (made, outs)):
@@ -164,13 +164,16 @@ def test_what_is_beside_the_table_is_made_and_audited(project: Project, tmp_path
     assert "where the rescaled runs give" in printed
 
 
-def test_a_comment_in_the_table_room_trains_nothing(project: Project) -> None:
-    with project.edited("dacsm/table.py", '"""', '# A comment.\n"""'):
+def test_a_comment_in_the_table_stage_trains_nothing(project: Project) -> None:
+    with project.edited("dacsm/stages/table.py", '"""', '# A comment.\n"""'):
         assert project.jobs() == {"table": 1}
 
 
-def test_modules_that_do_no_rooms_work_touch_nothing(project: Project) -> None:
-    with project.edited("dacsm/cli.py", '"""', '# A comment.\n"""'), project.edited("params.yaml", "root", "# A\nroot"):
+def test_modules_that_do_no_stages_work_touch_nothing(project: Project) -> None:
+    with (
+        project.edited("dacsm/cli/main.py", '"""', '# A comment.\n"""'),
+        project.edited("params.yaml", "root", "# A\nroot"),
+    ):
         assert NOTHING in project.snakemake("-n")
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import yaml
 
-from dacsm.catalog import DatasetSpec
-from dacsm.params import Params
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import Params
 
 CHECKOUT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -92,7 +92,7 @@ class Project:
         stats = re.findall(r"^(\w+) +(\d+)$", self.snakemake("-n", *arguments), flags=re.MULTILINE)
         return {rule: int(count) for rule, count in stats if rule not in ("all", "total")}
 
-    def files_of(self, room: str) -> tuple[set[str], set[str]]:
+    def files_of(self, stage: str) -> tuple[set[str], set[str]]:
         """The inputs and outputs of a rule, from Snakemake's records under the default root."""
         used, made = set(), set()
         folder = self.folder / ".snakemake/metadata"
@@ -101,7 +101,7 @@ class Project:
             output = (
                 urlsafe_b64decode("".join(path.relative_to(folder).parts).replace("@", "")).decode() if record else ""
             )
-            if record.get("rule") == room and not output.startswith("runs/"):
+            if record.get("rule") == stage and not output.startswith("runs/"):
                 used |= set(record["input"])
                 made.add(output)
         return used, made

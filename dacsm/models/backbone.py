@@ -9,9 +9,9 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor
 from torch.nn import functional as F
 
-from dacsm.errors import InputError
+from dacsm.config.params import Model
 from dacsm.models.weights import read_weights
-from dacsm.params import Model
+from dacsm.runtime.errors import InputError
 
 
 def build_backbone(config: Model) -> VisionTransformer:

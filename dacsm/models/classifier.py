@@ -9,11 +9,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from dacsm.errors import InputError
-from dacsm.files import whole_file
+from dacsm.config.params import Model
+from dacsm.config.validation import validate
 from dacsm.models.backbone import build_backbone, embed, plain_block
-from dacsm.params import Model
-from dacsm.validation import validate
+from dacsm.runtime.errors import InputError
+from dacsm.runtime.files import whole_file
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import timm
 import torch
 from torch import Tensor
 
-from dacsm.errors import InputError
+from dacsm.config.params import Model
+from dacsm.config.validation import validate
 from dacsm.models.backbone import build_backbone
 from dacsm.models.classifier import Classifier, Description
 from dacsm.models.weights import read_weights
-from dacsm.params import Model
-from dacsm.validation import validate
+from dacsm.runtime.errors import InputError
 
 NAMES = {"base.": "backbone.", "bottleneck.": "neck.", "classifier.": "head."}
 UNUSED = "base.fc."  # a layer that CDTrans builds and never uses

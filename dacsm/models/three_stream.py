@@ -40,7 +40,7 @@ class Streams:
 
 
 class CrossAttentionNoise(Protocol):
-    """What DACSM does to the mix stream's cross-attention; see `dacsm.models.noise`."""
+    """What DACSM does to the mix stream's cross-attention; see `dacsm.methods.cdtrans.parts.noise`."""
 
     dropout: float  # of the attention weights
 

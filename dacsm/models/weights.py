@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dacsm.errors import InputError
+from dacsm.runtime.errors import InputError
 
 WRAPPERS = ("model", "state_dict")  # keys under which a checkpoint may hold its tensors
 PARALLEL = "module."  # what DataParallel puts before every name

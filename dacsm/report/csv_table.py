@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from dacsm.catalog import DatasetSpec
-from dacsm.params import Experiment
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import Experiment
 from dacsm.report.measured import KINDS, Runs
 from dacsm.report.published import AVERAGE, Published
 from dacsm.report.shapes import MEAN, Line, by_task, matrix
@@ -26,7 +26,7 @@ def csv_table(
 
     Where columns are classes, a row is of a task; where they are targets, of a source.
     """
-    names, columns, lines = {"classes": _classes, "tasks": _tasks, "matrix": _sources}[dataset.layout](
+    names, columns, lines = {"classes": _classes, "tasks": _tasks, "matrix": _sources}[dataset.table_form](
         dataset, experiment, runs
     )
     header = (*names, *columns, *(f"{column}_std" for column in columns))
@@ -86,7 +86,7 @@ def _over_tasks(dataset: DatasetSpec, experiment: Experiment, runs: Runs) -> Ite
 
 def _published(dataset: DatasetSpec, row: Published, columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """The lines of a published row: the source that each is of, if it is of one, and its values as text."""
-    if dataset.layout != "matrix":
+    if dataset.table_form != "matrix":
         yield "", [_plain(row, column) for column in columns]
         return
     for source in (*columns[:-1], MEAN):

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dacsm.catalog import DatasetSpec
-from dacsm.params import SOURCE_ONLY, Experiment
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import SOURCE_ONLY, Experiment
 from dacsm.report.published import AVERAGE
 from dacsm.report.shapes import plain_decimal
 from dacsm.report.statistics import EFFECT, SUMMARIES, Difference, Row, average_tasks, paired_difference, seeds_needed

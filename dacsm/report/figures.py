@@ -7,17 +7,17 @@ import csv
 
 import numpy as np
 
-from dacsm.catalog import DatasetSpec
-from dacsm.errors import InputError
-from dacsm.files import write_csv
-from dacsm.layout import Layout
-from dacsm.params import Experiment
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import Experiment
+from dacsm.config.paths import Paths
 from dacsm.report import plots
 from dacsm.report.differences import Comparisons, compared_with
 from dacsm.report.measured import Measured, Runs, evaluate_command
 from dacsm.report.published import AVERAGE
 from dacsm.report.shapes import MEASURES, arrow, by_task, measured_grids
 from dacsm.report.statistics import average_tasks, deviation
+from dacsm.runtime.errors import InputError
+from dacsm.runtime.files import write_csv
 
 FIGURE = "accuracy.png"
 DIFFERENCES = "differences.png"
@@ -27,23 +27,23 @@ MOST_CONFUSIONS = 12  # methods times tasks; past that nobody looks at them, and
 
 
 def draw_figures(
-    dataset: DatasetSpec, experiment: Experiment, runs: Runs, comparisons: Comparisons, layout: Layout
+    dataset: DatasetSpec, experiment: Experiment, runs: Runs, comparisons: Comparisons, paths: Paths
 ) -> None:
     """The pictures, and CSVs from which DVC draws the same; whatever an earlier table left there goes."""
-    folder = layout.plots(experiment.name)
+    folder = paths.plots(experiment.name)
     for pattern in ("per_class*", "confusion_*", FIGURE, DIFFERENCES):
         for stale in folder.glob(pattern):
             stale.unlink()
-    if dataset.layout == "matrix":
-        _draw_matrix(dataset, experiment, runs, layout)
-    elif dataset.layout == "tasks" or len(dataset.classes) > MOST_CLASSES:
-        _draw_tasks(dataset, experiment, runs, layout)
+    if dataset.table_form == "matrix":
+        _draw_matrix(dataset, experiment, runs, paths)
+    elif dataset.table_form == "tasks" or len(dataset.classes) > MOST_CLASSES:
+        _draw_tasks(dataset, experiment, runs, paths)
     else:
-        _draw_classes(dataset, experiment, runs, layout)
+        _draw_classes(dataset, experiment, runs, paths)
         if len(runs) <= MOST_CONFUSIONS:
             for (task, method), run in runs.items():
-                _draw_run(dataset, experiment, task, method, run, layout)
-    _draw_differences(dataset, experiment, comparisons, layout)
+                _draw_run(dataset, experiment, task, method, run, paths)
+    _draw_differences(dataset, experiment, comparisons, paths)
 
 
 def _averaged(experiment: Experiment) -> str:
@@ -55,7 +55,7 @@ def _spread(experiment: Experiment) -> str:
     return " ± standard deviation" if len(experiment.seeds) > 1 else ""
 
 
-def _draw_classes(dataset: DatasetSpec, experiment: Experiment, runs: Runs, layout: Layout) -> None:
+def _draw_classes(dataset: DatasetSpec, experiment: Experiment, runs: Runs, paths: Paths) -> None:
     shown = arrow(experiment.tasks[0]) if len(experiment.tasks) == 1 else f"average over {len(experiment.tasks)} tasks"
     bars = {}
     for method in experiment.methods:
@@ -63,10 +63,10 @@ def _draw_classes(dataset: DatasetSpec, experiment: Experiment, runs: Runs, layo
         bars[method] = (average.mean[:-1], average.spread[:-1])  # without overall
     title = f"{experiment.title(dataset)}, {shown}: accuracy per class, label-free selection\n"
     title += f"{_averaged(experiment)}{_spread(experiment)}"
-    plots.bars(layout.plots(experiment.name) / FIGURE, title, (*dataset.classes, "mean per class"), bars)
+    plots.bars(paths.plots(experiment.name) / FIGURE, title, (*dataset.classes, "mean per class"), bars)
 
 
-def _draw_tasks(dataset: DatasetSpec, experiment: Experiment, runs: Runs, layout: Layout) -> None:
+def _draw_tasks(dataset: DatasetSpec, experiment: Experiment, runs: Runs, paths: Paths) -> None:
     bars = {}
     for method in experiment.methods:
         values = by_task([runs[task, method].selected for task in experiment.tasks], dataset.headline)
@@ -74,27 +74,27 @@ def _draw_tasks(dataset: DatasetSpec, experiment: Experiment, runs: Runs, layout
         bars[method] = (values.mean(axis=0), deviation(values))
     title = f"{experiment.title(dataset)}: {MEASURES[dataset.headline]} accuracy per task, label-free selection\n"
     title += f"{_averaged(experiment)}{_spread(experiment)}"
-    plots.bars(layout.plots(experiment.name) / FIGURE, title, (*map(arrow, experiment.tasks), "average"), bars)
+    plots.bars(paths.plots(experiment.name) / FIGURE, title, (*map(arrow, experiment.tasks), "average"), bars)
 
 
-def _draw_matrix(dataset: DatasetSpec, experiment: Experiment, runs: Runs, layout: Layout) -> None:
+def _draw_matrix(dataset: DatasetSpec, experiment: Experiment, runs: Runs, paths: Paths) -> None:
     rows = {key: run.selected for key, run in runs.items()}
     grids = measured_grids(dataset, experiment.tasks, experiment.methods, rows)
     matrices = {grid.title: np.array([line.mean for line in grid.lines]) for grid in grids}
     title = f"{experiment.title(dataset)}: {MEASURES[dataset.headline]} accuracy, label-free selection, "
     title += _averaged(experiment)
-    plots.matrices(layout.plots(experiment.name) / FIGURE, title, grids[0].columns, matrices)
+    plots.matrices(paths.plots(experiment.name) / FIGURE, title, grids[0].columns, matrices)
 
 
 def _draw_run(
-    dataset: DatasetSpec, experiment: Experiment, task: str, method: str, run: Measured, layout: Layout
+    dataset: DatasetSpec, experiment: Experiment, task: str, method: str, run: Measured, paths: Paths
 ) -> None:
     """The confusions of a method on a task: as a picture over all seeds, and as a CSV of the first."""
-    folder = layout.plots(experiment.name)
+    folder = paths.plots(experiment.name)
     accuracies = zip(dataset.classes, run.selected.mean, strict=False)
     rows = [(name, f"{value:.2f}") for name, value in accuracies if not np.isnan(value)]
     write_csv(folder / f"per_class_{method}_{task}.csv", ("class", "accuracy"), rows)
-    predictions = [read_predictions(dataset, method, task, seed, layout) for seed in experiment.seeds]
+    predictions = [read_predictions(dataset, method, task, seed, paths) for seed in experiment.seeds]
     named = [[dataset.classes[number] for number in pair] for pair in predictions[0].tolist()]
     write_csv(folder / f"confusion_{method}_{task}.csv", ("actual", "predicted"), named)
     title = f"{experiment.title(dataset)}, {arrow(task)}: {method}\n"
@@ -103,7 +103,7 @@ def _draw_run(
     plots.confusion(folder / f"confusion_{method}_{task}.png", title, dataset.classes, 100 * shares)
 
 
-def _draw_differences(dataset: DatasetSpec, experiment: Experiment, comparisons: Comparisons, layout: Layout) -> None:
+def _draw_differences(dataset: DatasetSpec, experiment: Experiment, comparisons: Comparisons, paths: Paths) -> None:
     """Every method's difference to the baseline, task by task and for their average; no picture where there is none."""
     if AVERAGE in comparisons and sum(map(len, comparisons.values())) > MOST_DIFFERENCES:
         comparisons = {AVERAGE: comparisons[AVERAGE]}
@@ -119,7 +119,7 @@ def _draw_differences(dataset: DatasetSpec, experiment: Experiment, comparisons:
         title = (
             f"{of}: difference to {compared_with(experiment)} in {MEASURES[dataset.headline]} accuracy, paired by seed"
         )
-        plots.differences(layout.plots(experiment.name) / DIFFERENCES, title, groups)
+        plots.differences(paths.plots(experiment.name) / DIFFERENCES, title, groups)
 
 
 def _confusion_shares(pairs: np.ndarray, classes: int) -> np.ndarray:
@@ -129,13 +129,13 @@ def _confusion_shares(pairs: np.ndarray, classes: int) -> np.ndarray:
     return np.divide(counts, images, out=np.full(counts.shape, np.nan), where=images > 0)
 
 
-def read_predictions(dataset: DatasetSpec, method: str, task: str, seed: int, layout: Layout) -> np.ndarray:
+def read_predictions(dataset: DatasetSpec, method: str, task: str, seed: int, paths: Paths) -> np.ndarray:
     """The actual and the predicted class of every image at the selected epoch, by number, int (N, 2).
 
     Raises:
         InputError: where predictions.csv is missing, unreadable, or of other classes.
     """
-    path = layout.evaluated(dataset.name, method, task, seed) / "predictions.csv"
+    path = paths.evaluated(dataset.name, method, task, seed) / "predictions.csv"
     made_by = evaluate_command(dataset, method, task, seed)
     try:
         with path.open(newline="", encoding="utf-8") as file:

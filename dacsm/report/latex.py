@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dacsm.catalog import DatasetSpec
-from dacsm.params import Experiment
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import Experiment
 from dacsm.report.published import Published
 from dacsm.report.shapes import MEASURES, Grid, Rows, decimal, measured_grids, published_grids
 
@@ -23,7 +23,7 @@ def latex(
     measured = measured_grids(dataset, experiment.tasks, experiment.methods, selected)
     seeds = ", ".join(map(str, experiment.seeds))
     spread = "mean $\\pm$ sample standard deviation over seeds" if len(experiment.seeds) > 1 else "seed"
-    measure = "accuracy of each class" if dataset.layout == "classes" else f"{MEASURES[dataset.headline]} accuracy"
+    measure = "accuracy of each class" if dataset.table_form == "classes" else f"{MEASURES[dataset.headline]} accuracy"
     facts = (
         f"{escape(experiment.title(dataset))}, measured: {measure} on the target in percent, {spread} {seeds}; "
         f"{escape(backbone)}; checkpoints chosen without target labels. Protocol: {escape(dataset.protocol)}."

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from dacsm.catalog import DatasetSpec
-from dacsm.params import SOURCE_ONLY, Experiment
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import SOURCE_ONLY, Experiment
 from dacsm.report.differences import Comparisons
 from dacsm.report.markdown_differences import difference_section
 from dacsm.report.markdown_grid import cell, grid_of
@@ -28,14 +28,14 @@ def markdown(
     """The whole text. `oracle` lacks the methods that have but one checkpoint."""
     parts = [f"# {experiment.title(dataset)}", *_introduction(dataset, experiment)]
     grids = measured_grids(dataset, experiment.tasks, experiment.methods, selected)
-    if dataset.layout == "classes":
+    if dataset.table_form == "classes":
         for task, grid in zip(experiment.tasks, grids, strict=True):
             parts += _task_by_classes(dataset, experiment, task, grid, selected, last, oracle)
     else:
         parts += [f"## Measured: {MEASURES[dataset.headline]} accuracy", *_blocks(grids)]
     if len(experiment.tasks) > 1:
         parts += _averages(dataset, experiment, selected, last, oracle)
-    elif dataset.layout != "classes":
+    elif dataset.table_form != "classes":
         parts += _every_seed(dataset, {m: selected[experiment.tasks[0], m] for m in experiment.methods})
     parts += difference_section(dataset, experiment, comparisons)
     parts += validator_section(dataset, experiment, judged)
@@ -95,11 +95,11 @@ def _averages(dataset: DatasetSpec, experiment: Experiment, selected: Rows, last
 
     averages = average(selected)
     yield f"## {name}"
-    if dataset.layout == "classes":
+    if dataset.table_form == "classes":
         yield _tasks(dataset, experiment, selected, averages)
     if dataset.development_task in experiment.tasks:
         yield f"The average includes the development task, {arrow(dataset.development_task)}."
-    if dataset.layout != "classes":
+    if dataset.table_form != "classes":
         yield from _choices(dataset, averages, average(last), average(oracle))
     yield from _every_seed(dataset, averages)
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from dacsm.catalog import DatasetSpec
-from dacsm.params import Experiment
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import Experiment
 from dacsm.report.differences import Comparison, Comparisons, compared_with
 from dacsm.report.markdown_grid import grid_of, interval_of, signed
 from dacsm.report.published import AVERAGE
@@ -29,7 +29,7 @@ def difference_section(dataset: DatasetSpec, experiment: Experiment, comparisons
         return
     yield f"## Differences to {compared_with(experiment)}"
     yield from _introduction(dataset, experiment)
-    by_class = dataset.layout == "classes"
+    by_class = dataset.table_form == "classes"
     places = list(comparisons) if by_class else [list(comparisons)[-1]]  # a task alone, or the average
     if by_class or len(experiment.tasks) == 1:
         yield _of_columns(experiment)

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from dacsm.catalog import DatasetSpec
-from dacsm.params import SOURCE_ONLY, Experiment
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import SOURCE_ONLY, Experiment
 from dacsm.report.markdown_grid import grid_of, known
 from dacsm.report.shapes import MEASURES
 from dacsm.report.statistics import FEWEST_RANKED

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from dacsm.catalog import DatasetSpec
-from dacsm.errors import InputError
-from dacsm.files import read_json
-from dacsm.layout import Layout
-from dacsm.params import Experiment
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import Experiment
+from dacsm.config.paths import Paths
 from dacsm.report.statistics import SUMMARIES, Row
+from dacsm.runtime.errors import InputError
+from dacsm.runtime.files import read_json
 
 KINDS = ("selected", "last", "oracle")  # ways to choose a run's checkpoint; the first is the primary one
 
@@ -41,14 +41,14 @@ class Measured:
 Runs = Mapping[tuple[str, str], Measured]  # by task and method
 
 
-def collect(dataset: DatasetSpec, experiment: Experiment, layout: Layout) -> Runs:
+def collect(dataset: DatasetSpec, experiment: Experiment, paths: Paths) -> Runs:
     """The runs of a whole experiment.
 
     Raises:
         InputError: where one is missing, is not what evaluate writes, or is of another protocol or backbone.
     """
     runs = {
-        (task, method): collect_run(dataset, method, task, experiment.seeds, layout)
+        (task, method): collect_run(dataset, method, task, experiment.seeds, paths)
         for task in experiment.tasks
         for method in experiment.methods
     }
@@ -61,9 +61,9 @@ def collect(dataset: DatasetSpec, experiment: Experiment, layout: Layout) -> Run
     return runs
 
 
-def collect_run(dataset: DatasetSpec, method: str, task: str, seeds: Sequence[int], layout: Layout) -> Measured:
+def collect_run(dataset: DatasetSpec, method: str, task: str, seeds: Sequence[int], paths: Paths) -> Measured:
     """Read the metrics of every seed of a method on a task."""
-    measured = [read_metrics(dataset, method, task, seed, layout) for seed in seeds]
+    measured = [read_metrics(dataset, method, task, seed, paths) for seed in seeds]
 
     def row(kind: str) -> Row:
         chosen = [metrics[kind] for metrics in measured]
@@ -95,8 +95,8 @@ def _scored(dataset: DatasetSpec, metrics: Mapping[str, Any]) -> Scored:
     )
 
 
-def metrics_path(dataset: DatasetSpec, method: str, task: str, seed: int, layout: Layout) -> Path:
-    return layout.evaluated(dataset.name, method, task, seed) / "metrics.json"
+def metrics_path(dataset: DatasetSpec, method: str, task: str, seed: int, paths: Paths) -> Path:
+    return paths.evaluated(dataset.name, method, task, seed) / "metrics.json"
 
 
 def evaluate_command(dataset: DatasetSpec, method: str, task: str, seed: int) -> str:
@@ -104,13 +104,13 @@ def evaluate_command(dataset: DatasetSpec, method: str, task: str, seed: int) ->
     return f"dacsm evaluate {dataset.name} {method} {task} --seed {seed}"
 
 
-def read_metrics(dataset: DatasetSpec, method: str, task: str, seed: int, layout: Layout) -> dict[str, Any]:
+def read_metrics(dataset: DatasetSpec, method: str, task: str, seed: int, paths: Paths) -> dict[str, Any]:
     """One run's metrics.json, if it is of that run, of these classes and of this protocol.
 
     Raises:
         InputError: where it is missing or anything else.
     """
-    path = metrics_path(dataset, method, task, seed, layout)
+    path = metrics_path(dataset, method, task, seed, paths)
     made_by = evaluate_command(dataset, method, task, seed)
     metrics = read_json(path, made_by)
     expected = {"dataset": dataset.name, "method": method, "task": task, "seed": seed, "protocol": dataset.protocol}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dacsm.files import whole_file
 from dacsm.report.statistics import BETTER, CONFIDENCE, NOT_TOLD_APART, WORSE, Difference
+from dacsm.runtime.files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dacsm.catalog import DatasetSpec
-from dacsm.errors import InputError
+from dacsm.config.datasets import DatasetSpec
 from dacsm.report.statistics import SUMMARIES
+from dacsm.runtime.errors import InputError
 
 PUBLISHED = Path("workflow/published")
 FACTS = ("method", "backbone", "selection", "protocol", "found_in")
@@ -28,12 +28,12 @@ class Published:
 
 def published_columns(dataset: DatasetSpec) -> tuple[str, ...]:
     """The columns of a dataset's published rows: those of its table."""
-    return (*dataset.classes, *SUMMARIES) if dataset.layout == "classes" else (*dataset.tasks, AVERAGE)
+    return (*dataset.classes, *SUMMARIES) if dataset.table_form == "classes" else (*dataset.tasks, AVERAGE)
 
 
 def published_header(dataset: DatasetSpec) -> tuple[str, ...]:
     """The header of a dataset's file of published numbers."""
-    return (*FACTS, *(("task",) if dataset.layout == "classes" else ()), *published_columns(dataset))
+    return (*FACTS, *(("task",) if dataset.table_form == "classes" else ()), *published_columns(dataset))
 
 
 def published_file(dataset: str) -> Path | None:
@@ -79,7 +79,7 @@ def _row(dataset: DatasetSpec, path: Path, line: int, row: Mapping[str, str]) ->
             "table holds one protocol; move the row to the file of a dataset with its protocol."
         )
     task = row.get("task", "")
-    if dataset.layout == "classes":
+    if dataset.table_form == "classes":
         dataset.split_task(task)
     accuracy = {}
     for column in published_columns(dataset):

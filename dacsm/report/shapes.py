@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dacsm.catalog import DatasetSpec
+from dacsm.config.datasets import DatasetSpec
 from dacsm.report.published import AVERAGE, Published, published_columns
 from dacsm.report.statistics import Row, deviation
 
@@ -60,13 +60,13 @@ def by_task(rows: Sequence[Row], headline: str) -> np.ndarray:
 
 def measured_grids(dataset: DatasetSpec, tasks: Sequence[str], methods: Sequence[str], rows: Rows) -> list[Grid]:
     """The measured numbers in the dataset's shape; the numbers of task tables are of its headline measure."""
-    if dataset.layout == "classes":
+    if dataset.table_form == "classes":
         return [_class_grid(dataset, task, [rows[task, method] for method in methods]) for task in tasks]
     values = {method: by_task([rows[task, method] for task in tasks], dataset.headline) for method in methods}
     selections = {
         method: ", ".join(dict.fromkeys(rows[task, method].selection for task in tasks)) for method in methods
     }
-    if dataset.layout == "matrix":
+    if dataset.table_form == "matrix":
         return [
             Grid(f"{method} ({selections[method]})", ("source ↓ target →",), *matrix(dataset, tasks, values[method]))
             for method in methods
@@ -82,9 +82,9 @@ def measured_grids(dataset: DatasetSpec, tasks: Sequence[str], methods: Sequence
 def published_grids(dataset: DatasetSpec, published: Sequence[Published]) -> list[Grid]:
     """Published numbers in the dataset's shape, exactly as published: no mean is added."""
     names = ("method", "backbone", "selection", "found in")
-    if dataset.layout != "matrix":
+    if dataset.table_form != "matrix":
         columns = published_columns(dataset)
-        wide = dataset.layout == "tasks" or len(dataset.classes) <= MOST_CLASSES
+        wide = dataset.table_form == "tasks" or len(dataset.classes) <= MOST_CLASSES
         shown = columns if wide else columns[len(dataset.classes) :]
         heads = tuple(MEASURES.get(column, arrow(column)) for column in shown)
         tasks = dict.fromkeys(row.task for row in published)

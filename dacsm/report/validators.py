@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dacsm.catalog import DatasetSpec
-from dacsm.params import Experiment
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import Experiment
 from dacsm.report.measured import Runs, Scored
 from dacsm.report.shapes import plain_decimal
 from dacsm.report.statistics import rank_correlation

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dacsm.errors import InputError
+from dacsm.runtime.errors import InputError
 
 
 class LossLog:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from dacsm.params import Optimiser
+from dacsm.config.params import Optimiser
 
 FLOOR = 0.002  # of the base rate: where CDTrans' cosine ends
 WARMUP_START = 0.01  # of the base rate: where its warm-up starts
@@ -29,15 +29,15 @@ def build_optimiser(settings: Optimiser, modules: Iterable[nn.Module]) -> torch.
 
 
 def set_learning_rate(
-    optimiser: torch.optim.Optimizer, settings: Optimiser, epochs: int, epoch: int, share: float
+    optimiser: torch.optim.Optimizer, settings: Optimiser, epochs: int, epoch: int, fraction: float
 ) -> None:
-    """Set each group's rate for epoch 1..epochs, of which `share` in [0, 1) has passed."""
+    """Set each group's rate for epoch 1..epochs, of which `fraction` in [0, 1) has passed."""
     base = settings.learning_rate
     for group in optimiser.param_groups:
         if settings.schedule == "cdtrans":
             group["lr"] = cdtrans_rate(base, base * group["factor"], settings.warmup_epochs, epochs, epoch)
         else:
-            group["lr"] = cosine_rate(base * group["factor"], settings.warmup_epochs, epochs, epoch - 1 + share)
+            group["lr"] = cosine_rate(base * group["factor"], settings.warmup_epochs, epochs, epoch - 1 + fraction)
 
 
 def cdtrans_rate(base: float, group: float, warmup_epochs: float, epochs: int, epoch: int) -> float:

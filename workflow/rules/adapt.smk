@@ -2,9 +2,9 @@ rule adapt:
     input:
         code=code("adapt"),
         model=PRETRAINED / "model.safetensors",
-        source=LAYOUT.shards("{dataset}", "{source}") / "index.json",
-        labels=LAYOUT.shards("{dataset}", "{source}") / "labels.csv",
-        target=LAYOUT.shards("{dataset}", "{target}") / "index.json",
+        source=PATHS.shards("{dataset}", "{source}") / "index.json",
+        labels=PATHS.shards("{dataset}", "{source}") / "labels.csv",
+        target=PATHS.shards("{dataset}", "{target}") / "index.json",
     output:
         model=ADAPTED / "model.safetensors",
         last=ADAPTED / "last.safetensors",

@@ -9,14 +9,14 @@ import yaml
 
 sys.path.insert(0, workflow.basedir)  # the code beside this Snakefile, which is what the jobs run too
 
-from dacsm.catalog import CATALOG, dataset_names
-from dacsm.errors import InputError
-from dacsm.files import write_text
-from dacsm.layout import Layout
-from dacsm.params import SOURCE_ONLY, load_params, parse_params
+from dacsm.config.datasets import CATALOG, dataset_names
+from dacsm.runtime.errors import InputError
+from dacsm.runtime.files import write_text
+from dacsm.config.paths import Paths
+from dacsm.config.params import SOURCE_ONLY, load_params, parse_params
 from dacsm.report.published import published_file
-from dacsm.provenance import FACTS, SETTINGS, code_of, require_records, settings_of
-from dacsm.runs import PHASES, asides_of, runs_of
+from dacsm.ledger.provenance import FACTS, SETTINGS, code_of, require_records, settings_of
+from dacsm.ledger.runs import PHASES, asides_of, runs_of
 
 STARTED = time.time()
 PARAMS_FILE = Path("params.yaml")

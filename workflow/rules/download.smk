@@ -2,11 +2,11 @@ rule download:
     input:
         code=code("download"),
     output:
-        receipt=LAYOUT.receipt("{dataset}", "{archive}"),
+        receipt=PATHS.receipt("{dataset}", "{archive}"),
     log:
-        log_of(LAYOUT.receipt("{dataset}", "{archive}")),
+        log_of(PATHS.receipt("{dataset}", "{archive}")),
     benchmark:
-        log_of(LAYOUT.receipt("{dataset}", "{archive}"), "tsv")
+        log_of(PATHS.receipt("{dataset}", "{archive}"), "tsv")
     conda:
         "../envs/dacsm.yaml"
     threads: 1

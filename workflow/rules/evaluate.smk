@@ -3,7 +3,7 @@ rule evaluate:
         code=code("evaluate"),
         model=evaluated_model,
         epochs=evaluated_epochs,
-        target=LAYOUT.shards("{dataset}", "{target}") / "index.json",
+        target=PATHS.shards("{dataset}", "{target}") / "index.json",
         measured=measured_images,
     output:
         predictions=EVALUATED / "predictions.csv",

@@ -4,9 +4,9 @@ rule explain:
         model=ADAPTED / "last.safetensors",
         noise=ADAPTED / "noise.safetensors",
         log=ADAPTED / "log.csv",
-        source=LAYOUT.shards("{dataset}", "{source}") / "index.json",
-        labels=LAYOUT.shards("{dataset}", "{source}") / "labels.csv",
-        target=LAYOUT.shards("{dataset}", "{target}") / "index.json",
+        source=PATHS.shards("{dataset}", "{source}") / "index.json",
+        labels=PATHS.shards("{dataset}", "{source}") / "labels.csv",
+        target=PATHS.shards("{dataset}", "{target}") / "index.json",
     output:
         pictures=directory(EXPLAINED),
     log:

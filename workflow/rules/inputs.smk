@@ -23,18 +23,18 @@ def experiment_of(wildcards):
         raise
 
 
-def code(room):
-    """The files that do a room's work on a dataset."""
-    of_maker = lru_cache(lambda maker: code_of(room, maker))
-    return lambda wildcards: of_maker(spec_of(wildcards).maker)
+def code(stage):
+    """The files that do a stage's work on a dataset."""
+    of_reader = lru_cache(lambda reader: code_of(stage, reader))
+    return lambda wildcards: of_reader(spec_of(wildcards).reader)
 
 
-def settings(room):
+def settings(stage):
     """What a run takes from params.yaml and the catalog, an entry each: where one changes, Snakemake runs it again."""
 
     @lru_cache
     def of_arguments(dataset, arguments):
-        return list(settings_of(room, PARAMS, SPECS[dataset], dict(arguments)).items())
+        return list(settings_of(stage, PARAMS, SPECS[dataset], dict(arguments)).items())
 
     def entry(number):
         def of_run(wildcards):
@@ -42,28 +42,28 @@ def settings(room):
 
         return of_run
 
-    return [entry(number) for number in range(len(SETTINGS[room]) + len(FACTS[room]))]
+    return [entry(number) for number in range(len(SETTINGS[stage]) + len(FACTS[stage]))]
 
 
-def threads_of(room):
+def threads_of(stage):
     """Threads change the order of sums, so they are a setting of the recipe."""
 
     def of_run(wildcards):
         source_only = wildcards.get("method") == SOURCE_ONLY
-        return PARAMS.recipe("pretrain" if source_only else room, spec_of(wildcards).name).threads
+        return PARAMS.recipe("pretrain" if source_only else stage, spec_of(wildcards).name).threads
 
     return of_run
 
 
 def encoding_threads(wildcards):
     """The digits are soon done; photographs take all that there is. The bytes are the same for any number."""
-    return 1 if spec_of(wildcards).maker == "digits" else 8
+    return 1 if spec_of(wildcards).reader == "digits" else 8
 
 
 def log_of(output, suffix="log"):
     """logs/ mirrors data/ and results/."""
-    place = Path(output).relative_to(LAYOUT.root)
-    return LAYOUT.root / "logs" / place.parent / f"{place.name}.{suffix}"
+    place = Path(output).relative_to(PATHS.root)
+    return PATHS.root / "logs" / place.parent / f"{place.name}.{suffix}"
 
 
 # A recipe of one thread (digits) is small and wants no GPU to itself; any other is sized for one.
@@ -92,13 +92,13 @@ def weights_file(wildcards):
 def receipts(wildcards):
     """The receipts of the archives that hold a domain."""
     archives = spec_of(wildcards).require_domain(wildcards.domain).archives
-    return [LAYOUT.receipt(wildcards.dataset, archive) for archive in archives]
+    return [PATHS.receipt(wildcards.dataset, archive) for archive in archives]
 
 
 def evaluated_model(wildcards):
     """The checkpoint that a method is evaluated by: the pretrained one for source_only."""
     run = (wildcards[name] for name in ("dataset", "method", "source", "target", "seed"))
-    return LAYOUT.trained(*run) / "model.safetensors"
+    return PATHS.trained(*run) / "model.safetensors"
 
 
 def evaluated_epochs(wildcards):
@@ -108,7 +108,7 @@ def evaluated_epochs(wildcards):
 
 def labelled_images(wildcards):
     """The images that a method is evaluated on, with labels."""
-    shards = LAYOUT.shards(wildcards.dataset, spec_of(wildcards).evaluation_domain(wildcards.target))
+    shards = PATHS.shards(wildcards.dataset, spec_of(wildcards).evaluation_domain(wildcards.target))
     return [shards / "index.json", shards / "labels.csv"]
 
 
@@ -125,18 +125,18 @@ def catalog_file(wildcards):
 
 
 def metrics(wildcards):
-    runs = runs_of(PARAMS, spec_of(wildcards), experiment_of(wildcards), LAYOUT)
-    return [run.outputs[0] for run in runs if run.room == "evaluate"]
+    runs = runs_of(PARAMS, spec_of(wildcards), experiment_of(wildcards), PATHS)
+    return [run.outputs[0] for run in runs if run.stage == "evaluate"]
 
 
 def rescaled_metrics(wildcards):
-    runs = asides_of(PARAMS, spec_of(wildcards), experiment_of(wildcards), LAYOUT)
-    return [run.outputs[0] for run in runs if run.room == "rescale"]
+    runs = asides_of(PARAMS, spec_of(wildcards), experiment_of(wildcards), PATHS)
+    return [run.outputs[0] for run in runs if run.stage == "rescale"]
 
 
 def drawn_predictions(wildcards):
     """The predictions that confusions are drawn from, where the table is one of classes."""
-    by_class = spec_of(wildcards).layout == "classes"
+    by_class = spec_of(wildcards).table_form == "classes"
     return [path.with_name("predictions.csv") for path in metrics(wildcards)] if by_class else []
 
 
@@ -149,7 +149,7 @@ def phase_targets(dataset):
     """For each phase, the files that stand for all of it in the dataset's experiments."""
     found = {phase: {} for phase in PHASES.values()}
     for name in PARAMS.experiments_of(dataset):
-        of_experiment = PARAMS, SPECS[dataset], PARAMS.experiment(name), LAYOUT
+        of_experiment = PARAMS, SPECS[dataset], PARAMS.experiment(name), PATHS
         for run in [*runs_of(*of_experiment), *asides_of(*of_experiment)]:
-            found[PHASES[run.room]][run.outputs[0]] = None  # those they share, once
+            found[PHASES[run.stage]][run.outputs[0]] = None  # those they share, once
     return {phase: list(files) for phase, files in found.items()}

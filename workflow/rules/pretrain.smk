@@ -2,8 +2,8 @@ rule pretrain:
     input:
         code=code("pretrain"),
         weights=weights_file,
-        source=LAYOUT.shards("{dataset}", "{source}") / "index.json",
-        labels=LAYOUT.shards("{dataset}", "{source}") / "labels.csv",
+        source=PATHS.shards("{dataset}", "{source}") / "index.json",
+        labels=PATHS.shards("{dataset}", "{source}") / "labels.csv",
     output:
         model=PRETRAINED / "model.safetensors",
         log=PRETRAINED / "log.csv",

@@ -3,13 +3,13 @@ rule scales:
         code=code("scales"),
         metrics=rescaled_metrics,
     output:
-        csv=LAYOUT.scales("{experiment}", "csv"),
-        markdown=LAYOUT.scales("{experiment}", "md"),
-        figure=LAYOUT.scales("{experiment}", "png"),
+        csv=PATHS.scales("{experiment}", "csv"),
+        markdown=PATHS.scales("{experiment}", "md"),
+        figure=PATHS.scales("{experiment}", "png"),
     log:
-        log_of(LAYOUT.scales("{experiment}")),
+        log_of(PATHS.scales("{experiment}")),
     benchmark:
-        log_of(LAYOUT.scales("{experiment}"), "tsv")
+        log_of(PATHS.scales("{experiment}"), "tsv")
     conda:
         "../envs/dacsm.yaml"
     threads: 1

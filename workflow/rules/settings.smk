@@ -25,7 +25,7 @@ def write_settings():
 
 def report_failures():
     """Let the sentences that failed commands left in their logs come last."""
-    logs = [log for log in (LAYOUT.root / "logs").rglob("*.log") if log.stat().st_mtime >= STARTED]
+    logs = [log for log in (PATHS.root / "logs").rglob("*.log") if log.stat().st_mtime >= STARTED]
     lines = [line for log in sorted(logs) for line in log.read_text(errors="replace").splitlines()]
     sentences = dict.fromkeys(line.removeprefix("dacsm: ") for line in lines if line.startswith("dacsm: "))
     for sentence in sentences or ["a job failed without a word of its own; its log is named above."]:
@@ -34,16 +34,16 @@ def report_failures():
 
 try:
     PARAMS, SETTINGS_FILE = merged_params()
-    LAYOUT = Layout(Path(PARAMS.root))
+    PATHS = Paths(Path(PARAMS.root))
     SPECS = {PARAMS.dataset_of(name): PARAMS.load_dataset_of(name) for name in PARAMS.experiments}
-    require_records(LAYOUT)
+    require_records(PATHS)
 except InputError as error:
     stop(error)
 
 # The folders of runs, for any dataset, domain, method, task and seed.
-SHARDS = LAYOUT.shards("{dataset}", "{domain}")
-PRETRAINED = LAYOUT.pretrained("{dataset}", "{source}", "{seed}")
-ADAPTED = LAYOUT.adapted("{dataset}", "{method}", "{source}-{target}", "{seed}")
-EVALUATED = LAYOUT.evaluated("{dataset}", "{method}", "{source}-{target}", "{seed}")
-RESCALED = LAYOUT.rescaled("{dataset}", "{method}", "{source}-{target}", "{seed}")
-EXPLAINED = LAYOUT.explained("{dataset}", "{method}", "{source}-{target}", "{seed}")
+SHARDS = PATHS.shards("{dataset}", "{domain}")
+PRETRAINED = PATHS.pretrained("{dataset}", "{source}", "{seed}")
+ADAPTED = PATHS.adapted("{dataset}", "{method}", "{source}-{target}", "{seed}")
+EVALUATED = PATHS.evaluated("{dataset}", "{method}", "{source}-{target}", "{seed}")
+RESCALED = PATHS.rescaled("{dataset}", "{method}", "{source}-{target}", "{seed}")
+EXPLAINED = PATHS.explained("{dataset}", "{method}", "{source}-{target}", "{seed}")

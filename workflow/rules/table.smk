@@ -6,17 +6,17 @@ rule table:
         predictions=drawn_predictions,
         published=published_numbers,
     output:
-        csv=LAYOUT.table("{experiment}", "csv"),
-        markdown=LAYOUT.table("{experiment}", "md"),
-        latex=LAYOUT.table("{experiment}", "tex"),
-        differences=LAYOUT.differences("{experiment}"),
-        validators=LAYOUT.validators("{experiment}"),
-        metrics=LAYOUT.metrics("{experiment}"),
-        figure=LAYOUT.plots("{experiment}") / "accuracy.png",
+        csv=PATHS.table("{experiment}", "csv"),
+        markdown=PATHS.table("{experiment}", "md"),
+        latex=PATHS.table("{experiment}", "tex"),
+        differences=PATHS.differences("{experiment}"),
+        validators=PATHS.validators("{experiment}"),
+        metrics=PATHS.metrics("{experiment}"),
+        figure=PATHS.plots("{experiment}") / "accuracy.png",
     log:
-        log_of(LAYOUT.table("{experiment}")),
+        log_of(PATHS.table("{experiment}")),
     benchmark:
-        log_of(LAYOUT.table("{experiment}"), "tsv")
+        log_of(PATHS.table("{experiment}"), "tsv")
     conda:
         "../envs/dacsm.yaml"
     threads: 1

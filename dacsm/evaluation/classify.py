@@ -1,0 +1,138 @@
+"""Classify pictures of the user's own with any checkpoint: single files, or all in a folder and below."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dacsm.config.params import Model
+from dacsm.data.transforms import centre_view, normalise
+from dacsm.models.classifier import Classifier, load_checkpoint
+from dacsm.runtime.device import Compute
+from dacsm.runtime.errors import InputError
+
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Classified:
+    """A picture's most probable classes, with their probabilities, best first; or why it could not be read."""
+
+    path: Path
+    classes: tuple[tuple[str, float], ...] = ()
+    problem: str | None = None
+
+
+def classify(checkpoint: Path, paths: Sequence[Path], top: int, compute: Compute) -> Iterator[Classified]:
+    """The `top` classes of each picture, in the order of `paths`, a folder's sorted by name; read as they are needed.
+
+    Raises:
+        InputError: where the checkpoint cannot be used, a path is not there, or a folder has no pictures.
+    """
+    files = pictures(paths)
+    classifier = load_checkpoint(checkpoint, compute.device)
+    views = Pictures(files, classifier.description.model)
+    loader = DataLoader(views, BATCH, num_workers=compute.workers, collate_fn=list)  # memory for one batch a worker
+    waiting = iter(files)
+    for batch in loader:
+        best = iter(_best(classifier, [view for view in batch if isinstance(view, Tensor)], top, compute))
+        for view in batch:
+            path = next(waiting)
+            yield Classified(path, problem=view) if isinstance(view, str) else Classified(path, next(best))
+
+
+@torch.inference_mode()
+def _best(
+    classifier: Classifier, views: list[Tensor], top: int, compute: Compute
+) -> list[tuple[tuple[str, float], ...]]:
+    """The most probable classes of each view (C, H, W), with their probabilities."""
+    if not views:
+        return []
+    model, classes = classifier.description.model, classifier.description.classes
+    logits = classifier(normalise(torch.stack(views).to(compute.device), model))
+    probabilities, numbers = logits.softmax(dim=1).topk(min(top, len(classes)))  # (B, top)
+    return [
+        tuple((classes[number], probability) for number, probability in zip(*row, strict=True))
+        for row in zip(numbers.tolist(), probabilities.tolist(), strict=True)
+    ]
+
+
+def pictures(paths: Sequence[Path]) -> list[Path]:
+    """The files among `paths`, and the pictures, by suffix, in the folders among them and below.
+
+    Raises:
+        InputError: for a path that is not there, or a folder without pictures.
+    """
+    found = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(_inside(path))
+            if not inside:
+                raise InputError(f"{path} has no pictures ({', '.join(sorted(SUFFIXES))}); name another folder.")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise InputError(f"{path} was not found; name a picture, or a folder of pictures.")
+    return found
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    for place, _folders, names in os.walk(folder):
+        for name in names:
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield Path(place, name)
+
+
+class Pictures(Dataset):
+    """The centre view (C, H, W) of each picture, uint8; or, as text, why it cannot be read."""
+
+    def __init__(self, files: Sequence[Path], model: Model):
+        self.files, self.model = files, model
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, number: int) -> Tensor | str:
+        try:
+            with Image.open(self.files[number]) as image:
+                return centre_view(_in_colours(image, self.model.channels), self.model)
+        except Exception as error:  # Pillow raises whatever its decoders do
+            return " ".join(str(error).split()) or type(error).__name__
+
+
+def _in_colours(image: Image.Image, channels: int) -> Image.Image:
+    if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8 rather than scale them
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def print_classified(results: Iterator[Classified], as_json: bool) -> None:
+    """Print a line a picture: path, then each class and its probability, with tabs; or a JSON object a line.
+
+    Raises:
+        InputError: at the end, where some pictures could not be read.
+    """
+    seen = unreadable = 0
+    for result in results:
+        seen += 1
+        if result.problem is not None:
+            unreadable += 1
+            print(f"dacsm: {result.path} cannot be read ({result.problem}) and is left out.", file=sys.stderr)
+        elif as_json:
+            best = [{"class": name, "probability": round(chance, 6)} for name, chance in result.classes]
+            print(json.dumps({"path": str(result.path), "classes": best}, ensure_ascii=False))
+        else:
+            columns = [f"{name}\t{chance:.4f}" for name, chance in result.classes]
+            print("\t".join([str(result.path), *columns]))
+    if unreadable:
+        raise InputError(f"{unreadable} of {seen} pictures could not be read, as said above; mend or leave them out.")

@@ -1,0 +1,100 @@
+"""Features and logits of a whole domain, through the plain network and the centre view."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dacsm.config.params import Model
+from dacsm.data.shards import ShardedImages
+from dacsm.data.transforms import centre_view, normalise
+from dacsm.models.classifier import Classifier
+from dacsm.runtime.device import Compute, autocast
+from dacsm.runtime.errors import InputError
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the model says of N images, on the CPU: features (N, D) after the neck, logits (N, K) in float32."""
+
+    features: Tensor
+    logits: Tensor
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The class of highest probability, (N,) int64."""
+        return self.logits.argmax(dim=1).numpy()
+
+
+class CentreViews(Dataset):
+    """The centre view of each image, or of the images with the given numbers, with objects at some scale."""
+
+    def __init__(self, images: ShardedImages, model: Model, numbers: np.ndarray | None = None, scale: float = 1.0):
+        self.images, self.model, self.scale = images, model, scale
+        self.numbers = np.arange(len(images)) if numbers is None else numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, position: int) -> Tensor:
+        return centre_view(self.images[int(self.numbers[position])], self.model, self.scale)
+
+
+@torch.inference_mode()
+def predict(
+    classifier: Classifier,
+    images: ShardedImages,
+    compute: Compute,
+    precision: str = "float32",
+    batch_size: int = 256,
+    numbers: np.ndarray | None = None,
+    keep: str = "float32",
+    scale: float = 1.0,
+) -> Predictions:
+    """Features and logits of a domain's images, in evaluation mode; the classifier's mode is put back.
+
+    `numbers` picks images; `keep` is what features are kept in, float32 or float16; `scale` is how large objects appear
+    beside what they are in the images.
+
+    Raises:
+        InputError: where the folder for features, if one is named, has no room for them.
+    """
+    training = classifier.training
+    classifier.eval()
+    model = classifier.description.model
+    views = CentreViews(images, model, numbers, scale)
+    features = _array(len(views), classifier.backbone.embed_dim, getattr(torch, keep), compute.features_folder)
+    logits = torch.empty(len(views), len(classifier.description.classes))
+    start = 0
+    loader = DataLoader(views, batch_size, num_workers=compute.workers, generator=torch.Generator())
+    for pixels in loader:  # uint8 (B, C, H, W)
+        pixels = normalise(pixels.to(compute.device, non_blocking=True), model)
+        with autocast(compute.device, precision):
+            batch = classifier.features(pixels)
+        rows = slice(start, start + len(batch))
+        features[rows], logits[rows] = batch, classifier.classify(batch)
+        start += len(batch)
+    classifier.train(training)
+    return Predictions(features, logits)
+
+
+def _array(rows: int, columns: int, dtype: torch.dtype, folder: Path | None) -> Tensor:
+    """An array to be filled, in memory, or in a file of the folder that has no name and goes when it is not used."""
+    array = torch.empty(0 if folder else rows, columns, dtype=dtype)
+    if folder is None or not rows:
+        return array
+    size = rows * columns * array.element_size()
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size)  # a disk that is full says so here, not in the midst of writing
+            return torch.from_numpy(np.memmap(file, array.numpy().dtype, "r+", shape=(rows, columns)))
+    except OSError as error:
+        raise InputError(
+            f"the features folder {folder} cannot take {size / 1e6:,.0f} MB ({error.strerror}); "
+            "name a folder on a disk with room, or none, so that features stay in memory."
+        ) from error

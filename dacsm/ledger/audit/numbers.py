@@ -1,0 +1,158 @@
+"""The numbers worked out anew: a run's metrics from its predictions, and the table from all of them."""
+
+import csv
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import SOURCE_ONLY, Params
+from dacsm.config.paths import Paths
+from dacsm.ledger.audit.finding import Finding
+from dacsm.ledger.audit.traces import differences
+from dacsm.ledger.runs import Run, runs_of
+from dacsm.runtime.errors import InputError
+from dacsm.runtime.files import read_json, write_json
+
+AGAIN = "remove it, then run `snakemake`."
+
+
+class Recomputed:
+    """What the metrics.json of each run of a dataset has to say, worked out once."""
+
+    def __init__(self, params: Params, dataset: DatasetSpec, paths: Paths) -> None:
+        self.params, self.dataset, self.paths = params, dataset, paths
+        self.known: dict[Path, dict[str, Any]] = {}
+
+    def __call__(self, run: Run) -> dict[str, Any]:
+        """The content for an evaluation.
+
+        Raises:
+            InputError: where predictions.csv is not of the target's images, or not of the epoch that was selected.
+        """
+        if run.place not in self.known:
+            self.known[run.place] = _recompute(run, self.params, self.dataset, self.paths)
+        return self.known[run.place]
+
+
+def metrics_findings(run: Run, recomputed: Recomputed) -> Iterator[Finding]:
+    """Where a run's metrics.json is not what its predictions, its epochs and the target's labels give."""
+    path = run.place / "metrics.json"
+    if not all(file.is_file() for file in (*run.inputs, *run.outputs)):
+        return  # said already
+    try:
+        expected, found = recomputed(run), read_json(path, "dacsm evaluate")
+    except InputError as error:
+        yield Finding(str(run.place), "numbers", str(error))
+        return
+    for key, (written, computed) in list(differences(found, expected).items())[:1]:
+        yield Finding(str(path), "numbers", f"says {key} {written}, where its predictions give {computed}; {AGAIN}")
+
+
+def _recompute(run: Run, params: Params, dataset: DatasetSpec, paths: Paths) -> dict[str, Any]:
+    from dacsm.data.index import read_index
+    from dacsm.data.shards import read_labels
+    from dacsm.evaluation.epochs import read_epochs
+    from dacsm.stages.evaluate import LAST, measure, measure_run
+
+    method, target = run.arguments["method"], dataset.split_task(run.arguments["task"])[1]
+    measured_on = dataset.evaluation_domain(target)
+    labels = read_labels(paths.shards(dataset.name, measured_on))
+    path = run.place / "predictions.csv"
+    predicted = _read_predictions(path, labels, len(dataset.classes))
+    found = read_json(run.place / "metrics.json", "snakemake")
+    written = found if isinstance(found, dict) else {}
+    facts = {"dataset": dataset.name, **run.arguments, "backbone": written.get("backbone")}  # that of the checkpoint
+    facts |= {"protocol": dataset.protocol, "images": len(labels)}
+    trained = params.recipe("pretrain", dataset.name).epochs
+    if method == SOURCE_ONLY:
+        return {**facts, **measure_run(labels, predicted, None, trained, dataset)}
+    adapted_on = read_index(paths.shards(dataset.name, target)).images
+    epochs = read_epochs(run.inputs[1], "dacsm adapt", images=adapted_on, classes=len(dataset.classes))
+    if measured_on != target:  # predictions.csv is of the selected epoch, and nothing on disk tells of the last
+        name = LAST if epochs.validator == "last" else epochs.validator
+        selected = {"selection": name, "epoch": epochs.selected, **measure(labels, predicted, dataset.classes)}
+        return {**facts, "selected": selected, "last": written.get("last")}
+    if not np.array_equal(predicted, epochs.predicted[epochs.selected - 1]):
+        raise InputError(f"{path} is not what epoch {epochs.selected} of {run.inputs[1]} predicts; {AGAIN}")
+    return {**facts, **measure_run(labels, predicted, epochs, trained, dataset)}
+
+
+def _read_predictions(path: Path, labels: np.ndarray, classes: int) -> np.ndarray:
+    """The predicted class numbers (N,), once the file is seen to be of the images with these labels (N,)."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [(int(row["number"]), int(row["label"]), int(row["predicted"])) for row in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); {AGAIN}") from error
+    numbers, written, predicted = np.array(rows, dtype=np.int64).reshape(-1, 3).T
+    if not (np.array_equal(numbers, np.arange(len(labels))) and np.array_equal(written, labels)):
+        raise InputError(f"{path} has not the labels that lie beside the target's shards; {AGAIN}")
+    if len(predicted) and not 0 <= predicted.min() <= predicted.max() < classes:
+        raise InputError(f"{path} has class numbers outside 0 to {classes - 1}; {AGAIN}")
+    return predicted
+
+
+def table_findings(
+    run: Run, params: Params, dataset: DatasetSpec, paths: Paths, recomputed: Recomputed
+) -> Iterator[Finding]:
+    """Where the table, its Markdown twin or its metrics are not what the predictions of all runs give."""
+    from dacsm.stages.table import write_numbers
+
+    experiment = params.experiment(run.arguments["experiment"])
+    evaluated = [other for other in runs_of(params, dataset, experiment, paths) if other.stage == "evaluate"]
+    files = [file for file in run.outputs if file.suffix]  # without the folder of plots
+    if not all(file.is_file() for other in evaluated for file in (*other.inputs, *other.outputs, *files)):
+        return  # said already
+    with tempfile.TemporaryDirectory() as folder:
+        anew = Paths(Path(folder))
+        try:
+            for other in evaluated:
+                write_json(anew.root / other.place.relative_to(paths.root) / "metrics.json", recomputed(other))
+            write_numbers(dataset, experiment, anew)
+        except InputError as error:
+            yield Finding(str(run.place), "numbers", f"cannot be worked out anew: {error}")
+            return
+        yield from _other_text(files, paths, anew, "the predictions")
+
+
+def scales_findings(run: Run, params: Params, dataset: DatasetSpec, paths: Paths) -> Iterator[Finding]:
+    """Where the table of scales is not what the rescaled runs give."""
+    from dacsm.stages.scales import write_scales
+
+    files = [file for file in run.outputs if file.suffix != ".png"]
+    if not all(file.is_file() for file in (*run.inputs, *files)):
+        return  # said already
+    with tempfile.TemporaryDirectory() as folder:
+        anew = Paths(Path(folder))
+        try:
+            for path in run.inputs:
+                write_json(anew.root / path.relative_to(paths.root), read_json(path, "snakemake"))
+            write_scales(dataset, params.experiment(run.arguments["experiment"]), params.rescale.scales, anew)
+        except InputError as error:
+            yield Finding(str(run.place), "numbers", f"cannot be worked out anew: {error}")
+            return
+        yield from _other_text(files, paths, anew, "the rescaled runs")
+
+
+def _other_text(files: Sequence[Path], paths: Paths, anew: Paths, givers: str) -> Iterator[Finding]:
+    """Where a file is not what it is under the other root, where it was made anew."""
+    for path in files:
+        twin = anew.root / path.relative_to(paths.root)
+        found, expected = (file.read_text(encoding="utf-8").splitlines() for file in (path, twin))
+        if found != expected:
+            number, was, wanted = _first_difference(found, expected)
+            text = f"says in line {number} {was!r}, where {givers} give {wanted!r}; {AGAIN}"
+            yield Finding(str(path), "numbers", text)
+
+
+def _first_difference(found: list[str], expected: list[str]) -> tuple[int, str, str]:
+    """The number, counted from 1, and both readings of the first line that differs."""
+    for number in range(max(len(found), len(expected))):
+        was, wanted = (lines[number].strip() if number < len(lines) else "" for lines in (found, expected))
+        if was != wanted:
+            return number + 1, was, wanted
+    return len(found), "", ""

@@ -1,0 +1,160 @@
+"""How long a training step and a prediction take on the present device: a few of each, on made-up images."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.kinds.cdtrans import Method
+from dacsm.config.params import AdaptRecipe, Model, Params
+from dacsm.methods.cdtrans.run import start_run
+from dacsm.methods.cdtrans.step import Batch, step_losses
+from dacsm.models.classifier import Classifier, Description
+from dacsm.runtime.device import Compute, autocast, set_threads
+from dacsm.training.optim import build_optimiser
+
+ENOUGH = 2.0  # seconds that a measurement takes before its batch is large enough
+STEPS = 2  # after one that warms up
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds for each image or pair, and the batch at which that was measured."""
+
+    seconds: float
+    batch: int
+
+
+class AdaptationSteps:
+    """An adaptation by a method, halfway through, whose pairs are made up."""
+
+    def __init__(self, recipe: AdaptRecipe, method: Method, classifier: Classifier, compute: Compute):
+        self.run = start_run(recipe, method, 0, compute, classifier.train())
+        if self.run.noise is not None:
+            self.run.noise.progress = 0.5
+        self.numbers = count()
+        self.batches: dict[int, Batch] = {}  # by size, so that making up images takes no time of a step
+
+    def step(self, pairs: int) -> None:
+        """One step of so many pairs; where the method has views at other scales, they come at every so many steps."""
+        if pairs not in self.batches:
+            self.batches[pairs] = self._made_up(pairs)
+        batch = self.batches[pairs]
+        if not self.run.method.consistency.comes_at(next(self.numbers)):
+            batch = replace(batch, at_scale=None)
+        _losses, total = step_losses(self.run, batch)
+        _descend(total, self.run.optimiser, self.run.recipe.optimiser.clip_norm)
+
+    def _made_up(self, pairs: int) -> Batch:
+        compute, description = self.run.compute, self.run.classifier.description
+        source, target, views = (_images(description.model, pairs, compute) for _ in range(3))
+        labels = _labels(description.classes, pairs, compute)
+        soft_targets = torch.zeros(pairs, len(description.classes), device=compute.device).log_softmax(dim=1)
+        return Batch(source, target, labels, labels, (views, soft_targets))
+
+
+def parameters_of(model: Model, dataset: DatasetSpec) -> int:
+    """How many numbers a checkpoint holds; nothing is allocated for them."""
+    with torch.device("meta"):
+        classifier = Classifier(Description(model, dataset.classes))
+    return sum(tensor.numel() for tensor in classifier.state_dict().values())
+
+
+def pretrain_speed(params: Params, dataset: DatasetSpec, compute: Compute) -> Speed:
+    """A step of pretraining, for each image."""
+    recipe = params.recipe("pretrain", dataset.name)
+    classifier = _classifier(params, dataset, compute).train()
+    optimiser = build_optimiser(recipe.optimiser, [classifier])
+    _set_threads(recipe.threads)
+
+    def step(batch: int) -> None:
+        with autocast(compute.device, recipe.precision):
+            logits = classifier(_images(recipe.model, batch, compute))
+        loss = F.cross_entropy(logits, _labels(dataset.classes, batch, compute), label_smoothing=recipe.label_smoothing)
+        _descend(loss, optimiser, recipe.optimiser.clip_norm)
+
+    return _measure(step, recipe.batch_size, compute)
+
+
+def adapt_speed(params: Params, dataset: DatasetSpec, method: str, compute: Compute) -> Speed:
+    """A step of adaptation with a method, for each pair."""
+    recipe = params.adaptation(dataset.name, method)
+    steps = AdaptationSteps(recipe, params.method(method), _classifier(params, dataset, compute), compute)
+    _set_threads(recipe.threads)
+    return _measure(steps.step, recipe.batch_size, compute)
+
+
+def predict_speed(params: Params, dataset: DatasetSpec, compute: Compute) -> Speed:
+    """Features and logits, for each image."""
+    recipe = params.recipe("adapt", dataset.name)
+    classifier = _classifier(params, dataset, compute).eval()
+    model = classifier.description.model
+    _set_threads(recipe.threads)
+
+    @torch.inference_mode()
+    def step(batch: int) -> None:
+        with autocast(compute.device, recipe.precision):
+            features = classifier.features(_images(model, batch, compute))
+        classifier.classify(features)
+
+    return _measure(step, 256, compute)
+
+
+def _set_threads(threads: int) -> None:
+    """Those of the recipe, but no more than there are cores: more would only wait for each other."""
+    set_threads(min(threads, os.cpu_count() or 1))
+
+
+def _classifier(params: Params, dataset: DatasetSpec, compute: Compute) -> Classifier:
+    """The recipe's model, with weights of chance: they change no time."""
+    model = params.recipe("pretrain", dataset.name).model
+    return Classifier(Description(model, dataset.classes)).to(compute.device)
+
+
+def _images(model: Model, batch: int, compute: Compute) -> Tensor:
+    return torch.randn(batch, model.channels, model.image_size, model.image_size, device=compute.device)
+
+
+def _labels(classes: Sequence[str], batch: int, compute: Compute) -> Tensor:
+    return torch.arange(batch, device=compute.device) % len(classes)
+
+
+def _descend(loss: Tensor, optimiser: torch.optim.Optimizer, clip_norm: float) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], clip_norm)
+    optimiser.step()
+
+
+def _measure(step: Callable[[int], None], most: int, compute: Compute) -> Speed:
+    """Time steps at ever larger batches, until one takes long enough or is of the recipe's size.
+
+    A GPU is measured at the recipe's batch alone, since smaller ones leave it idle.
+    """
+    cuda = compute.device.type == "cuda"
+    batch = most if cuda else 2
+    started = _now(compute)
+    step(batch)
+    first = _now(compute) - started
+    if not cuda and first >= ENOUGH:
+        return Speed(first / batch, batch)  # so slow that one step says enough
+    while True:
+        started = _now(compute)
+        for _ in range(STEPS):
+            step(batch)
+        seconds = _now(compute) - started
+        if seconds >= ENOUGH or batch >= most:
+            return Speed(seconds / STEPS / batch, batch)
+        batch = min(most, 4 * batch if seconds < ENOUGH / 8 else 2 * batch)
+
+
+def _now(compute: Compute) -> float:
+    if compute.device.type == "cuda":
+        torch.cuda.synchronize(compute.device)
+    return time.perf_counter()

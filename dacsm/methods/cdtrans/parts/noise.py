@@ -1,0 +1,146 @@
+"""The Domain-Adaptive Transformer's beneficial noise: what the mix stream reads from the target is perturbed.
+
+Only the paper's abstract is public (arXiv 2603.17474); the equations here are our reconstruction, see docs/method.md.
+Nothing here touches the source or the target stream, so that inference is the plain network.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from dacsm.config.kinds.cdtrans import Method, Noise, Style
+from dacsm.models.classifier import Classifier
+
+EPSILON = 1e-6
+PACE = 10.0  # a step of AdamW moves a parameter by the learning rate at most, too little for a deviation in one run
+
+
+class BeneficialNoise(nn.Module):
+    """Style translation and noise on the logits for every layer's cross-attention; parts with weight 0 are not built.
+
+    Both act on what the layer's weights make of the target's tokens, keys beside values: so the mix stream needs no
+    second projection, and the attention keeps its fused form. `progress` in 0..1 is how far training has come; the
+    caller sets it at each step.
+    """
+
+    def __init__(self, classifier: Classifier, method: Method, generator: torch.Generator):
+        super().__init__()
+        blocks = classifier.backbone.blocks
+        self.generator = generator
+        self.progress = 0.0
+        self.dropout = method.attention_dropout
+        self.style = self.logits = None  # a part with weight 0 is not built: no parameters, no draws
+        if method.style.weight:
+            depths = [(layer + 1) / len(blocks) for layer in range(len(blocks))]
+            self.style = [StyleTranslation(depth, method.style) for depth in depths]
+        if method.noise.weight:
+            width = classifier.backbone.embed_dim
+            self.logits = nn.ModuleList(LogitNoise(width, method.noise) for _ in blocks)
+
+    def perturb(self, layer: int, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Both streams' keys beside values (B, N, 2 D) to the keys and values (B, N, D) that the mix stream reads."""
+        if self.style is None and self.logits is None:
+            return target.chunk(2, dim=-1)
+        style, read = style_of(target), target
+        if self.style is not None:
+            read = self.style[layer](style_of(source), style, target, self.progress, self.generator)
+        keys, values = read.chunk(2, dim=-1)
+        if self.logits is not None:
+            keys = self.logits[layer](keys, style[1].chunk(2, dim=-1)[0], self.generator)
+        return keys, values
+
+    def divergence(self) -> Tensor | None:
+        """KL divergence of the learned noise from its prior, averaged over layers; None where nothing is learned."""
+        learned = [layer.divergence() for layer in self.logits or () if layer.learned]
+        return torch.stack(learned).mean() if learned else None
+
+    def strengths(self) -> list[float]:
+        """Each layer's deviation of the noise, in units of the keys' own: the root mean square over channels."""
+        return [layer.overall() for layer in self.logits or ()]
+
+
+class StyleTranslation:
+    """The target's content in a style on the way to the source's, with random spread.
+
+    Style is the channel mean and deviation over the patch tokens, as in DSU (arXiv 2202.03958); content is what is left
+    when it is taken out. The way travelled is depth · progress · weight. The spread is in units of the batch's own
+    deviation of the styles. No gradient flows through a style: it is where the content is put, not what is learned.
+    """
+
+    def __init__(self, depth: float, settings: Style):
+        self.reach, self.spread = depth * settings.weight, settings.spread
+
+    def __call__(
+        self,
+        source_style: tuple[Tensor, Tensor],
+        target_style: tuple[Tensor, Tensor],
+        target: Tensor,
+        progress: float,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Tokens (B, N, D) to the same in translated style; a style is a mean and a deviation, (B, 1, D) each."""
+        with torch.no_grad():
+            way = self.reach * progress
+            mean, deviation = (torch.lerp(t, s, way) for t, s in zip(target_style, source_style, strict=True))
+            if self.spread:
+                mean = mean + self.spread * _draw(target_style[0], generator)
+                # multiplied by an exponential, so that a deviation stays positive
+                deviation = deviation * torch.exp(self.spread * _draw(target_style[1].log(), generator))
+            ratio = deviation / target_style[1]
+            shift = mean - ratio * target_style[0]
+        return torch.addcmul(shift.to(target.dtype), target, ratio.to(target.dtype))
+
+
+class LogitNoise(nn.Module):
+    """Gaussian noise on the attention logits, of a strength learned by reparameterisation.
+
+    Every key is moved by σ_c · d_c · ε_jc in channel c, where d_c is the deviation of the image's own keys: the logit
+    of query i and key j gets noise of deviation |q_i ⊙ σ ⊙ d| / √d, which depends on what the query looks for. Moving
+    all keys alike would change nothing, as softmax cancels it; here each has a draw of its own.
+    """
+
+    def __init__(self, width: int, settings: Noise):
+        super().__init__()
+        self.weight, self.prior, self.learned = settings.weight, settings.prior, settings.learned
+        self.register_parameter("strength", nn.Parameter(torch.zeros(width)) if settings.learned else None)
+        self.register_buffer("fixed", None if settings.learned else torch.full((width,), settings.prior))
+
+    def deviation(self) -> Tensor:
+        """sigma (D,), in units of the keys' own deviation."""
+        return self.prior * torch.exp(PACE * self.strength) if self.learned else self.fixed
+
+    def forward(self, keys: Tensor, own: Tensor, generator: torch.Generator) -> Tensor:
+        """Keys (B, N, D) and their own deviation (B, 1, D) to the keys with noise."""
+        scale = (self.weight * self.deviation() * own).to(keys.dtype)  # (B, 1, D)
+        draw = torch.randn(keys.shape, generator=generator, device=keys.device, dtype=keys.dtype)
+        return torch.addcmul(keys, scale, draw)
+
+    def divergence(self) -> Tensor:
+        """Mean over channels of KL(N(0, sigma²) || N(0, prior²))."""
+        return gaussian_divergence(self.deviation(), self.prior)
+
+    @torch.no_grad()
+    def overall(self) -> float:
+        """The root mean square of sigma over channels, times the weight."""
+        return self.weight * self.deviation().square().mean().sqrt().item()
+
+
+@torch.no_grad()
+def style_of(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (B, 1, D) over the patch tokens of (B, 1 + n, D)."""
+    patches = tokens[:, 1:].float()
+    mean = patches.mean(dim=1, keepdim=True)
+    # by hand: torch.std_mean over this dimension takes forty times as long on a CPU
+    variance = patches.square().mean(dim=1, keepdim=True) - mean.square()
+    return mean, (variance.clamp(min=0) + EPSILON).sqrt()
+
+
+def _draw(statistic: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise (B, 1, D) with the batch's own deviation of a statistic (B, 1, D)."""
+    spread = statistic.std(dim=0, keepdim=True)
+    return spread * torch.randn(statistic.shape, generator=generator, device=statistic.device)
+
+
+def gaussian_divergence(deviation: Tensor, prior: float) -> Tensor:
+    """Mean KL(N(0, deviation²) || N(0, prior²)): keeps noise from vanishing and from exploding."""
+    ratio = (deviation.float() / prior).square()
+    return 0.5 * (ratio - 1 - torch.log(ratio + EPSILON)).mean()

@@ -1,0 +1,102 @@
+"""What a person sees while a run trains: a live bar on a terminal, a line an epoch elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+SHOW_EVERY = 20  # steps between two looks at the losses, since a look waits for the GPU
+
+
+class TrainingProgress:
+    """Counts images, and shows losses, images per second and the time left."""
+
+    def __init__(self, name: str, epochs: int, bar: Progress | None, task: TaskID | None):
+        self.name, self.epochs, self.bar, self.task = name, epochs, bar, task
+        self.images, self.epoch_images, self.steps = 0, 0, 0
+        self.resumed = 0  # how often the run went on after it had been killed
+        self.started = self.epoch_started = time.perf_counter()
+
+    def go_on(self, epoch: int, step: int) -> None:
+        """Say that the run goes on after `step` steps of an epoch."""
+        self.resumed += 1
+        inside = f" and {step} steps of epoch {epoch}" if step else ""
+        self._say(f"{self.name}: going on after epoch {epoch - 1} of {self.epochs}{inside}")
+
+    def start_epoch(self, epoch: int, steps: int, done: int = 0) -> None:
+        """Begin an epoch, of whose steps some may be done already."""
+        self.epoch_images, self.epoch_started = 0, time.perf_counter()
+        if self.bar is not None:
+            self.bar.reset(
+                self.task, total=steps, completed=done, description=f"{self.name}  epoch {epoch}/{self.epochs}"
+            )
+
+    def step(self, images: int, losses: Callable[[], Mapping[str, float]]) -> None:
+        """Count one step; every so often the losses are asked for and shown, where there is a terminal."""
+        self.epoch_images += images
+        self.images += images
+        self.steps += 1
+        if self.bar is not None:
+            shown = {"status": _losses(losses())} if self.steps % SHOW_EVERY == 1 else {}
+            self.bar.update(self.task, advance=1, rate=f"{self.images_per_second:,.0f} images/s", **shown)
+
+    def end_epoch(self, epoch: int, losses: Mapping[str, float], remark: str) -> None:
+        elapsed = time.perf_counter() - self.started
+        left = elapsed / epoch * (self.epochs - epoch)
+        line = f"{self.name}  epoch {epoch}/{self.epochs}  {_losses(losses)}  {remark}"
+        self._say(f"{line}  {self.images_per_second:,.0f} images/s  {left:.0f} s left")
+
+    def note(self, epoch: int, remark: str) -> None:
+        """Say what is out of the ordinary in an epoch."""
+        self._say(f"{self.name}  epoch {epoch}/{self.epochs}  {remark}")
+
+    def _say(self, line: str) -> None:
+        if self.bar is not None:
+            self.bar.console.print(line, highlight=False, soft_wrap=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    @property
+    def images_per_second(self) -> float:
+        return self.epoch_images / max(time.perf_counter() - self.epoch_started, 1e-9)
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """For the run's record: the whole run, pauses between epochs included; all parts of a resumed run."""
+        seconds = time.perf_counter() - self.started
+        measured = {
+            "training_seconds": round(seconds, 1),
+            "images_per_second": round(self.images / max(seconds, 1e-9), 1),
+        }
+        return {**measured, "resumed": self.resumed} if self.resumed else measured
+
+    def state_dict(self) -> dict[str, float]:
+        return {"images": self.images, "seconds": time.perf_counter() - self.started, "resumed": self.resumed}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        self.images, self.resumed = state["images"], state["resumed"]
+        self.started = time.perf_counter() - state["seconds"]
+
+
+@contextmanager
+def training_progress(name: str, epochs: int) -> Iterator[TrainingProgress]:
+    """Progress of a training run of that name; the bar is taken away at the end."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield TrainingProgress(name, epochs, None, None)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[status]}  {task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        yield TrainingProgress(name, epochs, bar, bar.add_task(name, status="", rate=""))
+
+
+def _losses(losses: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.3f}" for name, value in losses.items())

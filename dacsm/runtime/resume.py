@@ -1,0 +1,171 @@
+"""Going on exactly where a killed run stopped: the state of a run in one file, saved as it trains."""
+
+import hashlib
+import io
+import json
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from dacsm.ledger.provenance import PACKAGE, code_of
+from dacsm.runtime.files import remove_partials, sha256, whole_file
+from dacsm.runtime.progress import TrainingProgress
+
+SAVE_EVERY = 600.0  # seconds of training between two saves inside an epoch; the end of an epoch is always saved
+DIGEST = 64  # characters of a sha256
+VERSIONS = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "webdataset")  # they decide a run's bits
+
+
+class Stateful(Protocol):
+    """Whatever can be put back as it was: modules, optimisers, and the like of ours."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+
+
+class Generators:
+    """Random generators: torch's global ones, of which drop paths are drawn, and others."""
+
+    def __init__(self, device: torch.device, *others: torch.Generator):
+        self.device, self.others = device, others
+
+    def state_dict(self) -> dict[str, Any]:
+        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        return {"torch": torch.get_rng_state(), "cuda": cuda, "others": [other.get_state() for other in self.others]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        torch.set_rng_state(state["torch"])
+        if state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"], self.device)
+        for other, saved in zip(self.others, state["others"], strict=True):
+            other.set_state(saved)
+
+
+class Resume:
+    """What a killed run goes on from: a folder for each configuration of the run, named `place`-<key>.
+
+    The order of calls is `start`, then for each epoch `start_epoch`, `end_step` at each step and `end_epoch`, and
+    `finish` once all that the run makes is there. Without a place nothing is saved, and nothing is found.
+
+    The file is the sha256 of what follows, in hexadecimal, then tensors and plain values as torch saves them. It is
+    written whole or not at all, and no code in it is ever run.
+    """
+
+    def __init__(self, place: Path | None = None, key: str = ""):
+        self.place = place
+        self.path = None if place is None else place.with_name(f"{place.name}-{key}") / "state.pt"
+        self.parts: dict[str, Stateful] = {}
+        self.epoch_parts: dict[str, Stateful] = {}
+        self.waiting: dict[str, Any] = {}  # states of the parts of the epoch that was interrupted
+        self.step = 0  # how many steps of that epoch are done
+        self.saved = time.monotonic()
+
+    def start(self, progress: TrainingProgress, **parts: Stateful | None) -> int:
+        """Bring back the parts as they were when they were last saved; returns the epoch, from 1, to go on in.
+
+        A file that cannot be read is told on stderr, and the run starts afresh.
+        """
+        self.parts = {name: part for name, part in {**parts, "progress": progress}.items() if part is not None}
+        if self.path is None:
+            return 1
+        remove_partials(self.path.parent)
+        state = _read(self.path)
+        if state is None:
+            return 1
+        for name, part in self.parts.items():
+            part.load_state_dict(state["parts"][name])
+        self.waiting, self.step = state["epoch_parts"], state["step"]
+        progress.go_on(state["epoch"], self.step)
+        self.saved = time.monotonic()
+        return state["epoch"]
+
+    @property
+    def inside_epoch(self) -> bool:
+        """Whether the run goes on in the middle of the epoch that comes next."""
+        return self.step > 0
+
+    def start_epoch(self, **parts: Stateful) -> int:
+        """Name the parts that an epoch has of its own, and bring them back; returns how many of its steps are done."""
+        self.epoch_parts = parts
+        for name, state in self.waiting.items():
+            parts[name].load_state_dict(state)
+        step, self.step, self.waiting = self.step, 0, {}
+        return step
+
+    def end_step(self, epoch: int, step: int, steps: int) -> None:
+        """After `step` of an epoch's `steps`: save where the last save is long ago.
+
+        Raises:
+            InputError: where the disk is full.
+        """
+        if step < steps and time.monotonic() - self.saved >= SAVE_EVERY:
+            self._save(epoch, step)
+
+    def end_epoch(self, epoch: int) -> None:
+        """After an epoch and what is measured at its end: save; raises as `end_step` does."""
+        self.epoch_parts = {}
+        self._save(epoch + 1, 0)
+
+    def finish(self) -> None:
+        """Remove the run's state, and what other configurations of the same run have left."""
+        if self.place is not None:
+            for folder in self.place.parent.glob(f"{self.place.name}-*"):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _save(self, epoch: int, step: int) -> None:
+        if self.path is None:
+            return
+        state = {
+            "epoch": epoch,
+            "step": step,
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "epoch_parts": {name: part.state_dict() for name, part in self.epoch_parts.items()},
+        }
+        content = io.BytesIO()  # since torch, writing to a full disk itself, hides what the system says
+        torch.save(state, content)
+        with whole_file(self.path) as partial, partial.open("wb") as file:
+            file.write(hashlib.sha256(content.getbuffer()).hexdigest().encode())
+            file.write(content.getbuffer())
+        self.saved = time.monotonic()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The state in a file of `Resume`; None where there is no such file, or none that is whole."""
+    try:
+        with path.open("rb") as file:
+            digest = file.read(DIGEST)
+            if hashlib.file_digest(file, "sha256").hexdigest().encode() != digest:
+                raise ValueError("its content is not what was written")
+            file.seek(DIGEST)
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # torch raises whatever a strange file leads it to
+        reason = " ".join(str(error).split())[:100]
+        print(f"dacsm: {path} cannot be read ({reason}), so that the run starts afresh.", file=sys.stderr)
+        return None
+
+
+def run_key(
+    stage: str, arguments: Mapping[str, Any], settings: Mapping[str, Any], inputs: Sequence[Path], device: torch.device
+) -> str:
+    """A name, of 16 hexadecimal digits, for all that decides a run's bits.
+
+    `inputs` are hashed; one that is missing counts as such, and the stage will say so.
+    """
+    configuration = {
+        "stage": stage,
+        "arguments": dict(arguments),
+        "settings": dict(settings),
+        "inputs": {str(path): sha256(path) if path.is_file() else None for path in inputs},
+        "code": {name: sha256(PACKAGE.parent / name) for name in code_of(stage)},
+        "versions": {name: version(name) for name in VERSIONS},
+        "device": device.type,
+    }
+    return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()[:16]

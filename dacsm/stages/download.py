@@ -1,0 +1,25 @@
+"""Fetch or make a dataset's raw archives, each with a receipt that stands for it in the pipeline's graph."""
+
+import os
+
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.paths import Paths
+from dacsm.data.raw import source_of
+from dacsm.runtime.errors import InputError
+from dacsm.runtime.files import sha256, write_json
+
+
+def download(dataset: DatasetSpec, archive: str, paths: Paths) -> None:
+    """Fetch or make one archive; its receipt (file, bytes, sha256, what it was made of) is written last.
+
+    Raises:
+        InputError: where the dataset has no such archive, or it is not what the dataset's file expects.
+    """
+    if archive not in dataset.archives:
+        raise InputError(f"{dataset.name} has no archive {archive!r}; it has {', '.join(dataset.archives)}.")
+    receipt = paths.receipt(dataset.name, archive)
+    receipt.unlink(missing_ok=True)  # an old receipt must not vouch for a new file
+    raw = source_of(dataset).fetch(dataset, archive, paths)
+    file = os.path.relpath(raw.path, paths.raw(dataset.name))  # elsewhere, where another dataset's archive is used
+    sizes = {"file": file, "bytes": raw.path.stat().st_size, "sha256": raw.sha256 or sha256(raw.path)}
+    write_json(receipt, {**sizes, **raw.details})

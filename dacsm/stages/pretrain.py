@@ -1,0 +1,135 @@
+"""Stage: source pretraining, in the way of CDTrans. Makes a source model from a source domain's shards and labels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dacsm.adaptation.record import PretrainingRecord
+from dacsm.adaptation.validators import held_out
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import Params, Pretrain
+from dacsm.config.paths import Paths
+from dacsm.data.seeding import seed_torch
+from dacsm.data.shards import ShardedImages, read_labels, require_size, stream
+from dacsm.data.transforms import normalise, train_views
+from dacsm.evaluation.predictions import predict
+from dacsm.models.backbone import load_weights
+from dacsm.models.classifier import Classifier, Description
+from dacsm.runtime.device import Compute, autocast, set_threads
+from dacsm.runtime.progress import TrainingProgress, training_progress
+from dacsm.runtime.resume import Generators, Resume
+from dacsm.training.loss_log import LossLog
+from dacsm.training.optim import build_optimiser, set_learning_rate
+
+FORMAT_VERSION = 1  # raise it when a module that is no code of this stage changes what it writes
+
+
+@dataclass(frozen=True)
+class Run:
+    """The parts of a running pretraining."""
+
+    recipe: Pretrain
+    folder: Path
+    labels: Tensor  # (N,)
+    keep: np.ndarray  # (N,) bool: the images that are trained on
+    seed: int
+    compute: Compute
+    classifier: Classifier
+    optimiser: torch.optim.Optimizer
+
+
+def pretrain(
+    params: Params,
+    dataset: DatasetSpec,
+    source: str,
+    seed: int,
+    paths: Paths,
+    compute: Compute,
+    resume: Resume | None = None,
+) -> dict[str, float]:
+    """Train a classifier on the source domain; writes model.safetensors (the last epoch) and log.csv.
+
+    Goes on from what `resume` has of a run that was killed. Returns what was measured, for the run's record.
+
+    Raises:
+        InputError: for shards or settings that cannot be used, or a loss that is not a number.
+    """
+    recipe: Pretrain = params.recipe("pretrain", dataset.name)
+    folder = paths.shards(dataset.name, source)
+    images = ShardedImages(folder)
+    require_size(images, recipe.model.resize)
+    labels = torch.from_numpy(read_labels(folder))
+    kept_out = held_out(len(images), recipe.held_out)
+
+    set_threads(recipe.threads)
+    seed_torch(seed, "pretrain", dataset.name, source)
+    classifier = Classifier(Description(recipe.model, dataset.classes))
+    load_weights(classifier.backbone, recipe.model.weights, recipe.model.name)
+    classifier.to(compute.device)
+    optimiser = build_optimiser(recipe.optimiser, [classifier])
+    run = Run(recipe, folder, labels, ~kept_out, seed, compute, classifier, optimiser)
+
+    record = PretrainingRecord()
+    resume = resume or Resume()
+    generators = Generators(compute.device)
+    with training_progress(f"pretrain {dataset.name} {source} seed {seed}", recipe.epochs) as progress:
+        first = resume.start(progress, classifier=classifier, optimiser=optimiser, generators=generators, record=record)
+        for epoch in range(first, recipe.epochs + 1):
+            losses = _train_epoch(run, epoch, progress, resume)
+            accuracy = _accuracy(run, images, kept_out.nonzero()[0])
+            record.add(losses["loss"], accuracy)
+            progress.end_epoch(epoch, losses, f"held-out source accuracy {accuracy:.1f}")
+            resume.end_epoch(epoch)
+    record.write(paths.pretrained(dataset.name, source, seed), classifier.description, classifier.state_dict())
+    return progress.measured
+
+
+def _accuracy(run: Run, images: ShardedImages, numbers: np.ndarray) -> float:
+    """Percent of the images with these numbers that are classified right; NaN for none."""
+    if not len(numbers):
+        return float("nan")
+    predictions = predict(run.classifier, images, run.compute, run.recipe.precision, numbers=numbers)
+    return (predictions.logits.argmax(dim=1) == run.labels[numbers]).double().mean().item() * 100
+
+
+def _train_epoch(run: Run, epoch: int, progress: TrainingProgress, resume: Resume) -> dict[str, float]:
+    """One pass over the source; the mean loss."""
+    recipe, classifier, device = run.recipe, run.classifier, run.compute.device
+    classifier.train()
+    log = LossLog(epoch)
+    count = int(run.keep.sum())
+    steps = -(-count // recipe.batch_size)
+    done = resume.start_epoch(losses=log)
+    progress.start_epoch(epoch, steps, done)
+    views = train_views(recipe.model, recipe.augment, count, run.seed, epoch, "source")
+    batches = stream(
+        run.folder,
+        seed=run.seed,
+        epoch=epoch,
+        batch_size=recipe.batch_size,
+        view=views,
+        keep=run.keep,
+        workers=run.compute.workers,
+        start=done,
+    )
+    for step, (numbers, pixels) in enumerate(batches, done):
+        if len(numbers) == 1:
+            continue  # one image has no batch statistics; CDTrans skips such a batch too
+        set_learning_rate(run.optimiser, recipe.optimiser, recipe.epochs, epoch, step / steps)
+        pixels = normalise(pixels.to(device, non_blocking=True), recipe.model)
+        with autocast(device, recipe.precision):
+            logits = classifier(pixels)
+        labels = run.labels[numbers].to(device, non_blocking=True)
+        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+        run.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(classifier.parameters(), recipe.optimiser.clip_norm)
+        run.optimiser.step()
+        log.append({"loss": loss})
+        progress.step(len(numbers), log.latest)
+        resume.end_step(epoch, step + 1, steps)
+    return log.means()

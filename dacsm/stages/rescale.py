@@ -1,0 +1,47 @@
+"""Stage beside the table: a model measured on its target with objects shown smaller and larger.
+
+As in `evaluate`, the target's labels are read here and change nothing that was trained or selected.
+"""
+
+import time
+from typing import TYPE_CHECKING
+
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import Params
+from dacsm.config.paths import Paths
+from dacsm.evaluation.evaluated_model import evaluated_model, predict_domain, read_class_numbers
+from dacsm.runtime.files import write_json
+from dacsm.stages.evaluate import measure
+
+if TYPE_CHECKING:
+    from dacsm.runtime.device import Compute
+
+FORMAT_VERSION = 1  # raise it when a module that is no code of this stage changes what it writes
+
+
+def rescale(
+    params: Params, dataset: DatasetSpec, method: str, task: str, seed: int, paths: Paths, compute: "Compute"
+) -> dict[str, float]:
+    """Measure one run on its target at every scale of `rescale.scales`; write metrics.json.
+
+    The image keeps its size: the objects in it are drawn smaller or larger about its centre, by `views.centre_view`;
+    what comes from outside is black. Returns what was measured, for the run's record.
+
+    Raises:
+        InputError: where a file is missing, or checkpoint and shards do not belong together.
+    """
+    model = evaluated_model(params, dataset, method, task, seed, paths)
+    measured_on = dataset.evaluation_domain(dataset.split_task(task)[1])
+    shards = paths.shards(dataset.name, measured_on)
+    labels = read_class_numbers(shards, dataset, measured_on)
+    shape = (len(labels), len(dataset.classes))
+    found, backbone = {}, ""
+    started = time.perf_counter()
+    for scale in params.rescale.scales:
+        predicted, _logits, backbone = predict_domain(model, shards, shape, compute, scale=scale)
+        found[f"{scale:g}"] = measure(labels, predicted, dataset.classes)
+    seconds = time.perf_counter() - started
+    facts = {"dataset": dataset.name, "method": method, "task": task, "seed": seed, "backbone": backbone}
+    facts |= {"protocol": dataset.protocol, "images": len(labels)}
+    write_json(paths.rescaled(dataset.name, method, task, seed) / "metrics.json", {**facts, "scales": found})
+    return {"images_per_second": round(len(found) * len(labels) / max(seconds, 1e-9), 1)}

@@ -1,0 +1,212 @@
+"""Write a domain's images into tar shards that WebDataset streams and that can be read by number.
+
+Images are permuted with a fixed seed first, so that a shuffle buffer over neighbours is a sound shuffle and no shard's
+name tells a class. Labels, names and counts lie beside the shards, never in them or in their index: who adapts on a
+target domain reads the images only.
+"""
+
+import sys
+import tarfile
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel
+
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import Params, Shard
+from dacsm.config.paths import Paths
+from dacsm.config.validation import validate
+from dacsm.data.encoding import JPEG, RESAMPLE, Encoder, Stored, encoded_images
+from dacsm.data.raw import Samples, source_of
+from dacsm.runtime.errors import InputError
+from dacsm.runtime.files import read_json, sha256, whole_file, write_csv, write_json
+
+FORMAT_VERSION = 1  # raise it when the files below change in form; shard_index.FORMAT_VERSION must agree
+ORDER_SEED = 0
+
+
+def shard(params: Params, dataset: DatasetSpec, domain: str, paths: Paths, workers: int = 1) -> None:
+    """Write a domain's shards, offsets.npy, labels.csv, counts.csv and, last, index.json.
+
+    `workers` processes decode and encode; the bytes are the same for any number. Images that cannot be read are left
+    out: index.json has their reasons, unreadable.csv beside the labels their names.
+
+    Raises:
+        InputError: where the raw files are missing or changed, or the domain has not the images it should have.
+    """
+    settings: Shard = params.recipe("shard", dataset.name)
+    for archive in dataset.require_domain(domain).archives:
+        _require_raw(dataset, archive, paths)
+    samples: Samples = source_of(dataset).samples(dataset, domain, paths)
+    _require_counts(dataset, domain, samples, paths)
+    folder = _emptied(paths.shards(dataset.name, domain))
+    order = _part(_permutation(len(samples)), dataset, domain)
+    images = _Images(encoded_images(Encoder(samples, settings, dataset.channels), order, workers), dataset, domain)
+    shards, offsets = _write_shards(folder, images, settings)
+    with whole_file(folder / "offsets.npy") as partial, partial.open("wb") as file:
+        np.save(file, offsets)
+    kept = np.setdiff1d(np.arange(len(order)), [number for number, _ in images.unreadable], assume_unique=True)
+    _write_labels(folder, samples, order[kept], dataset.classes)
+    index: dict[str, object] = {
+        "format_version": FORMAT_VERSION,
+        "dataset": dataset.name,
+        "domain": domain,
+        "classes": dataset.classes,
+        "images": len(kept),
+        "image_size": settings.image_size,
+        "channels": dataset.channels,
+        "encoding": settings.encoding,
+        "offsets": sha256(folder / "offsets.npy"),
+        "shards": shards,
+    }
+    if settings.encoding == "jpeg":
+        index |= {**JPEG, "resample": RESAMPLE.name.lower()}
+    if images.unreadable:
+        index["unreadable"] = [{"number": number, "reason": stored.reason} for number, stored in images.unreadable]
+        rows = ((number, stored.label, stored.name, stored.reason) for number, stored in images.unreadable)
+        write_csv(folder / "unreadable.csv", ("number", "label", "name", "reason"), rows)
+        print(
+            f"{len(images.unreadable)} images cannot be read; {folder / 'unreadable.csv'} lists them.", file=sys.stderr
+        )
+    write_json(folder / "index.json", index)
+
+
+class Receipt(BaseModel):
+    """What a receipt says of its raw file; the rest of it is for people."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+def _require_raw(dataset: DatasetSpec, archive: str, paths: Paths) -> None:
+    """Raise InputError unless the raw file is the one that its receipt was written for."""
+    command = f"dacsm download {dataset.name} {archive}"
+    path = paths.receipt(dataset.name, archive)
+    receipt = validate(Receipt, read_json(path, command), path)
+    file = paths.raw(dataset.name) / receipt.file
+    size = file.stat().st_size if file.is_file() else None
+    if size != receipt.bytes:
+        state = "was not found" if size is None else f"has {size} bytes"
+        raise InputError(f"{file} {state}, expected {receipt.bytes} bytes; make it again with `{command}`.")
+    found = sha256(file)
+    if found != receipt.sha256:
+        raise InputError(
+            f"the sha256 of {file} begins with {found[:16]}, expected {receipt.sha256[:16]}; "
+            f"make it again with `{command}`."
+        )
+
+
+def _emptied(folder: Path) -> Path:
+    """Make the folder, or remove what an earlier run left in it, the index first: without it nothing looks whole."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "index.json").unlink(missing_ok=True)
+        for leftover in (*folder.glob("*.tar"), *folder.glob(".*.partial"), *folder.glob("unreadable.csv")):
+            leftover.unlink()
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror}; free the place and run again.") from error
+    return folder
+
+
+def _permutation(count: int) -> np.ndarray:
+    """A fixed order of `count` images, from the raw bits of PCG64, which no release of NumPy changes."""
+    return np.argsort(np.random.PCG64(ORDER_SEED).random_raw(count), kind="stable")
+
+
+def _part(order: np.ndarray, dataset: DatasetSpec, domain: str) -> np.ndarray:
+    """The part of the order (N,) that is this domain's: where a fraction is held out, that is its beginning."""
+    facts = dataset.domains[domain]
+    held_out = round((facts.held_out or 0) * len(order))
+    return order[:held_out] if facts.held_out_of else order[held_out:]
+
+
+def _require_counts(dataset: DatasetSpec, domain: str, samples: Samples, paths: Paths) -> None:
+    """Raise InputError unless there are as many images, in all and of each class, as the dataset's file says."""
+    facts, file = dataset.domains[domain], f"workflow/datasets/{dataset.name}.yaml"
+    outside = np.flatnonzero((samples.labels < 0) | (samples.labels >= len(dataset.classes)))
+    if len(outside):
+        raise InputError(
+            f"{samples.name(int(outside[0]))} has label {samples.labels[outside[0]]}, expected 0 to "
+            f"{len(dataset.classes) - 1}; correct classes in {file}."
+        )
+    counts = np.bincount(samples.labels, minlength=len(dataset.classes))
+    empty = [name for name, count in zip(dataset.classes, counts, strict=True) if not count]
+    of_classes = [] if facts.per_class is None else np.flatnonzero(counts != facts.per_class)
+    what = f"{paths.raw(dataset.raw_name)} has {len(samples)} images of {domain}, expected {facts.images}"
+    if missing := [name for name in empty if name not in facts.absent]:
+        what += f", and none of class {', '.join(missing)}"
+    elif len(of_classes):
+        first = of_classes[0]
+        what += f", and {counts[first]} of class {dataset.classes[first]}, expected {facts.per_class[first]}"
+    elif len(samples) == facts.images:
+        return
+    command = f"dacsm download {dataset.name} {facts.archives[0]}"
+    raise InputError(f"{what}; make it again with `{command}`, or correct domains.{domain}.images in {file}.")
+
+
+class _Images:
+    """The readable ones of a domain's images, one after the other; the others are set aside with their numbers."""
+
+    def __init__(self, images: Iterator[Stored], dataset: DatasetSpec, domain: str) -> None:
+        self.images, self.dataset, self.domain = images, dataset, domain
+        self.unreadable: list[tuple[int, Stored]] = []
+        self.allowed = dataset.domains[domain].max_unreadable * dataset.domains[domain].stored
+
+    def __iter__(self) -> Iterator[bytes]:
+        for number, stored in enumerate(self.images):
+            if stored.encoded is not None:
+                yield stored.encoded
+                continue
+            self.unreadable.append((number, stored))
+            if len(self.unreadable) > self.allowed:
+                fraction = self.dataset.domains[self.domain].max_unreadable
+                raise InputError(
+                    f"{len(self.unreadable)} of the first {number + 1} images of {self.domain} cannot be read, more "
+                    f"than the {fraction:.1%} of all that may be, such as {stored.name} ({stored.reason}); fetch "
+                    f"the archive again, or raise domains.{self.domain}.max_unreadable in "
+                    f"workflow/datasets/{self.dataset.name}.yaml."
+                )
+
+
+def _write_shards(folder: Path, images: Iterable[bytes], settings: Shard) -> tuple[list[dict[str, object]], np.ndarray]:
+    """Write the tars, one image in memory at a time.
+
+    Returns:
+        The shards' name, bytes and sha256, and the offsets (N, 3) int64: shard, byte offset of the image, its bytes.
+    """
+    from webdataset import TarWriter
+
+    shards, offsets, waiting = [], array("q"), enumerate(images)
+    while batch := list(islice(waiting, 1)):
+        name = f"{len(shards):06d}.tar"
+        with whole_file(folder / name) as partial:
+            # Without mtime=0 the same images would give other bytes each time.
+            with partial.open("wb") as file, TarWriter(file, mtime=0, encoder=False) as tar:
+                for number, encoded in chain(batch, islice(waiting, settings.images_per_shard - 1)):
+                    tar.write({"__key__": f"{number:09d}", settings.encoding: encoded})
+            for place in _places(partial):
+                offsets.extend((len(shards), *place))
+        shards.append({"name": name, "bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)})
+    return shards, np.array(offsets, dtype=np.int64).reshape(-1, 3)
+
+
+def _places(tar: Path) -> Iterator[tuple[int, int]]:
+    """Byte offset and size of each file in a tar."""
+    with tarfile.open(tar) as members:
+        for member in members:
+            members.members = []  # tarfile would keep a kilobyte a file
+            yield member.offset_data, member.size
+
+
+def _write_labels(folder: Path, samples: Samples, order: np.ndarray, classes: Sequence[str]) -> None:
+    labels = samples.labels[order]
+    rows = ((number, labels[number], samples.name(int(position))) for number, position in enumerate(order))
+    write_csv(folder / "labels.csv", ("number", "label", "name"), rows)
+    counts = np.bincount(labels, minlength=len(classes))
+    write_csv(
+        folder / "counts.csv", ("label", "class", "images"), zip(range(len(classes)), classes, counts, strict=True)
+    )
