@@ -171,6 +171,18 @@ def test_scale_loss_is_least_where_predictions_agree_and_counts_what_is_sure():
     assert scale_loss(network, images(), sure) > scale_loss(network, images(), unsure) > 0
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_a_class_that_the_source_lacks_leaves_the_scale_loss_a_number(precision):
+    network = classifier().train()
+    known = torch.tensor([[2.0, 0.5, -torch.inf]], dtype=precision).log_softmax(dim=1).expand(4, 3)
+    loss = scale_loss(network, images(), known)
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+    almost = torch.tensor([[2.0, 0.5, -80.0]], dtype=precision).log_softmax(dim=1).expand(4, 3)
+    torch.testing.assert_close(loss, scale_loss(network, images(), almost))
+
+
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     network = classifier().eval()
     save_checkpoint(tmp_path / "model.safetensors", network.description, network.state_dict())

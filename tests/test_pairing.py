@@ -86,6 +86,14 @@ def test_features_in_float16_are_searched_in_float32():
     assert torch.equal(labels, centre_labels(target.float(), features(2, 80)))
 
 
+def test_a_device_without_tiles_of_its_own_has_the_gpus():
+    source, target = features(0, 90), features(1, 80)
+    expected = nearest_over_scales(source, [target])
+    with patch.dict(pairing.TILES, {"cuda": (64, 128)}, clear=True):
+        found = nearest_over_scales(source, [target])
+    assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_gpu_finds_the_same_neighbours():

@@ -67,6 +67,17 @@ def test_pretraining_again_gives_the_same_bytes(trained, tiny_params, tiny_datas
         assert one.read_bytes() == two.read_bytes()
 
 
+def test_without_held_out_images_their_accuracy_is_not_spoken_of(trained, tiny_params, tiny_dataset, tmp_path, capsys):
+    (tmp_path / "data").symlink_to(trained.root / "data")
+    for fraction, said in ((0.1, True), (0.0, False)):
+        recipes = tiny_params.pretrain | {"tiny": tiny_params.pretrain["tiny"].model_copy(update={"held_out": fraction})}
+        params = tiny_params.model_copy(update={"pretrain": recipes})
+        pretrain(params, tiny_dataset, "synthetic", 0, Paths(tmp_path), choose_compute("cpu"))
+        lines = [line for line in capsys.readouterr().err.splitlines() if "  epoch " in line]
+        assert lines
+        assert all(("held-out source accuracy" in line) == said and "nan" not in line for line in lines)
+
+
 def test_adapting_without_the_targets_labels_gives_the_same_bytes(trained, tiny_params, tiny_dataset):
     before = run(tiny_params, tiny_dataset, trained, "dacsm")
     labels = trained.shards("tiny", "optdigits") / "labels.csv"

@@ -12,7 +12,7 @@ EPSILON = 1e-8
 BLOCK = 16384  # images at a time where classes are few
 CHUNK = 64  # a tile's sides are multiples of it
 # Source rows × target rows of a tile of similarities, by measurement: 64 MB keep a CPU's matrix product at its full
-# rate, and the caches help the search for maxima; 268 MB on a GPU.
+# rate, and the caches help the search for maxima; 268 MB on a GPU, and on any other device.
 TILES = {"cpu": (2048, 8192), "cuda": (2048, 32768)}
 
 
@@ -117,7 +117,7 @@ def _nearest(source: Tensor, target: Tensor, device: torch.device) -> tuple[Tens
     """The largest similarity of each source row and where it is, then the same of each target row."""
     source_best, source_index = _nothing_yet(source, device)
     target_best, target_index = _nothing_yet(target, device)
-    rows, columns = TILES[device.type]
+    rows, columns = TILES.get(device.type, TILES["cuda"])
     rows, columns = min(rows, _round_up(len(source))), min(columns, _round_up(len(target)))
     for left in range(0, len(target), columns):
         target_tile = _tile(target, left, columns, device)

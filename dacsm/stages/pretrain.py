@@ -82,7 +82,8 @@ def pretrain(
             losses = _train_epoch(run, epoch, progress, resume)
             accuracy = _accuracy(run, images, kept_out.nonzero()[0])
             record.add(losses["loss"], accuracy)
-            progress.end_epoch(epoch, losses, f"held-out source accuracy {accuracy:.1f}")
+            remark = f"held-out source accuracy {accuracy:.1f}" if kept_out.any() else ""
+            progress.end_epoch(epoch, losses, remark)
             resume.end_epoch(epoch)
     record.write(paths.pretrained(dataset.name, source, seed), classifier.description, classifier.state_dict())
     return progress.measured

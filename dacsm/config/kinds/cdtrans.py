@@ -52,10 +52,12 @@ class Matching(Frozen):
     after_epochs: Annotated[int, Field(ge=0)] = Field(
         1, description="epochs that teach the other scales before they count"
     )
-    firmness: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0, description="of the hold on the source's class fractions in pseudo labels; 0 takes CDTrans' nearest centre"
+    marginal_relaxation: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0,
+        description="how freely classes may leave the source's fractions in pseudo labels by transport; 0: exactly "
+        "these fractions; 1: free, which is CDTrans' nearest centre",
     )
-    temperature: PositiveFloat = Field(0.1, description="of cosines to class centres, where fractions are held")
+    temperature: PositiveFloat = Field(0.1, description="of cosines to class centres, in labels by transport")
 
 
 class Changes(Frozen):

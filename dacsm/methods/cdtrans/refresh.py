@@ -32,7 +32,7 @@ def refresh(run: Run, domains: Domains, epoch: int, matches: Matches, progress: 
     scales = [matches.predictions or see(domains.target), *(see(domains.target, scale=scale) for scale in others)]
     source = see(domains.source, numbers=domains.training.numpy())
     features, logits = fuse_scales([seen.features for seen in scales], [seen.logits for seen in scales])
-    pseudo_labels, soft_targets = _labels(features, logits, domains, matching)
+    pseudo_labels, soft_targets = _labels(features, logits, domains, matching, run.compute.device)
     neighbours = nearest_over_scales(source.features, [seen.features for seen in scales], run.compute.device)
     target_of_source, source_of_target = (index.cpu() for index in neighbours)
     labels = domains.source_labels[domains.training]
@@ -50,10 +50,12 @@ def refresh(run: Run, domains: Domains, epoch: int, matches: Matches, progress: 
     matches.soft_targets = soft_targets if run.method.consistency.weight else None
 
 
-def _labels(features: Tensor, logits: Tensor, domains: Domains, matching: Matching) -> tuple[Tensor, Tensor]:
+def _labels(
+    features: Tensor, logits: Tensor, domains: Domains, matching: Matching, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """Pseudo labels (T,) and log probabilities (T, K); classes are expected as often as in the source."""
-    if not matching.firmness:
+    if matching.marginal_relaxation == 1:
         return centre_labels(features, logits), F.log_softmax(logits, dim=1)
     counts = torch.bincount(domains.source_labels[domains.training], minlength=logits.shape[1])
-    plan = transport(features, logits, counts / counts.sum(), matching.firmness, matching.temperature)
+    plan = transport(features, logits, counts / counts.sum(), matching.marginal_relaxation, matching.temperature, device)
     return plan.argmax(dim=1), plan

@@ -65,5 +65,7 @@ def scale_loss(classifier: Classifier, images: Tensor, log_probabilities: Tensor
     token = classifier.class_token(images).float()
     features = F.batch_norm(token, None, None, neck.weight, neck.bias, training=True, eps=neck.eps)
     predicted = F.log_softmax(classifier.classify(features), dim=1)
+    # A class that the source lacks is at minus infinity, of which 0 times is not a number.
+    log_probabilities = log_probabilities.clamp(min=torch.finfo(log_probabilities.dtype).min)
     divergence = F.kl_div(predicted, log_probabilities, reduction="none", log_target=True).sum(dim=1)  # (B,)
     return (log_probabilities.amax(dim=1).exp() * divergence).mean()
