@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from small_model import MODEL
 
-from dacsm.config.kinds.cdtrans import Method, Noise, Pyramid, Style
-from dacsm.methods.cdtrans.parts.cross_scale import pyramid_loss, scale_loss
+from dacsm.config.kinds.cdtrans import Noise, Pyramid, Settings, Style
+from dacsm.methods.cdtrans.parts.consistency import scale_loss
 from dacsm.methods.cdtrans.parts.noise import (
     BeneficialNoise,
     LogitNoise,
@@ -16,6 +16,7 @@ from dacsm.methods.cdtrans.parts.noise import (
     gaussian_divergence,
     style_of,
 )
+from dacsm.methods.cdtrans.parts.pyramid import pyramid_loss
 from dacsm.models.backbone import attend, build_backbone, load_weights
 from dacsm.models.classifier import Classifier, Description, load_checkpoint, save_checkpoint
 from dacsm.models.three_stream import three_stream
@@ -32,7 +33,7 @@ def images(count: int = 4, size: int = 28, seed: int = 0) -> torch.Tensor:
 
 
 def noise_of(network: Classifier, **parts) -> BeneficialNoise:
-    noise = BeneficialNoise(network, Method(**parts), torch.Generator().manual_seed(0))
+    noise = BeneficialNoise(network, Settings(kind="cdtrans", **parts), torch.Generator().manual_seed(0))
     noise.progress = 1.0
     return noise
 

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dacsm.adaptation import pairing
-from dacsm.adaptation.pairing import agreeing_pairs, centre_labels, fuse_scales, nearest_over_scales, unit
+from dacsm.adaptation.pairing import agreeing_pairs, centre_labels, nearest_over_scales, unit
+from dacsm.methods.cdtrans.parts import matching
+from dacsm.methods.cdtrans.parts.matching import fuse_scales
 
 SEEDS = st.integers(0, 10_000)
 
@@ -151,7 +153,7 @@ def test_one_size_is_left_as_it_is_and_equal_sizes_change_no_direction(seed):
 def test_many_images_at_once_or_a_few_at_a_time_get_the_same_labels(seed):
     target, logits = features(seed, 50), features(seed + 1, 50)
     whole, fused = centre_labels(target, logits), fuse_scales([target, 2 * target], [logits, -logits])
-    with patch.object(pairing, "BLOCK", 7):
+    with patch.object(pairing, "BLOCK", 7), patch.object(matching, "BLOCK", 7):
         similar = (centre_labels(target, logits) == whole).float().mean()
         again = fuse_scales([target, 2 * target], [logits, -logits])
     assert similar > 0.95  # sums in another order may turn an image that lies between two centres

@@ -7,7 +7,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from dacsm.config.datasets import DatasetSpec, Name
 from dacsm.config.experiments import Experiment, check_experiments, check_tables, load_dataset_of, with_all_tasks
-from dacsm.config.kinds.cdtrans import Method
+from dacsm.config.kinds import MethodSettings, settings_of_any_kind
 from dacsm.config.presets import Presets
 from dacsm.config.validation import Fraction, Frozen, Weight, read_yaml, validate
 from dacsm.data.raw.describe import Folder, describe_folders
@@ -118,7 +118,7 @@ class AdaptRecipe(Training):
 
 class Adapt(Frozen):
     recipes: dict[Name, AdaptRecipe] = Field(description="settings of each dataset, the same for every method")
-    methods: dict[Name, Method] = Field(description="what each method adds to CDTrans")
+    methods: dict[Name, settings_of_any_kind()] = Field(description="each method's kind, and its settings")
 
     @model_validator(mode="after")
     def _reserved(self) -> "Adapt":
@@ -232,7 +232,7 @@ class Params(Frozen):
         epochs = max(1, round(changes.epochs * recipe.epochs))
         return recipe.model_copy(update={"epochs": epochs, "augment": recipe.augment.model_copy(update={"zoom": zoom})})
 
-    def method(self, name: str) -> Method:
+    def method(self, name: str) -> MethodSettings:
         """The settings of a method.
 
         Raises:

@@ -115,7 +115,7 @@ def _adapt(_params: Params, dataset: DatasetSpec, paths: Paths, method: str, tas
     model = paths.pretrained(dataset.name, source.name, seed) / "model.safetensors"
     run = paths.adapted(dataset.name, method, task, seed)
     inputs = [source / "index.json", source / "labels.csv", target / "index.json", model]
-    checkpoints = ("model.safetensors", "last.safetensors", "noise.safetensors")
+    checkpoints = ("model.safetensors", "last.safetensors")
     return run, inputs, [run / name for name in (*checkpoints, "epochs.npz", "log.csv")]
 
 
@@ -166,7 +166,7 @@ def _scales(params: Params, dataset: DatasetSpec, paths: Paths, experiment: str)
 def _explain(_params: Params, dataset: DatasetSpec, paths: Paths, method: str, task: str, seed: int) -> Files:
     source, target = (paths.shards(dataset.name, domain) for domain in dataset.split_task(task))
     adapted = paths.adapted(dataset.name, method, task, seed)
-    models = [adapted / name for name in ("last.safetensors", "noise.safetensors", "log.csv")]
+    models = [adapted / name for name in ("last.safetensors", "log.csv")]
     run = paths.explained(dataset.name, method, task, seed)
     return run, [*models, source / "index.json", source / "labels.csv", target / "index.json"], [run]
 

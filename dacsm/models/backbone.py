@@ -39,7 +39,7 @@ def build_backbone(config: Model) -> VisionTransformer:
             drop_path_rate=config.drop_path,
             **{key: value for key, value in overrides.items() if value is not None},
         )
-        plain = _is_plain(backbone)
+        plain = is_plain(backbone)
     except (TypeError, AssertionError):  # a network of another kind does not take these arguments
         plain = False
     if not plain:
@@ -50,18 +50,18 @@ def build_backbone(config: Model) -> VisionTransformer:
     return backbone
 
 
-def _is_plain(backbone: torch.nn.Module) -> bool:
+def is_plain(backbone: torch.nn.Module) -> bool:
     """The three streams know a class token, blocks of norm, attention and MLP, and nothing else."""
     return (
         type(backbone) is VisionTransformer
         and backbone.num_prefix_tokens == 1
         and not backbone.no_embed_class
         and backbone.patch_embed.flatten
-        and all(type(block) is Block and _is_plain_attention(block.attn) for block in backbone.blocks)
+        and all(type(block) is Block and __is_plain_attention(block.attn) for block in backbone.blocks)
     )
 
 
-def _is_plain_attention(attention: torch.nn.Module) -> bool:
+def __is_plain_attention(attention: torch.nn.Module) -> bool:
     """Whether nothing stands between attention and projection: no norm and no gate, as BEiT-3 and others have."""
     norm, gate = getattr(attention, "norm", None), getattr(attention, "gate", None)  # older timm has neither
     return gate is None and (norm is None or isinstance(norm, torch.nn.Identity))

@@ -1,6 +1,7 @@
 """The classifier of CDTrans: a Vision Transformer, a BN neck and a linear head, and its checkpoint file."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from dacsm.config.validation import validate
 from dacsm.models.backbone import build_backbone, embed, plain_block
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import whole_file
+
+OF_METHOD = "method."  # what names of tensors begin with that are not of the classifier
 
 
 @dataclass(frozen=True)
@@ -68,21 +71,40 @@ class Classifier(nn.Module):
             return self.head(features.float())
 
 
-def save_checkpoint(path: Path, description: Description, state: dict[str, Tensor]) -> None:
-    """Write a classifier's state as safetensors, its description beside it in the file's header."""
+def save_checkpoint(
+    path: Path, description: Description, state: Mapping[str, Tensor], of_method: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write a classifier's state as safetensors, its description beside it in the file's header.
+
+    `of_method` are tensors of an adaptation besides the classifier; their names get the prefix `method.`.
+    """
     header = {"model": description.model.model_dump_json(), "classes": json.dumps(description.classes)}
-    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    whole = {**state, **{f"{OF_METHOD}{key}": value for key, value in (of_method or {}).items()}}
+    tensors = {key: value.detach().cpu().contiguous() for key, value in whole.items()}
     content = save(tensors, metadata={"dacsm": json.dumps(header)})  # save_file hides that a disk is full
     with whole_file(path) as partial:
         partial.write_bytes(content)
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Classifier:
-    """Read a checkpoint of `save_checkpoint` into a classifier in evaluation mode.
+    """Read a checkpoint of `save_checkpoint` into a classifier in evaluation mode; what is of the method is left out.
 
     Raises:
         InputError: where the file is missing, damaged, or not one of ours.
     """
+    description, state = _read(path)
+    classifier = Classifier(description)
+    classifier.load_state_dict({key: value for key, value in state.items() if not key.startswith(OF_METHOD)})
+    return classifier.eval().to(device)
+
+
+def load_method_tensors(path: Path) -> dict[str, Tensor]:
+    """What a checkpoint has of its adaptation's method besides the classifier, by name; raises as `load_checkpoint`."""
+    _description, state = _read(path)
+    return {key.removeprefix(OF_METHOD): value for key, value in state.items() if key.startswith(OF_METHOD)}
+
+
+def _read(path: Path) -> tuple[Description, dict[str, Tensor]]:
     if not path.is_file():
         raise InputError(f"{path} was not found; make it with `snakemake {path}`.")
     try:
@@ -94,7 +116,4 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Classifie
     if "dacsm" not in metadata:
         raise InputError(f"{path} is not a checkpoint of dacsm, as its header says nothing of a model; name another.")
     header = json.loads(metadata["dacsm"])
-    description = Description(validate(Model, json.loads(header["model"]), path), tuple(json.loads(header["classes"])))
-    classifier = Classifier(description)
-    classifier.load_state_dict(state)
-    return classifier.eval().to(device)
+    return Description(validate(Model, json.loads(header["model"]), path), tuple(json.loads(header["classes"]))), state

@@ -8,7 +8,6 @@ rule adapt:
     output:
         model=ADAPTED / "model.safetensors",
         last=ADAPTED / "last.safetensors",
-        noise=ADAPTED / "noise.safetensors",
         epochs=ADAPTED / "epochs.npz",
         log=ADAPTED / "log.csv",
     log:

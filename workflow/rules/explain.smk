@@ -2,7 +2,6 @@ rule explain:
     input:
         code=code("explain"),
         model=ADAPTED / "last.safetensors",
-        noise=ADAPTED / "noise.safetensors",
         log=ADAPTED / "log.csv",
         source=PATHS.shards("{dataset}", "{source}") / "index.json",
         labels=PATHS.shards("{dataset}", "{source}") / "labels.csv",
