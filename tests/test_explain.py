@@ -18,8 +18,8 @@ from dacsm.methods.cdtrans.attention import attention_maps, shown_layers
 from dacsm.methods.cdtrans.parts.noise import BeneficialNoise
 from dacsm.methods.cdtrans.parts.pyramid import pyramid_loss
 from dacsm.methods.cdtrans.resolutions import pyramid_sides, scale_choice
-from dacsm.models.backbone import embed
 from dacsm.models.classifier import Classifier, Description
+from dacsm.models.plain_vit import embed
 from dacsm.runtime.device import choose_compute
 from dacsm.runtime.errors import InputError
 from dacsm.stages.adapt import adapt

@@ -17,8 +17,9 @@ from dacsm.methods.cdtrans.parts.noise import (
     style_of,
 )
 from dacsm.methods.cdtrans.parts.pyramid import pyramid_loss
-from dacsm.models.backbone import attend, build_backbone, load_weights
+from dacsm.models.backbone import build_backbone, load_weights
 from dacsm.models.classifier import Classifier, Description, load_checkpoint, save_checkpoint
+from dacsm.models.plain_vit import attend
 from dacsm.models.three_stream import three_stream
 from dacsm.runtime.errors import InputError
 
@@ -203,12 +204,64 @@ def test_files_that_are_no_checkpoint(tmp_path):
             load_checkpoint(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_225", "resnet18", "swin_tiny_patch4_window7_224"])
-def test_models_that_the_streams_cannot_use(name):
-    with pytest.raises(InputError, match=name):
-        build_backbone(
-            MODEL.model_copy(update={"name": name, "patch_size": None, "depth": None, "heads": None, "dim": None})
-        )
+SHAPE = dict.fromkeys(("patch_size", "dim", "depth", "heads"))
+OTHERS = {  # a few of the networks that are not plain Vision Transformers, and their widths
+    "resnet18": 512,
+    "convnext_atto": 320,
+    "swin_tiny_patch4_window7_224": 768,
+    "vit_small_patch14_reg4_dinov2": 384,
+    "mobilenetv3_small_050": 1024,
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_any_network_of_timm_gives_features_of_its_width(name, tmp_path):
+    network = classifier(name=name, image_size=56, resize=56, drop_path=0.1, **SHAPE)
+    assert network.width == OTHERS[name]
+    assert network.training
+    seen = torch.randn(3, 1, 56, 56, generator=torch.Generator().manual_seed(0))
+    network.eval()
+    assert network.features(seen).shape == (3, network.width)
+    assert network(seen).shape == (3, 3)
+    save_checkpoint(tmp_path / "model.safetensors", network.description, network.state_dict())
+    assert torch.equal(load_checkpoint(tmp_path / "model.safetensors")(seen), network(seen))
+    with torch.device("meta"):
+        assert Classifier(network.description).width == network.width
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"name": "vit_tiny_patch16_225"},
+            "which timm does not know; name one such as vit_tiny_patch16_224",
+        ),
+        ({"name": "resnet18", "dim": 96}, r"model\.dim can only be set for a plain Vision Transformer, which resnet18"),
+        (
+            {"name": "vit_small_patch14_reg4_dinov2", "depth": 2, "heads": 2},
+            r"model\.depth, model\.heads can only be set for a plain Vision Transformer, which vit_small_patch14_reg4",
+        ),
+        ({"name": "vgg11", "drop_path": 0.1}, r"model\.drop_path is 0\.1, but vgg11 drops no paths; set it to 0"),
+        ({"name": "convnext_atto", "image_size": 16}, "'convnext_atto', which cannot be built for images of 16 pixels"),
+    ],
+)
+def test_what_a_network_cannot_be_is_one_sentence(changes, sentence):
+    with pytest.raises(InputError, match=f"^params.yaml: .*{sentence}") as caught:
+        classifier(**SHAPE | changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_network_come_without_its_head(tmp_path):
+    import timm
+
+    other = timm.create_model("convnext_atto", in_chans=1, num_classes=7)
+    torch.save(other.state_dict(), tmp_path / "weights.pth")
+    network = classifier(name="convnext_atto", image_size=56, resize=56, **SHAPE)
+    load_weights(network.backbone, str(tmp_path / "weights.pth"), "convnext_atto")
+    assert torch.equal(network.backbone.head.norm.weight, other.head.norm.weight)
+    assert torch.equal(network.backbone.stem[0].weight, other.stem[0].weight)
+    with pytest.raises(InputError, match="do not fit resnet18"):
+        load_weights(classifier(name="resnet18", **SHAPE).backbone, str(tmp_path / "weights.pth"), "resnet18")
 
 
 def test_distilled_weights_lose_the_token_and_fit_another_grid(tmp_path):

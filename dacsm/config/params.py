@@ -27,16 +27,18 @@ class Shard(Frozen):
 
 
 class Model(Frozen):
-    """A timm Vision Transformer by name, with overrides (null: as named), and the head of CDTrans."""
+    """A timm network by name, and the head of CDTrans; of a plain Vision Transformer the shape may be changed."""
 
-    name: str = Field(description="a timm VisionTransformer")
+    name: str = Field(description="a timm model; methods of kind cdtrans ask for a plain Vision Transformer")
     weights: str = Field(description="none, timm:<model name>, or the path of a local weights file")
     image_size: PositiveInt = Field(description="pixels; what the model sees")
     resize: PositiveInt = Field(description="pixels; images are squashed to this square before the crop to image_size")
     channels: Literal[1, 3] = Field(description="1: grey, 3: colour")
     mean: tuple[float, ...] = Field(description="per channel, subtracted from pixels in 0..1")
     std: tuple[PositiveFloat, ...] = Field(description="per channel, divides after the mean is subtracted")
-    patch_size: PositiveInt | None = Field(description="pixels; null: as the name says, here and below")
+    patch_size: PositiveInt | None = Field(
+        description="pixels; null: as the name says. This and the next three are for plain Vision Transformers alone"
+    )
     dim: PositiveInt | None = Field(description="width of a token")
     depth: PositiveInt | None = Field(description="number of blocks")
     heads: PositiveInt | None = Field(description="attention heads of a block")

@@ -68,7 +68,7 @@ def predict(
     classifier.eval()
     model = classifier.description.model
     views = CentreViews(images, model, indices, scale)
-    features = _array(len(views), classifier.backbone.embed_dim, getattr(torch, keep), compute.features_folder)
+    features = _array(len(views), classifier.width, getattr(torch, keep), compute.features_folder)
     logits = torch.empty(len(views), len(classifier.description.classes))
     start = 0
     loader = DataLoader(views, batch_size, num_workers=compute.workers, generator=torch.Generator())

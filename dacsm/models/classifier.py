@@ -1,4 +1,4 @@
-"""The classifier of CDTrans: a Vision Transformer, a BN neck and a linear head, and its checkpoint file."""
+"""The classifier of CDTrans, with a backbone of any kind, a BN neck and a linear head, and its checkpoint file."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from dacsm.config.params import Model
 from dacsm.config.validation import validate
-from dacsm.models.backbone import build_backbone, embed, plain_block
+from dacsm.models.backbone import build_backbone, feature_width
+from dacsm.models.plain_vit import embed, is_plain, plain_block
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import whole_file
 
@@ -28,29 +29,35 @@ class Description:
 
 
 class Classifier(nn.Module):
-    """Class token of the last layer, through a BatchNorm neck without bias, to a linear head without bias.
+    """A backbone's vector of an image, through a BatchNorm neck without bias, to a linear head without bias.
 
-    Images are (B, C, H, W), normalised; features are (B, D), after the neck; logits are (B, K).
+    The vector is the class token of a plain Vision Transformer, and of any other network what timm pools. Images are
+    (B, C, H, W), normalised; features are (B, D), after the neck; logits are (B, K).
     """
 
     def __init__(self, description: Description):
         super().__init__()
         self.description = description
         self.backbone = build_backbone(description.model)
-        self.neck = nn.BatchNorm1d(self.backbone.embed_dim)
+        self.plain = is_plain(self.backbone)
+        self.width = feature_width(self.backbone, description.model)  # D
+        self.neck = nn.BatchNorm1d(self.width)
         self.neck.bias.requires_grad_(False)  # frozen at 0, as in CDTrans
-        self.head = nn.Linear(self.backbone.embed_dim, len(description.classes), bias=False)
+        self.head = nn.Linear(self.width, len(description.classes), bias=False)
         nn.init.normal_(self.head.weight, std=0.001)
 
     def tokens(self, images: Tensor) -> Tensor:
-        """All tokens after the final norm: (B, C, H, W) to (B, 1 + h w, D)."""
+        """Of a plain Vision Transformer: all tokens after the final norm: (B, C, H, W) to (B, 1 + h w, D)."""
         tokens = embed(self.backbone, images)
         for block in self.backbone.blocks:
             tokens = plain_block(block, tokens)
         return self.backbone.norm(tokens)
 
     def class_token(self, images: Tensor) -> Tensor:
-        """The class token after the final norm: (B, C, H, W) to (B, D). The last block makes no other."""
+        """Of a plain Vision Transformer: the class token after the final norm, (B, C, H, W) to (B, D).
+
+        The last block makes no other token.
+        """
         tokens = embed(self.backbone, images)
         *blocks, last = self.backbone.blocks
         for block in blocks:
@@ -59,7 +66,8 @@ class Classifier(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """What pseudo labels and pairs are made from: (B, C, H, W) to (B, D)."""
-        return self.neck(self.class_token(images).float())
+        vector = self.class_token(images) if self.plain else self.backbone(images)
+        return self.neck(vector.float())
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, in float32: (B, C, H, W) to (B, K)."""

@@ -6,8 +6,8 @@ import torch
 from timm.models.vision_transformer import Attention
 from torch import Tensor
 
-from dacsm.models.backbone import project, split_keys_values, split_queries
 from dacsm.models.classifier import Classifier
+from dacsm.models.plain_vit import project, split_keys_values, split_queries
 from dacsm.models.three_stream import CrossAttentionNoise, stream_tokens
 
 

@@ -20,7 +20,6 @@ from dacsm.methods import Method
 from dacsm.methods.cdtrans.batches import Batch, Steps, epoch_order, few_pairs, load_steps
 from dacsm.methods.cdtrans.losses import cdtrans_losses
 from dacsm.methods.cdtrans.matches import Matches
-from dacsm.models.backbone import is_plain
 from dacsm.models.classifier import Classifier
 from dacsm.models.three_stream import three_stream
 from dacsm.runtime.device import autocast
@@ -37,7 +36,7 @@ class CDTrans(Method):
         self.matches = Matches()
         self.noise = None
         self.last_batch: Batch | None = None  # on which the gain of the noise is measured
-        if not is_plain(self.classifier.backbone):
+        if not self.classifier.plain:
             raise InputError(
                 "methods of kind cdtrans ask for a plain Vision Transformer with a class token alone, but the source "
                 f"model is {self.classifier.description.model.name}; pretrain one such as deit_small_patch16_224."
