@@ -14,11 +14,13 @@ import pytest
 import torch
 
 from dacsm.adaptation import pairing
-from dacsm.adaptation.validators import NAMES
+from dacsm.adaptation.scores import score_epochs
 from dacsm.config.kinds.cdtrans import Consistency, Settings
 from dacsm.config.params import Params
 from dacsm.config.paths import Paths
 from dacsm.data.shards import ShardedImages
+from dacsm.evaluation.epochs import read_epochs
+from dacsm.evaluation.predictions import predict
 from dacsm.methods.cdtrans.batches import epoch_order
 from dacsm.methods.cdtrans.parts.consistency import TargetScaleViews
 from dacsm.models.classifier import load_checkpoint, load_method_tensors
@@ -125,11 +127,31 @@ def test_each_part_changes_the_model_and_nothing_else_moves(trained, tiny_params
 
 def test_what_an_adaptation_leaves(trained, tiny_params, tiny_dataset):
     run(tiny_params, tiny_dataset, trained, "cdtrans")
-    with np.load(trained.adapted("tiny", "cdtrans", TASK, 0) / "epochs.npz") as epochs:
-        assert epochs["predicted"].shape == epochs["pseudo_labels"].shape == (2, 60)
-        assert tuple(epochs["validators"]) == NAMES
-        best = epochs["scores"][:, NAMES.index(str(epochs["validator"]))].argmax() + 1
-        assert epochs["selected"] == best
+    path = trained.adapted("tiny", "cdtrans", TASK, 0) / "epochs.npz"
+    epochs = read_epochs(path, "dacsm adapt", images=60, classes=10)
+    assert epochs.predicted.shape == epochs.pseudo_labels.shape == (2, 60)
+    assert epochs.logits.shape == (2, 60, 10)
+    assert epochs.features.shape == (2, 60, 32)
+    assert epochs.logits.dtype == epochs.features.dtype == np.float16
+    assert sorted(epochs.logits[0].argmax(axis=1)) == sorted(epochs.predicted[0])  # in another order
+    scores = score_epochs(epochs)
+    assert epochs.kept == scores["infomax"].argmax() + 1
+    assert np.isfinite([*scores.values()]).all()
+    with (path.parent / "log.csv").open(newline="") as file:
+        assert [float(row["infomax"]) for row in csv.DictReader(file)] == pytest.approx(scores["infomax"], rel=1e-4)
+
+
+@pytest.mark.parametrize("validator", ["snd", "class_ami", "source_accuracy", "last"])
+def test_the_weights_of_the_epoch_that_the_recipes_validator_selects_are_kept(
+    trained, tiny_params, tiny_dataset, validator
+):
+    run(with_recipe(tiny_params, validator=validator), tiny_dataset, trained, "cdtrans")
+    folder = trained.adapted("tiny", "cdtrans", TASK, 0)
+    epochs = read_epochs(folder / "epochs.npz", "dacsm adapt", images=60, classes=10)
+    assert epochs.kept == score_epochs(epochs)[validator].argmax() + 1
+    classifier = load_checkpoint(folder / "model.safetensors")
+    seen = predict(classifier, ShardedImages(trained.shards("tiny", "optdigits")), choose_compute("cpu"))
+    assert np.array_equal(seen.predicted, epochs.predicted[epochs.kept - 1])
 
 
 def test_the_weight_average_is_what_is_evaluated(trained, tiny_params, tiny_dataset):

@@ -16,6 +16,7 @@ from dacsm.runtime.errors import InputError
 SOURCE_ONLY = "source_only"
 
 Precision = Literal["float32", "bfloat16"]
+Validator = Literal["infomax", "entropy", "bnm", "snd", "class_ami", "source_accuracy", "last"]
 
 
 class Shard(Frozen):
@@ -113,9 +114,7 @@ class AdaptRecipe(Training):
     averaging: Fraction = Field(
         description="decay of the weight average that is evaluated; 0 takes the weights as they are"
     )
-    validator: Literal["infomax", "entropy", "bnm", "snd", "class_ami", "source_accuracy", "last"] = Field(
-        description="how the epoch is selected, without target labels"
-    )
+    validator: Validator = Field(description="how the epoch is selected, without target labels")
 
 
 class Adapt(Frozen):

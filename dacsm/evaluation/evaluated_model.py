@@ -84,8 +84,8 @@ def predict_domain(
     return predictions.predicted, logits, classifier.description.model.name
 
 
-def read_class_numbers(shards: Path, dataset: DatasetSpec, domain: str) -> np.ndarray:
-    """The labels of a domain's images, as class numbers, int64 (N,).
+def read_class_indices(shards: Path, dataset: DatasetSpec, domain: str) -> np.ndarray:
+    """The labels of a domain's images, as class indices, int64 (N,).
 
     Raises:
         InputError: where there are none, or they are not of the dataset's classes.
@@ -98,7 +98,7 @@ def read_class_numbers(shards: Path, dataset: DatasetSpec, domain: str) -> np.nd
         raise InputError(f"{shards} has no labelled images; make it again with `{made_by}`.")
     if not 0 <= labels.min() <= labels.max() < len(dataset.classes):
         raise InputError(
-            f"{shards} has class numbers from {labels.min()} to {labels.max()}, expected 0 to "
+            f"{shards} has class indices from {labels.min()} to {labels.max()}, expected 0 to "
             f"{len(dataset.classes) - 1}; make it again with `{made_by}`."
         )
     return labels

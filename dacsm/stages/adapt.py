@@ -4,13 +4,13 @@ The target's labels are never read: not for training, and not for choosing an ep
 """
 
 from dacsm.adaptation.history import AdaptationHistory
-from dacsm.adaptation.validators import scores
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params
 from dacsm.config.paths import Paths
 from dacsm.data.domains import Domains, open_domains
 from dacsm.data.seeding import seed_torch
-from dacsm.evaluation.predictions import Predictions, predict
+from dacsm.evaluation.outputs import sample_outputs
+from dacsm.evaluation.predictions import predict
 from dacsm.methods import Method, load_kind
 from dacsm.models.classifier import load_checkpoint
 from dacsm.runtime.device import Compute, set_threads
@@ -56,8 +56,8 @@ def adapt(
             losses = _train_epoch(adaptation, learner, epoch, progress, resume)
             target = predict(learner.evaluated, domains.target, compute, recipe.precision, keep=recipe.features)
             row = {**losses, **adaptation.end_epoch(epoch, target)}
-            judged = _judge(learner, domains, epoch, target)
-            history.add(target.predicted, adaptation.pseudo_labels, judged, row, learner.evaluated.state_dict())
+            outputs = sample_outputs(epoch, target, _source_accuracy(learner, domains))
+            history.add(target.predicted, adaptation.pseudo_labels, outputs, row, learner.evaluated.state_dict())
             progress.end_epoch(epoch, losses, adaptation.remark)
             resume.end_epoch(epoch)
     folder = paths.adapted(dataset.name, method, task, seed)
@@ -78,13 +78,14 @@ def _domains(params: Params, dataset: DatasetSpec, method: str, task: str, paths
     return domains
 
 
-def _judge(learner: Learner, domains: Domains, epoch: int, target: Predictions) -> list[float]:
-    if not len(domains.held_out):
-        return scores(epoch, target, None, None)
+def _source_accuracy(learner: Learner, domains: Domains) -> float:
+    """Of the held-out source images, the fraction classified right; NaN without any."""
     held_out = domains.held_out
+    if not len(held_out):
+        return float("nan")
     precision = learner.recipe.precision
-    held = predict(learner.evaluated, domains.source, learner.compute, precision, indices=held_out.numpy())
-    return scores(epoch, target, held, domains.source_labels[held_out])
+    seen = predict(learner.evaluated, domains.source, learner.compute, precision, indices=held_out.numpy())
+    return (seen.logits.argmax(dim=1) == domains.source_labels[held_out]).double().mean().item()
 
 
 def _train_epoch(

@@ -53,10 +53,12 @@ def metrics_findings(run: Run, recomputed: Recomputed) -> Iterator[Finding]:
 
 
 def _recompute(run: Run, params: Params, dataset: DatasetSpec, paths: Paths) -> dict[str, Any]:
+    from dacsm.adaptation.scores import score_epochs
     from dacsm.data.index import read_index
     from dacsm.data.shards import read_labels
     from dacsm.evaluation.epochs import read_epochs
-    from dacsm.stages.evaluate import LAST, measure, measure_run
+    from dacsm.evaluation.metrics import measure_elsewhere, measure_epochs, measure_source_model
+    from dacsm.evaluation.outputs import best_epoch
 
     method, target = run.arguments["method"], dataset.split_task(run.arguments["task"])[1]
     measured_on = dataset.evaluation_domain(target)
@@ -69,16 +71,18 @@ def _recompute(run: Run, params: Params, dataset: DatasetSpec, paths: Paths) -> 
     facts |= {"protocol": dataset.protocol, "images": len(labels)}
     trained = params.recipe("pretrain", dataset.name).epochs
     if method == SOURCE_ONLY:
-        return {**facts, **measure_run(labels, predicted, None, trained, dataset)}
+        return {**facts, **measure_source_model(labels, predicted, trained, dataset.classes)}
+    validator = params.recipe("adapt", dataset.name).validator
     adapted_on = read_index(paths.shards(dataset.name, target)).images
     epochs = read_epochs(run.inputs[1], "dacsm adapt", images=adapted_on, classes=len(dataset.classes))
-    if measured_on != target:  # predictions.csv is of the selected epoch, and nothing on disk tells of the last
-        name = LAST if epochs.validator == "last" else epochs.validator
-        selected = {"selection": name, "epoch": epochs.selected, **measure(labels, predicted, dataset.classes)}
-        return {**facts, "selected": selected, "last": written.get("last")}
-    if not np.array_equal(predicted, epochs.predicted[epochs.selected - 1]):
-        raise InputError(f"{path} is not what epoch {epochs.selected} of {run.inputs[1]} predicts; {AGAIN}")
-    return {**facts, **measure_run(labels, predicted, epochs, trained, dataset)}
+    if measured_on != target:  # predictions.csv is of the kept epoch, and nothing on disk tells of the last
+        found = measure_elsewhere(labels, predicted, predicted, epochs, validator, dataset)
+        return {**facts, **found, "last": written.get("last")}
+    scores = score_epochs(epochs)
+    selected = best_epoch(scores[validator])
+    if not np.array_equal(predicted, epochs.predicted[selected - 1]):
+        raise InputError(f"{path} is not what epoch {selected} of {run.inputs[1]} predicts; {AGAIN}")
+    return {**facts, **measure_epochs(labels, epochs, scores, validator, dataset)}
 
 
 def _read_predictions(path: Path, labels: np.ndarray, classes: int) -> np.ndarray:
