@@ -14,6 +14,7 @@ from dacsm.data.raw.describe import Folder, describe_folders
 from dacsm.runtime.errors import InputError
 
 SOURCE_ONLY = "source_only"
+DEFAULT = "default"
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -127,6 +128,16 @@ class Adapt(Frozen):
         return self
 
 
+class Resources(Frozen):
+    """What a job of a dataset needs of a machine; it changes no number."""
+
+    memory_mb: PositiveInt = Field(description="of the stages that run a model")
+    minutes: PositiveInt = Field(description="at most, for a cluster's time limit")
+    gpus: Annotated[int, Field(ge=0)] = Field(description="for each run of a model")
+    workers: Annotated[int, Field(ge=0)] = Field(description="processes that read images; 0: the run reads them itself")
+    encoders: PositiveInt = Field(description="processes that encode images for the shards")
+
+
 class Rescale(Frozen):
     """At which sizes of the objects models are measured besides, for accuracy against scale."""
 
@@ -155,12 +166,15 @@ class Params(Frozen):
     pretrain: dict[Name, Pretrain] = Field(description="source pretraining of each dataset")
     adapt: Adapt
     rescale: Rescale
+    resources: dict[Name, Resources] = Field(description="what the jobs of a dataset need; default: of all others")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Params":
         recipes = {"shard": self.shard, "pretrain": self.pretrain, "adapt.recipes": self.adapt.recipes}
         check_experiments(self.experiments, recipes)
         check_tables(self.tables, self.experiments, self.datasets)
+        if DEFAULT not in self.resources:
+            raise ValueError(f"resources has no {DEFAULT!r}, for the datasets that it does not name; add it")
         for name, experiment in self.experiments.items():
             for method in experiment.methods:
                 if method != SOURCE_ONLY and method not in self.adapt.methods:
@@ -219,6 +233,10 @@ class Params(Frozen):
             key = "adapt.recipes" if stage == "adapt" else stage
             raise InputError(f"params.yaml: {key} has no settings for {dataset!r}; add {key}.{dataset}.")
         return recipes[dataset]
+
+    def resources_of(self, dataset: str) -> Resources:
+        """What the jobs of a dataset need of a machine."""
+        return self.resources.get(dataset, self.resources[DEFAULT])
 
     def adaptation(self, dataset: str, method: str) -> AdaptRecipe:
         """The recipe by which a method adapts on a dataset: that of all, but for what the method itself changes.

@@ -77,3 +77,22 @@ class Method(Frozen):
     attention_dropout: Fraction = Field(0.0, description="of the cross-attention's weights: a control")
     teacher_detached: bool = Field(False, description="the mix stream learns nothing by distillation: a control")
     recipe: Changes = Changes()
+
+    # Until the seam for methods is merged: what the declaration of the pipeline asks of every kind.
+    @property
+    def kind(self) -> str:
+        return "cdtrans"
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        noise = self.style.weight or self.noise.weight or self.attention_dropout
+        scale = self.pyramid.weight or self.consistency.weight
+        return (*(("noise",) if noise else ()), *(("cross_scale",) if scale else ()))
+
+    @property
+    def source_data(self) -> bool:
+        return True
+
+    def refresh_passes(self, source: float, target: float) -> float:
+        """How many images a refresh looks at, besides the target's own pass at the end of the epoch before."""
+        return source + len(self.matching.scales) * target

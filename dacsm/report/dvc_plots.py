@@ -1,0 +1,2 @@
+def plots_of(dataset, experiment, paths):
+    return []
