@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from dacsm.cli.options import Commands, add_compute, add_params, compute_of, whole_from
+from dacsm.cli.options import Commands, add_compute, add_params, add_workers, compute_of, whole_from
 
 
 def add_checkpoint_commands(commands: Commands) -> None:
@@ -34,6 +34,7 @@ def add_checkpoint_commands(commands: Commands) -> None:
     entry.add_argument("--top", metavar="N", type=whole_from(1), default=1, help="how many classes to name, best first")
     entry.add_argument("--json", action="store_true", help="a JSON object a line")
     add_compute(entry)
+    add_workers(entry)
     entry.set_defaults(command=_predict)
 
 

@@ -5,9 +5,7 @@ import json
 from pathlib import Path
 
 from dacsm.cli.options import Commands, add_params
-from dacsm.config.params import load_params
 from dacsm.config.paths import Paths
-from dacsm.config.project import Project
 from dacsm.ledger.pipeline import PHASES
 from dacsm.runtime.errors import InputError
 
@@ -52,6 +50,8 @@ def add_ledger_commands(commands: Commands) -> None:
 
 
 def _audit(args: argparse.Namespace) -> int:
+    from dacsm.config.params import load_params
+    from dacsm.config.project import Project
     from dacsm.ledger.audit import audit, print_findings
 
     if args.phase not in (None, *PHASES):
@@ -82,6 +82,7 @@ def _schema(_args: argparse.Namespace) -> None:
 
 
 def _dvc_file(args: argparse.Namespace) -> None:
+    from dacsm.config.params import load_params
     from dacsm.ledger.dvc_file import dvc_file
 
     print(dvc_file(load_params(args.params)), end="")

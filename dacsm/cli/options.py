@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dacsm.config.project import PARAMS_FILE
+from dacsm.config import PARAMS_FILE
 
 if TYPE_CHECKING:
     from dacsm.runtime.device import Compute
@@ -36,25 +36,30 @@ def add_params(entry: argparse.ArgumentParser) -> None:
     entry.add_argument("--params", type=Path, default=PARAMS_FILE, metavar="FILE", help="the settings")
 
 
-def add_compute(entry: argparse.ArgumentParser, features: bool = False) -> None:
-    """Where a model runs: `--device`, `--workers`, and where asked for, `--features-folder`."""
+def add_compute(entry: argparse.ArgumentParser) -> None:
+    """Where a model runs, and where features are kept: `--device`, `--features-folder`."""
     entry.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, …")
-    entry.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read images")
-    if features:
-        entry.add_argument(
-            "--features-folder",
-            type=Path,
-            default=os.environ.get("DACSM_FEATURES_FOLDER") or None,
-            metavar="FOLDER",
-            help="keep the features of whole domains on disk there; by default in memory",
-        )
+    entry.add_argument(
+        "--features-folder",
+        type=Path,
+        default=os.environ.get("DACSM_FEATURES_FOLDER") or None,
+        metavar="FOLDER",
+        help="keep the features of whole domains on disk there; by default in memory",
+    )
+
+
+def add_workers(entry: argparse.ArgumentParser) -> None:
+    """`--workers`; every stage's command has it, so that one rule serves all."""
+    entry.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes that read or encode images; 0: none besides"
+    )
 
 
 def compute_of(args: argparse.Namespace) -> "Compute":
     """The device and the workers that the command line asks for."""
     from dacsm.runtime.device import choose_compute
 
-    return choose_compute(args.device, args.workers, getattr(args, "features_folder", None))
+    return choose_compute(args.device, args.workers, args.features_folder)
 
 
 def whole_from(least: int):

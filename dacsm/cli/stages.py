@@ -4,18 +4,20 @@ import argparse
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dacsm.cli.options import Commands, add_arguments, add_compute, add_params, compute_of, whole_from
-from dacsm.config.params import SOURCE_ONLY
-from dacsm.config.project import Project, open_project
+from dacsm.cli.options import Commands, add_arguments, add_compute, add_params, add_workers, compute_of
+from dacsm.config import SOURCE_ONLY
 from dacsm.ledger.pipeline import STAGES, Stage
-from dacsm.ledger.provenance import chosen_by, code_of, run_key, settings_of
-from dacsm.ledger.records import recorded
-from dacsm.ledger.runs import Run, run_of
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import remove_partials
 
-ADAPTED_ONLY = ("adapt", "explain")
+if TYPE_CHECKING:
+    from dacsm.config.project import Project
+    from dacsm.ledger.runs import Run
+    from dacsm.runtime.resume import Resume
+
+NEVER = {"adapt": "nothing to adapt; evaluate it", "explain": "no pairs to explain; name an adapted method"}
 
 
 def add_stage_commands(commands: Commands) -> None:
@@ -26,11 +28,8 @@ def add_stage_commands(commands: Commands) -> None:
         )
         add_arguments(entry, *stage.arguments)
         if "compute" in stage.takes:
-            add_compute(entry, features=True)
-        if "workers" in stage.takes:
-            entry.add_argument(
-                "--workers", type=whole_from(1), default=1, metavar="N", help="processes that encode images"
-            )
+            add_compute(entry)
+        add_workers(entry)
         add_params(entry)
         entry.add_argument("--log", type=Path, metavar="FILE", help="copy all that is printed to this file")
         entry.set_defaults(command=lambda args, stage=stage: _do_run(stage, args))
@@ -38,11 +37,16 @@ def add_stage_commands(commands: Commands) -> None:
 
 def _do_run(stage: Stage, args: argparse.Namespace) -> None:
     """Do the run that the command line names."""
+    from dacsm.config.project import open_project
+    from dacsm.ledger.provenance import chosen_by, code_of, run_key, settings_of
+    from dacsm.ledger.records import recorded
+    from dacsm.ledger.runs import run_of
+
     place = {name: getattr(args, name) for name in ("dataset", "experiment") if name in args}
     project = open_project(args.params, **place)
     arguments = {name: getattr(args, name) for name in stage.arguments if name != "dataset"}
-    if stage.name in ADAPTED_ONLY and args.method == SOURCE_ONLY:
-        raise InputError(f"{SOURCE_ONLY} is the pretrained model, which is never adapted; name an adapted method.")
+    if stage.name in NEVER and args.method == SOURCE_ONLY:
+        raise InputError(f"{SOURCE_ONLY} is the pretrained model itself, so that there is {NEVER[stage.name]}.")
     run = run_of(project, stage.name, **arguments)
     settings = settings_of(project, stage.name, run.arguments)
     code = code_of(stage.name, chosen_by(project, run.arguments))
@@ -59,7 +63,7 @@ def _do_run(stage: Stage, args: argparse.Namespace) -> None:
             after.callback(given["resume"].finish)  # only once the run record is written
 
 
-def _resume(project: Project, run: Run, key: str):
+def _resume(project: "Project", run: "Run", key: str) -> "Resume":
     from dacsm.runtime.resume import Resume
 
     remove_partials(run.place)

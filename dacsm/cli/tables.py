@@ -2,8 +2,7 @@
 
 import argparse
 
-from dacsm.cli.options import Commands, add_arguments, add_compute, add_params, compute_of
-from dacsm.config.project import open_project
+from dacsm.cli.options import Commands, add_arguments, add_compute, add_params, add_workers, compute_of
 
 
 def add_table_commands(commands: Commands) -> None:
@@ -15,6 +14,7 @@ def add_table_commands(commands: Commands) -> None:
     )
     add_arguments(entry, "experiment")
     add_compute(entry)
+    add_workers(entry)
     add_params(entry)
     entry.set_defaults(command=_plan)
 
@@ -30,6 +30,7 @@ def add_table_commands(commands: Commands) -> None:
 
 
 def _cell(args: argparse.Namespace) -> None:
+    from dacsm.config.project import open_project
     from dacsm.ledger.cell import describe_cell
 
     project = open_project(args.params, experiment=args.experiment)
@@ -38,6 +39,7 @@ def _cell(args: argparse.Namespace) -> None:
 
 
 def _plan(args: argparse.Namespace) -> None:
+    from dacsm.config.project import open_project
     from dacsm.ledger.plan import describe_plan
 
     project = open_project(args.params, experiment=args.experiment)

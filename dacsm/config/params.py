@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from dacsm.config import SOURCE_ONLY
 from dacsm.config.datasets import DatasetSpec, Name
 from dacsm.config.experiments import Experiment, check_experiments, check_tables, load_dataset_of, with_all_tasks
 from dacsm.config.kinds.cdtrans import Method
@@ -13,7 +14,6 @@ from dacsm.config.validation import Fraction, Frozen, Weight, read_yaml, validat
 from dacsm.data.raw.describe import Folder, describe_folders
 from dacsm.runtime.errors import InputError
 
-SOURCE_ONLY = "source_only"
 DEFAULT = "default"
 
 Precision = Literal["float32", "bfloat16"]
@@ -134,8 +134,7 @@ class Resources(Frozen):
     memory_mb: PositiveInt = Field(description="of the stages that run a model")
     minutes: PositiveInt = Field(description="at most, for a cluster's time limit")
     gpus: Annotated[int, Field(ge=0)] = Field(description="for each run of a model")
-    workers: Annotated[int, Field(ge=0)] = Field(description="processes that read images; 0: the run reads them itself")
-    encoders: PositiveInt = Field(description="processes that encode images for the shards")
+    workers: Annotated[int, Field(ge=0)] = Field(description="processes that read or encode images; 0: the run itself")
 
 
 class Rescale(Frozen):

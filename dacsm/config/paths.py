@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from dacsm.config.params import SOURCE_ONLY
+from dacsm.config import SOURCE_ONLY
 
 Seed = int | str
 
 
 @dataclass(frozen=True)
 class Paths:
-    """Paths under one root (`root:` in params.yaml). Each phase has a folder, since DVC refuses outputs that overlap."""
+    """Paths under one root (`root:` in params.yaml). A phase has a folder, since DVC refuses outputs that overlap."""
 
     root: Path = Path()
 

@@ -5,12 +5,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from dacsm.config import PARAMS_FILE
 from dacsm.config.datasets import DatasetSpec, load_dataset
 from dacsm.config.experiments import Experiment
 from dacsm.config.params import Params, load_params
 from dacsm.config.paths import Paths
-
-PARAMS_FILE = Path("params.yaml")
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from dacsm.config import PARAMS_FILE, SOURCE_ONLY
 from dacsm.config.experiments import Experiment
-from dacsm.config.params import SOURCE_ONLY
-from dacsm.config.project import PARAMS_FILE, Project
+from dacsm.config.project import Project
 from dacsm.ledger.provenance import digest
 from dacsm.ledger.runs import Run, run_of
 from dacsm.report.measured import metrics_path, read_metrics

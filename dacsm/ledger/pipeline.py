@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dacsm.config.datasets import CATALOG
-from dacsm.config.params import SOURCE_ONLY
+from dacsm.config import SOURCE_ONLY
 from dacsm.config.paths import Paths
-from dacsm.config.project import Project
-from dacsm.report.published import published_file
 from dacsm.runtime.errors import InputError
+
+if TYPE_CHECKING:  # the command line lists the stages, and its help should not wait for imports
+    from dacsm.config.project import Project
 
 Inputs = Callable[..., list[Path]]  # of a project and a run's arguments
 CHECKPOINT = "model.safetensors"  # of the epoch that was selected; it stands for a trained run
@@ -75,26 +75,26 @@ class Stage:
         return folder / f"{inside[-1]}.json"
 
 
-def _download(project: Project, archive: str) -> list[Path]:
+def _download(project: "Project", archive: str) -> list[Path]:
     if archive not in project.dataset.archives:
         known = ", ".join(project.dataset.archives)
         raise InputError(f"{project.dataset.name} has no archive {archive!r}; it has {known}; name one of these.")
     return []
 
 
-def _shard(project: Project, domain: str) -> list[Path]:
+def _shard(project: "Project", domain: str) -> list[Path]:
     dataset = project.dataset
     return [project.paths.receipt(dataset.name, archive) for archive in dataset.require_domain(domain).archives]
 
 
-def _pretrain(project: Project, source: str, seed: Any) -> list[Path]:
+def _pretrain(project: "Project", source: str, seed: Any) -> list[Path]:
     weights = project.params.recipe("pretrain", project.dataset.name).model.weights
     own = [] if weights == "none" or weights.startswith("timm:") else [Path(weights)]
     project.dataset.require_domain(source)
     return [*_shards(project, source, labels=True), *own]
 
 
-def _adapt(project: Project, method: str, task: str, seed: Any) -> list[Path]:
+def _adapt(project: "Project", method: str, task: str, seed: Any) -> list[Path]:
     source, target = project.dataset.split_task(task)
     settings = project.params.method(method)
     project.params.recipe("adapt", project.dataset.name)
@@ -103,7 +103,7 @@ def _adapt(project: Project, method: str, task: str, seed: Any) -> list[Path]:
     return [*of_source, *_shards(project, target), model]
 
 
-def _evaluate(project: Project, method: str, task: str, seed: Any) -> list[Path]:
+def _evaluate(project: "Project", method: str, task: str, seed: Any) -> list[Path]:
     target = project.dataset.split_task(task)[1]
     measured_on = project.dataset.evaluation_domain(target)
     names = [CHECKPOINT]
@@ -115,20 +115,23 @@ def _evaluate(project: Project, method: str, task: str, seed: Any) -> list[Path]
     return [*(folder / name for name in names), *adapted_on, *_shards(project, measured_on, labels=True)]
 
 
-def _rescale(project: Project, method: str, task: str, seed: Any) -> list[Path]:
+def _rescale(project: "Project", method: str, task: str, seed: Any) -> list[Path]:
     target = project.dataset.split_task(task)[1]
     model = project.paths.trained(project.dataset.name, method, task, seed) / CHECKPOINT
     return [model, *_shards(project, project.dataset.evaluation_domain(target), labels=True)]
 
 
-def _explain(project: Project, method: str, task: str, seed: Any) -> list[Path]:
+def _explain(project: "Project", method: str, task: str, seed: Any) -> list[Path]:
     source, target = project.dataset.split_task(task)
     folder = project.paths.adapted(project.dataset.name, method, task, seed)
     models = [folder / "last.safetensors", folder / "log.csv"]
     return [*models, *_shards(project, source, labels=True), *_shards(project, target)]
 
 
-def _table(project: Project, experiment: str) -> list[Path]:
+def _table(project: "Project", experiment: str) -> list[Path]:
+    from dacsm.config.datasets import CATALOG
+    from dacsm.report.published import published_file
+
     runs = _of_experiment(project, "evaluated", experiment)
     inputs = [CATALOG / f"{project.dataset.name}.yaml", *(run / "metrics.json" for run in runs)]
     if project.dataset.table_form == "classes":  # confusions are drawn from these
@@ -137,17 +140,17 @@ def _table(project: Project, experiment: str) -> list[Path]:
     return [*inputs, *([published] if published else [])]
 
 
-def _scales(project: Project, experiment: str) -> list[Path]:
+def _scales(project: "Project", experiment: str) -> list[Path]:
     return [run / "metrics.json" for run in _of_experiment(project, "rescaled", experiment)]
 
 
-def _of_experiment(project: Project, phase: str, experiment: str) -> list[Path]:
+def _of_experiment(project: "Project", phase: str, experiment: str) -> list[Path]:
     shown = project.params.experiment(experiment)
     runs = product(shown.methods, shown.tasks, shown.seeds)
     return [getattr(project.paths, phase)(project.dataset.name, *run) for run in runs]
 
 
-def _shards(project: Project, domain: str, labels: bool = False) -> list[Path]:
+def _shards(project: "Project", domain: str, labels: bool = False) -> list[Path]:
     folder = project.paths.shards(project.dataset.name, domain)
     return [folder / "index.json", *([folder / "labels.csv"] if labels else [])]
 

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sized
 from pathlib import Path
 
-from dacsm.config.params import SOURCE_ONLY
-from dacsm.config.project import PARAMS_FILE, Project
+from dacsm.config import PARAMS_FILE, SOURCE_ONLY
+from dacsm.config.project import Project
 from dacsm.ledger.runs import Run, runs_of
 from dacsm.ledger.speed import Speed, adapt_speed, parameters_of, predict_speed, pretrain_speed
 from dacsm.runtime.device import Compute

@@ -19,7 +19,7 @@ from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
 
-from dacsm.config.params import SOURCE_ONLY
+from dacsm.config import SOURCE_ONLY
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.ledger.pipeline import STAGES

@@ -6,8 +6,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from dacsm.config import SOURCE_ONLY
 from dacsm.config.experiments import Experiment
-from dacsm.config.params import SOURCE_ONLY
 from dacsm.config.project import Project
 from dacsm.ledger.pipeline import STAGES
 

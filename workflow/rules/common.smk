@@ -1,8 +1,9 @@
-# What comes before all rules: the settings, checked, and how a mistake of the user is reported.
+# What the rules need: the settings, checked, and what a stage's runs read, write and need.
 import atexit
 import os
 import sys
 import time
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
@@ -10,10 +11,12 @@ import yaml
 sys.path.insert(0, workflow.basedir)  # the code beside this Snakefile, which is what the jobs run too
 
 from dacsm.config.datasets import dataset_names
-from dacsm.config.params import load_params, parse_params
+from dacsm.config.params import SOURCE_ONLY, load_params, parse_params
 from dacsm.config.paths import Paths
 from dacsm.config.project import PARAMS_FILE, Project
-from dacsm.ledger.provenance import require_records
+from dacsm.ledger.pipeline import PHASES, STAGES
+from dacsm.ledger.provenance import chosen_by, code_of, digest, require_records, settings_of
+from dacsm.ledger.runs import run_of, runs_of
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import write_text
 
@@ -74,3 +77,87 @@ try:
     require_records(PATHS)
 except InputError as error:
     stop(error)
+
+
+CODE = lru_cache(None)(lambda stage, chosen: digest(code_of(stage, chosen)))
+
+
+def project_of(wildcards):
+    """The project of a run: of a dataset that has settings, or of an experiment's."""
+    if "experiment" in wildcards.keys():
+        return PROJECTS[PARAMS.dataset_of(wildcards.experiment)]
+    if wildcards.dataset not in PROJECTS:
+        raise InputError(
+            f"{wildcards.dataset} has no settings; add it to experiments, shard, pretrain and adapt.recipes in params.yaml."
+        )
+    return PROJECTS[wildcards.dataset]
+
+
+def told(function):
+    """A function of wildcards whose mistakes of the user come as the last word."""
+
+    def of_run(wildcards):
+        try:
+            return function(wildcards)
+        except InputError as error:
+            last_word(error)
+            raise
+
+    return of_run
+
+
+def patterns(stage):
+    """The outputs of a stage's runs, for any arguments."""
+    return stage.outputs_of(PATHS, {name: f"{{{name}}}" for name in stage.arguments})
+
+
+def log_of(stage, suffix):
+    """logs/ mirrors data/ and results/."""
+    place = stage.place_of(PATHS, {name: f"{{{name}}}" for name in stage.arguments}).relative_to(PATHS.root)
+    return PATHS.root / "logs" / place.parent / f"{place.name}.{suffix}"
+
+
+def inputs(stage):
+    return told(lambda wildcards: list(run_of(project_of(wildcards), stage.name, **wildcards).inputs))
+
+
+def made_with(stage):
+    """What a run is made with besides its inputs: where that changes, Snakemake does it again."""
+
+    def of_run(wildcards):
+        project = project_of(wildcards)
+        code = CODE(stage.name, chosen_by(project, dict(wildcards.items())))
+        return {"settings": settings_of(project, stage.name, dict(wildcards.items())), "code": code}
+
+    return of_run
+
+
+def needs(stage, name):
+    """What a job needs of a machine; it changes no number. Threads, which do, are a setting of the recipe."""
+
+    def of_run(wildcards):
+        project = project_of(wildcards)
+        resources = PARAMS.resources_of(project.dataset.name)
+        if "compute" not in stage.takes:
+            workers = resources.workers if "workers" in stage.takes else 0
+            known = {"mem_mb": 4000, "runtime": stage.minutes, "gpu": 0, "workers": workers}
+            return {**known, "threads": max(1, workers)}[name]
+        if name == "threads":
+            recipe = "pretrain" if stage.name == "pretrain" or wildcards.get("method") == SOURCE_ONLY else "adapt"
+            return PARAMS.recipe(recipe, project.dataset.name).threads
+        known = {"mem_mb": resources.memory_mb, "runtime": resources.minutes, "gpu": resources.gpus}
+        return {**known, "workers": resources.workers}[name]
+
+    return told(of_run)
+
+
+def arguments(wildcards):
+    """The arguments of a stage's command."""
+    words = [f"--seed {value}" if name == "seed" else value for name, value in wildcards.items()]
+    return " ".join(words)
+
+
+def phase_targets(project, stage):
+    """The files that stand for all runs of a stage in the dataset's experiments, those in common once."""
+    runs = [run for experiment in project.experiments() for run in runs_of(project, experiment, [stage.name])]
+    return list(dict.fromkeys(run.outputs[0] for run in runs))
