@@ -34,8 +34,8 @@ def evaluated_model(
     Raises:
         InputError: where the dataset has no such task, or params.yaml no such method or no recipe.
     """
-    source, target = dataset.split_task(task)
-    folder = paths.trained(dataset.name, method, source, target, seed)
+    source, _target = dataset.split_task(task)
+    folder = paths.trained(dataset.name, method, task, seed)
     if method == SOURCE_ONLY:
         made_by = f"dacsm pretrain {dataset.name} {source} --seed {seed}"
         return EvaluatedModel(folder, params.recipe("pretrain", dataset.name), made_by)

@@ -7,13 +7,15 @@ from functools import lru_cache
 from pathlib import Path
 
 import yaml
+from snakemake.utils import update_config
 
 sys.path.insert(0, workflow.basedir)  # the code beside this Snakefile, which is what the jobs run too
 
 from dacsm.config.datasets import dataset_names
-from dacsm.config.params import SOURCE_ONLY, load_params, parse_params
+from dacsm.config.params import SOURCE_ONLY, parse_params
 from dacsm.config.paths import Paths
 from dacsm.config.project import PARAMS_FILE, Project
+from dacsm.config.validation import read_yaml
 from dacsm.ledger.pipeline import PHASES, STAGES
 from dacsm.ledger.provenance import chosen_by, code_of, digest, require_records, settings_of
 from dacsm.ledger.runs import run_of, runs_of
@@ -36,11 +38,16 @@ def last_word(sentence):
 
 
 def merged_params():
-    """The settings that Snakemake sees, and the file from which the commands read the same.
+    """The settings with what --config and --configfile change, and the file from which the commands read the same.
 
     Under the root of params.yaml, results are what params.yaml says: DVC and the next reader look nowhere else.
     """
-    written, params = load_params(PARAMS_FILE), parse_params(config, "--config or --configfile")
+    content = read_yaml(PARAMS_FILE)
+    written = parse_params(content, PARAMS_FILE)
+    if not config:
+        return written, PARAMS_FILE
+    update_config(content, config)
+    params = parse_params(content, "--config or --configfile")
     if params == written:
         return params, PARAMS_FILE
     if Path(params.root) == Path(written.root):

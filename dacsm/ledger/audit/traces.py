@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dacsm.config.project import Project
-from dacsm.ledger.audit.finding import Finding, missing
+from dacsm.ledger.audit.finding import Finding, made_by, missing
 from dacsm.ledger.provenance import chosen_by, code_of, settings_of
 from dacsm.ledger.runs import Run
 from dacsm.runtime.errors import InputError
@@ -13,8 +13,7 @@ from dacsm.runtime.files import read_json
 
 MOST = 3  # things of one kind that a finding names
 SECTIONS = ("settings", "code", "inputs", "outputs")
-BACK = "remove it, then bring it back with `dvc checkout`, or make it with `snakemake`."
-BACK_IN_GIT = "bring it back with `git checkout`, or remove it and run `snakemake`."  # receipts, tables, scales
+IN_GIT = ("download", "table", "rescale", "scales")  # the stages whose results are
 AGAIN = "`snakemake` makes it again."
 Hash = Callable[[Path], str]
 
@@ -23,7 +22,7 @@ def trace_findings(run: Run, project: Project, hash_of: Hash) -> Iterator[Findin
     """What of a run is not as its record says."""
     absent = [path for path in (*run.outputs, *run.folders) if not path.exists()]
     if absent:
-        yield from (missing(path) for path in absent)
+        yield from (missing(path, run) for path in absent)
         return
     try:
         record = read_record(run)
@@ -31,7 +30,7 @@ def trace_findings(run: Run, project: Project, hash_of: Hash) -> Iterator[Findin
         yield Finding(str(run.place), "record", str(error))
         return
     yield from _output_findings(run, record["outputs"], hash_of)
-    yield from _input_findings(run, record["inputs"], hash_of)
+    yield from _input_findings(run, project, record["inputs"], hash_of)
     changed = differences(record["settings"], settings_of(project, run.stage, run.arguments))
     if changed:
         texts = [
@@ -50,7 +49,7 @@ def read_record(run: Run) -> dict[str, Any]:
     Raises:
         InputError: where it is not; the sentence goes on after the result's name.
     """
-    made_anew = f"remove {run.outputs[0].name} and run `snakemake`."
+    made_anew = f"remove {run.outputs[0].name} and run `{made_by(run)}`."
     if not run.record.exists():
         back = f"bring {run.record} back with `git checkout -- {run.record}`"
         raise InputError(f"has no run record, so nothing vouches for it; {back}, or {made_anew}")
@@ -64,20 +63,26 @@ def read_record(run: Run) -> dict[str, Any]:
 
 
 def _output_findings(run: Run, recorded: Mapping[str, str], hash_of: Hash) -> Iterator[Finding]:
-    back = BACK_IN_GIT if run.stage in ("download", "table", "rescale", "scales") else BACK
+    back = f"remove it, then bring it back with `{'git' if run.stage in IN_GIT else 'dvc'} checkout`, or make it with"
     for path in sorted({*run.written(), *map(Path, recorded)}):
         if not path.is_file():
-            yield missing(path)
+            yield missing(path, run)
         elif str(path) not in recorded:
             text = f"was not written by the run whose run record is {run.record}; remove it."
             yield Finding(str(path), "output", text)
         elif hash_of(path) != recorded[str(path)]:
             found = f"its sha256 begins with {hash_of(path)[:12]}, in the run record with {recorded[str(path)][:12]}"
-            yield Finding(str(path), "output", f"is not what `{run.stage}` wrote: {found}; {back}")
+            yield Finding(str(path), "output", f"is not what `{run.stage}` wrote: {found}; {back} `{made_by(run)}`.")
 
 
-def _input_findings(run: Run, recorded: Mapping[str, str], hash_of: Hash) -> Iterator[Finding]:
-    yield from (missing(path) for path in run.inputs if not path.is_file())
+def _input_findings(run: Run, project: Project, recorded: Mapping[str, str], hash_of: Hash) -> Iterator[Finding]:
+    made = (
+        project.paths.results,
+        project.paths.root / "data",
+    )  # what is missing there is said of the run that makes it
+    for path in run.inputs:
+        if not path.is_file() and not any(path.is_relative_to(folder) for folder in made):
+            yield Finding(str(path), "missing", f"is not here, and {run.place} was made from it; put it back.")
     now = {str(path): hash_of(path) for path in run.inputs if path.is_file()}
     absent = {str(path) for path in run.inputs if not path.is_file()}
     other = [path for path in changed_files(recorded, now) if path not in absent]
