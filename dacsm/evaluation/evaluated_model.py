@@ -62,7 +62,7 @@ def predict_domain(
     from dacsm.data.shards import ShardedImages, require_size
     from dacsm.evaluation.predictions import predict
     from dacsm.models.classifier import load_checkpoint
-    from dacsm.runtime.device import set_threads  # these import torch, which reading metrics does not need
+    from dacsm.models.precision import set_threads  # these import torch, which reading metrics does not need
 
     set_threads(model.recipe.threads)  # as in training, so that sums are taken in the same order
     checkpoint = model.folder / name

@@ -16,7 +16,8 @@ from dacsm.config.params import AdaptRecipe, Model, Params
 from dacsm.methods.cdtrans.run import start_run
 from dacsm.methods.cdtrans.step import Batch, step_losses
 from dacsm.models.classifier import Classifier, Description
-from dacsm.runtime.device import Compute, autocast, set_threads
+from dacsm.models.precision import autocast, set_threads
+from dacsm.runtime.device import Compute
 from dacsm.training.optim import build_optimiser
 
 ENOUGH = 2.0  # seconds that a measurement takes before its batch is large enough

@@ -24,7 +24,8 @@ from dacsm.methods.cdtrans.run import Run, start_run
 from dacsm.methods.cdtrans.scale_loader import scale_batches
 from dacsm.methods.cdtrans.step import Batch, noise_gain, step_losses
 from dacsm.models.classifier import load_checkpoint
-from dacsm.runtime.device import Compute, set_threads
+from dacsm.models.precision import set_threads
+from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.progress import TrainingProgress, training_progress
 from dacsm.runtime.resume import Generators, Resume

@@ -26,10 +26,11 @@ from dacsm.methods.cdtrans.parts.noise import BeneficialNoise
 from dacsm.methods.cdtrans.refresh import refresh
 from dacsm.methods.cdtrans.run import Run, start_run
 from dacsm.models.classifier import load_checkpoint
+from dacsm.models.precision import set_threads
 from dacsm.models.three_stream import stream_tokens
 from dacsm.report.explain_plots import NoiseLog, draw_attention, draw_noise, draw_scale_pairs
 from dacsm.report.shapes import arrow
-from dacsm.runtime.device import Compute, set_threads
+from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import write_csv
 from dacsm.runtime.progress import TrainingProgress

@@ -19,7 +19,8 @@ from dacsm.data.transforms import normalise, train_views
 from dacsm.evaluation.predictions import predict
 from dacsm.models.backbone import load_weights
 from dacsm.models.classifier import Classifier, Description
-from dacsm.runtime.device import Compute, autocast, set_threads
+from dacsm.models.precision import autocast, set_threads
+from dacsm.runtime.device import Compute
 from dacsm.runtime.progress import TrainingProgress, training_progress
 from dacsm.runtime.resume import Generators, Resume
 from dacsm.training.loss_log import LossLog

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from dacsm.methods.cdtrans.losses import cdtrans_losses
 from dacsm.methods.cdtrans.parts.cross_scale import pyramid_loss, scale_loss
 from dacsm.methods.cdtrans.run import Run
+from dacsm.models.precision import autocast
 from dacsm.models.three_stream import three_stream
-from dacsm.runtime.device import autocast
 
 
 @dataclass(frozen=True)
