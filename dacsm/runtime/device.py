@@ -60,7 +60,7 @@ def free_gpu() -> int:
         return 0
     for index in range(torch.cuda.device_count()):
         lock = Path(tempfile.gettempdir(), f"dacsm-gpu-{torch.cuda.get_device_properties(index).uuid}.lock")
-        file = lock.open("ab")  # noqa: SIM115 (it stays open as long as the process lives)
+        file = lock.open("ab")  # it stays open as long as the process lives
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
