@@ -19,6 +19,10 @@ class Paths:
         """A folder of their own: receipts are in git, archives are not."""
         return self.raw(dataset) / "receipts" / f"{archive}.json"
 
+    def hashes(self, dataset: str) -> Path:
+        """The sha256 of raw files, each with the size and times that it had when it was hashed."""
+        return self.raw(dataset) / ".hashes.json"
+
     def shards(self, dataset: str, domain: str) -> Path:
         return self.root / "data" / "shards" / dataset / domain
 

@@ -14,6 +14,8 @@ from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import write_text
 from dacsm.config.paths import Paths
 from dacsm.config.params import SOURCE_ONLY, load_params, parse_params
+from dacsm.config.validation import read_yaml
+from dacsm.data.raw.describe import describe_folders
 from dacsm.report.published import published_file
 from dacsm.ledger.provenance import FACTS, SETTINGS, code_of, require_records, settings_of
 from dacsm.ledger.runs import PHASES, asides_of, runs_of
@@ -36,6 +38,7 @@ def last_word(sentence):
 os.environ.update(PATH=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))))
 
 try:
+    describe_folders(read_yaml(PARAMS_FILE), PARAMS_FILE)
     FILE_PARAMS = load_params(PARAMS_FILE)
 except InputError as error:
     stop(error)

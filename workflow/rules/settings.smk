@@ -6,6 +6,7 @@ def merged_params():
 
     Under the root of params.yaml, results are what params.yaml says: DVC and the next reader look nowhere else.
     """
+    describe_folders(config, "--config or --configfile")
     params = parse_params(config, "--config or --configfile")
     if params == FILE_PARAMS:
         return params, PARAMS_FILE

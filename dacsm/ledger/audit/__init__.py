@@ -12,11 +12,12 @@ from pathlib import Path
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params
 from dacsm.config.paths import Paths
-from dacsm.ledger.audit.files import Hashes, files_findings
+from dacsm.ledger.audit.files import files_findings
 from dacsm.ledger.audit.finding import Finding
 from dacsm.ledger.audit.numbers import Recomputed, metrics_findings, scales_findings, table_findings
 from dacsm.ledger.audit.traces import trace_findings
 from dacsm.ledger.runs import PHASES, Run, asides_of, runs_of
+from dacsm.runtime.hashes import Hashes
 
 MEMORY = Path("logs/audit.json")  # under the root; git and DVC leave logs/ alone
 
