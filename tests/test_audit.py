@@ -13,6 +13,7 @@ from tiny_project import Project
 from dacsm.cli.main import main
 from dacsm.ledger import provenance
 from dacsm.ledger.pipeline import STAGES
+from dacsm.runtime import hashes
 from dacsm.runtime.files import sha256
 
 ADAPTED = Path("results/tiny/adapted/dacsm/synthetic-mnist/seed0")
@@ -223,11 +224,9 @@ def test_bad_input_has_a_code_of_its_own(audit: Audit, capsys: pytest.CaptureFix
 def test_a_second_audit_reads_only_what_changed(
     audit: Audit, changed: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dacsm.ledger.audit import files
-
-    monkeypatch.setattr(files, "SETTLED", -1.0)  # as if all had been written long ago
+    monkeypatch.setattr(hashes, "SETTLED", -1.0)  # as if all had been written long ago
     read: list[Path] = []
-    monkeypatch.setattr(files, "sha256", lambda path: read.append(path) or sha256(path))
+    monkeypatch.setattr(hashes, "sha256", lambda path: read.append(path) or sha256(path))
     audit("--deep")
     first = len(read)
     assert first > 50

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dacsm.adaptation.validators import NAMES, VALIDATORS, bnm, class_ami, entropy, held_out, infomax, scores, snd
+from dacsm.adaptation.validators import NAMES, VALIDATORS, bnm, class_ami, entropy, infomax, scores, snd
+from dacsm.data.splits import held_out
 from dacsm.evaluation.predictions import Predictions
 
 

@@ -100,10 +100,3 @@ def scores(
     if held_out is not None:
         accuracy = (held_out.logits.argmax(dim=1) == held_out_labels).double().mean().item()
     return [*seen, accuracy, float(epoch)]
-
-
-def held_out(images: int, fraction: float) -> np.ndarray:
-    """Which of a source's images are kept out of training, (images,) bool; the same for every seed and stage."""
-    mask = np.zeros(images, dtype=bool)
-    mask[numpy_generator("held out").permutation(images)[: round(fraction * images)]] = True
-    return mask

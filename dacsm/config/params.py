@@ -8,10 +8,10 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from dacsm.config import SOURCE_ONLY
 from dacsm.config.datasets import DatasetSpec, Name
 from dacsm.config.experiments import Experiment, check_experiments, check_tables, load_dataset_of, with_all_tasks
+from dacsm.config.folders import Folder, require_described
 from dacsm.config.kinds.cdtrans import Method
 from dacsm.config.presets import Presets
 from dacsm.config.validation import Fraction, Frozen, Weight, read_yaml, validate
-from dacsm.data.raw.describe import Folder, describe_folders
 from dacsm.runtime.errors import InputError
 
 DEFAULT = "default"
@@ -282,5 +282,5 @@ def parse_params(content: Any, name: str | Path = "params.yaml") -> Params:
     """
     presets = Presets(name)
     resolved = presets.resolve(content)
-    describe_folders(resolved, name)
+    require_described(resolved, name)
     return validate(Params, with_all_tasks(resolved, name), presets.origin)

@@ -25,6 +25,10 @@ class Paths:
         """Receipts have a folder, since they are in git and archives are not."""
         return self.raw(dataset) / "receipts" / f"{archive}.json"
 
+    def hashes(self, dataset: str) -> Path:
+        """The sha256 of raw files, each with the size and times that it had when it was hashed."""
+        return self.raw(dataset) / ".hashes.json"
+
     def shards(self, dataset: str, domain: str) -> Path:
         return self.root / "data" / "shards" / dataset / domain
 

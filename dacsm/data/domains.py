@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dacsm.adaptation.validators import held_out
 from dacsm.data.shards import ShardedImages, read_labels, require_size
+from dacsm.data.splits import held_out
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Domains:
     source: ShardedImages
     target: ShardedImages
     source_labels: Tensor  # (S,)
-    training: Tensor  # numbers of the source images that are trained on
-    held_out: Tensor  # numbers of those kept out
+    training: Tensor  # indices of the source images that are trained on
+    held_out: Tensor  # indices of those kept out
 
 
 def open_domains(source: Path, target: Path, fraction: float, size: int) -> Domains:

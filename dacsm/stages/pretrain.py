@@ -1,7 +1,6 @@
 """Stage: source pretraining, in the way of CDTrans. Makes a source model from a source domain's shards and labels."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,12 +8,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dacsm.adaptation.record import PretrainingRecord
-from dacsm.adaptation.validators import held_out
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params, Pretrain
 from dacsm.config.paths import Paths
 from dacsm.data.seeding import seed_torch
-from dacsm.data.shards import ShardedImages, read_labels, require_size, stream
+from dacsm.data.shards import ShardedImages, read_labels, require_size
+from dacsm.data.splits import held_out
+from dacsm.data.stream import stream
 from dacsm.data.transforms import normalise, train_views
 from dacsm.evaluation.predictions import predict
 from dacsm.models.backbone import load_weights
@@ -34,7 +34,7 @@ class Run:
     """The parts of a running pretraining."""
 
     recipe: Pretrain
-    folder: Path
+    images: ShardedImages
     labels: Tensor  # (N,)
     keep: np.ndarray  # (N,) bool: the images that are trained on
     seed: int
@@ -72,7 +72,7 @@ def pretrain(
     load_weights(classifier.backbone, recipe.model.weights, recipe.model.name)
     classifier.to(compute.device)
     optimiser = build_optimiser(recipe.optimiser, [classifier])
-    run = Run(recipe, folder, labels, ~kept_out, seed, compute, classifier, optimiser)
+    run = Run(recipe, images, labels, ~kept_out, seed, compute, classifier, optimiser)
 
     record = PretrainingRecord()
     resume = resume or Resume()
@@ -81,7 +81,7 @@ def pretrain(
         first = resume.start(progress, classifier=classifier, optimiser=optimiser, generators=generators, record=record)
         for epoch in range(first, recipe.epochs + 1):
             losses = _train_epoch(run, epoch, progress, resume)
-            accuracy = _accuracy(run, images, kept_out.nonzero()[0])
+            accuracy = _accuracy(run, kept_out.nonzero()[0])
             record.add(losses["loss"], accuracy)
             progress.end_epoch(epoch, losses, f"held-out source accuracy {accuracy:.1f}")
             resume.end_epoch(epoch)
@@ -89,11 +89,11 @@ def pretrain(
     return progress.measured
 
 
-def _accuracy(run: Run, images: ShardedImages, numbers: np.ndarray) -> float:
+def _accuracy(run: Run, numbers: np.ndarray) -> float:
     """Percent of the images with these numbers that are classified right; NaN for none."""
     if not len(numbers):
         return float("nan")
-    predictions = predict(run.classifier, images, run.compute, run.recipe.precision, numbers=numbers)
+    predictions = predict(run.classifier, run.images, run.compute, run.recipe.precision, numbers=numbers)
     return (predictions.logits.argmax(dim=1) == run.labels[numbers]).double().mean().item() * 100
 
 
@@ -108,7 +108,7 @@ def _train_epoch(run: Run, epoch: int, progress: TrainingProgress, resume: Resum
     progress.start_epoch(epoch, steps, done)
     views = train_views(recipe.model, recipe.augment, count, run.seed, epoch, "source")
     batches = stream(
-        run.folder,
+        run.images,
         seed=run.seed,
         epoch=epoch,
         batch_size=recipe.batch_size,

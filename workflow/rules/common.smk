@@ -16,6 +16,7 @@ from dacsm.config.params import SOURCE_ONLY, parse_params
 from dacsm.config.paths import Paths
 from dacsm.config.project import PARAMS_FILE, Project
 from dacsm.config.validation import read_yaml
+from dacsm.data.raw.describe import describe_folders
 from dacsm.ledger.pipeline import PHASES, STAGES
 from dacsm.ledger.provenance import chosen_by, code_of, digest, require_records, settings_of
 from dacsm.ledger.runs import run_of, runs_of
@@ -43,10 +44,12 @@ def merged_params():
     Under the root of params.yaml, results are what params.yaml says: DVC and the next reader look nowhere else.
     """
     content = read_yaml(PARAMS_FILE)
+    describe_folders(content, PARAMS_FILE)
     written = parse_params(content, PARAMS_FILE)
     if not config:
         return written, PARAMS_FILE
     update_config(content, config)
+    describe_folders(content, "--config or --configfile")
     params = parse_params(content, "--config or --configfile")
     if params == written:
         return params, PARAMS_FILE

@@ -10,12 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dacsm.config.project import Project
-from dacsm.ledger.audit.files import Hashes, files_findings
+from dacsm.ledger.audit.files import files_findings
 from dacsm.ledger.audit.finding import Finding
 from dacsm.ledger.audit.numbers import Recomputed, metrics_findings, scales_findings, table_findings
 from dacsm.ledger.audit.traces import trace_findings
 from dacsm.ledger.pipeline import PHASES
 from dacsm.ledger.runs import Run, runs_of
+from dacsm.runtime.hashes import Hashes
 
 MEMORY = Path("logs/audit.json")  # under the root; git and DVC leave logs/ alone
 

@@ -86,11 +86,11 @@ def _read_predictions(path: Path, labels: np.ndarray, classes: int) -> np.ndarra
     """The predicted class numbers (N,), once the file is seen to be of the images with these labels (N,)."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = [(int(row["number"]), int(row["label"]), int(row["predicted"])) for row in csv.DictReader(file)]
+            rows = [(int(row["index"]), int(row["label"]), int(row["predicted"])) for row in csv.DictReader(file)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read ({error}); {AGAIN}") from error
-    numbers, written, predicted = np.array(rows, dtype=np.int64).reshape(-1, 3).T
-    if not (np.array_equal(numbers, np.arange(len(labels))) and np.array_equal(written, labels)):
+    indices, written, predicted = np.array(rows, dtype=np.int64).reshape(-1, 3).T
+    if not (np.array_equal(indices, np.arange(len(labels))) and np.array_equal(written, labels)):
         raise InputError(f"{path} has not the labels that lie beside the target's shards; {AGAIN}")
     if len(predicted) and not 0 <= predicted.min() <= predicted.max() < classes:
         raise InputError(f"{path} has class numbers outside 0 to {classes - 1}; {AGAIN}")
