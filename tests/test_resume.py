@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dacsm.runtime.resume as resume_module
-from dacsm.adaptation import record as record_module
+from dacsm.adaptation import history as history_module
 from dacsm.config.paths import Paths
 from dacsm.models.classifier import load_checkpoint, save_checkpoint
 from dacsm.runtime.device import choose_compute
@@ -70,7 +70,7 @@ def watched(moments: Moments, save_every: float) -> Iterator[None]:
         for module in (adapt_module, pretrain_module):
             patch.setattr(module, "predict", moments.around("predict", module.predict))
         patch.setattr(Path, "replace", moments.around("rename", Path.replace))
-        patch.setattr(record_module, "write_csv", moments.around("log", record_module.write_csv))
+        patch.setattr(history_module, "write_csv", moments.around("log", history_module.write_csv))
         yield
 
 
@@ -228,12 +228,11 @@ def test_only_tensors_and_plain_values_are_saved(start, tmp_path):
     state = torch.load(io.BytesIO(content[64:]), weights_only=True)
     assert set(state["parts"]) == {
         "classifier",
-        "noise",
+        "method",
         "average",
         "optimiser",
         "generators",
-        "record",
-        "matches",
+        "history",
         "progress",
     }
 

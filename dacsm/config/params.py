@@ -9,7 +9,7 @@ from dacsm.config import SOURCE_ONLY
 from dacsm.config.datasets import DatasetSpec, Name
 from dacsm.config.experiments import Experiment, check_experiments, check_tables, load_dataset_of, with_all_tasks
 from dacsm.config.folders import Folder, require_described
-from dacsm.config.kinds.cdtrans import Method
+from dacsm.config.kinds import MethodSettings, settings_of_any_kind
 from dacsm.config.presets import Presets
 from dacsm.config.validation import Fraction, Frozen, Weight, read_yaml, validate
 from dacsm.runtime.errors import InputError
@@ -28,16 +28,18 @@ class Shard(Frozen):
 
 
 class Model(Frozen):
-    """A timm Vision Transformer by name, with overrides (null: as named), and the head of CDTrans."""
+    """A timm network by name, and the head of CDTrans; of a plain Vision Transformer the shape may be changed."""
 
-    name: str = Field(description="a timm VisionTransformer")
+    name: str = Field(description="a timm model; methods of kind cdtrans ask for a plain Vision Transformer")
     weights: str = Field(description="none, timm:<model name>, or the path of a local weights file")
     image_size: PositiveInt = Field(description="pixels; what the model sees")
     resize: PositiveInt = Field(description="pixels; images are squashed to this square before the crop to image_size")
     channels: Literal[1, 3] = Field(description="1: grey, 3: colour")
     mean: tuple[float, ...] = Field(description="per channel, subtracted from pixels in 0..1")
     std: tuple[PositiveFloat, ...] = Field(description="per channel, divides after the mean is subtracted")
-    patch_size: PositiveInt | None = Field(description="pixels; null: as the name says, here and below")
+    patch_size: PositiveInt | None = Field(
+        description="pixels; null: as the name says. This and the next three are for plain Vision Transformers alone"
+    )
     dim: PositiveInt | None = Field(description="width of a token")
     depth: PositiveInt | None = Field(description="number of blocks")
     heads: PositiveInt | None = Field(description="attention heads of a block")
@@ -119,7 +121,7 @@ class AdaptRecipe(Training):
 
 class Adapt(Frozen):
     recipes: dict[Name, AdaptRecipe] = Field(description="settings of each dataset, the same for every method")
-    methods: dict[Name, Method] = Field(description="what each method adds to CDTrans")
+    methods: dict[Name, settings_of_any_kind()] = Field(description="each method's kind, and its settings")
 
     @model_validator(mode="after")
     def _reserved(self) -> "Adapt":
@@ -249,7 +251,7 @@ class Params(Frozen):
         epochs = max(1, round(changes.epochs * recipe.epochs))
         return recipe.model_copy(update={"epochs": epochs, "augment": recipe.augment.model_copy(update={"zoom": zoom})})
 
-    def method(self, name: str) -> Method:
+    def method(self, name: str) -> MethodSettings:
         """The settings of a method.
 
         Raises:

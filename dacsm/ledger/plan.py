@@ -153,7 +153,8 @@ def _seconds(project: Project, run: Run, predict: Speed, train: Mapping[str, Spe
     pairs = kept + target if recipe.max_pairs is None else min(recipe.max_pairs, kept + target)
     refreshes = -(-recipe.epochs // recipe.refresh_epochs)
     passes = recipe.epochs * (target + source - kept) + target
-    passes += refreshes * params.method(method).refresh_passes(kept, target)
+    of_source, of_target = params.method(method).refresh_passes
+    passes += refreshes * (of_source * kept + of_target * target)
     return recipe.epochs * pairs * train[method].seconds + passes * predict.seconds
 
 

@@ -147,8 +147,15 @@ def _measure_epochs(labels: np.ndarray, epochs: Epochs, dataset: DatasetSpec) ->
         "accuracy_by_epoch": {
             key: [_percent(fraction) for fraction in fractions] for key, fractions in accuracy.items()
         },
-        "pseudo_label_accuracy": [_percent(fraction) for fraction in (epochs.pseudo_labels == labels).mean(axis=1)],
+        **_pseudo_labels(labels, epochs),
     }
+
+
+def _pseudo_labels(labels: np.ndarray, epochs: Epochs) -> dict[str, Any]:
+    """How many pseudo labels of each epoch are right, in percent; nothing for a method that has none."""
+    if (epochs.pseudo_labels < 0).all():
+        return {}
+    return {"pseudo_label_accuracy": [_percent(right) for right in (epochs.pseudo_labels == labels).mean(axis=1)]}
 
 
 def _measure_elsewhere(

@@ -1,4 +1,4 @@
-"""What a run of training leaves, gathered epoch by epoch."""
+"""What an adaptation leaves, gathered epoch by epoch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,40 +6,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from dacsm.adaptation.validators import NAMES
 from dacsm.models.classifier import Description, save_checkpoint
 from dacsm.runtime.files import whole_file, write_csv
 
-PREDICTIONS = ("predicted", "pseudo_labels")  # what AdaptationRecord gathers in arrays,
+PREDICTIONS = ("predicted", "pseudo_labels")  # what AdaptationHistory gathers in arrays,
 GATHERED = ("scores", "rows", "selected", "selected_state")  # and in plain values and tensors
 
 
-class PretrainingRecord:
-    """Each epoch's loss and accuracy."""
-
-    def __init__(self) -> None:
-        self.rows: list[list[int | str]] = []
-
-    def add(self, loss: float, accuracy: float) -> None:
-        """Record an epoch: its mean loss, and the percent of the source's held-out images that are classified right."""
-        self.rows.append([len(self.rows) + 1, f"{loss:.6g}", f"{accuracy:.2f}"])
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.rows = state["rows"]
-
-    def write(self, folder: Path, description: Description, last_state: dict[str, Tensor]) -> None:
-        """Write log.csv and the checkpoint."""
-        write_csv(folder / "log.csv", ["epoch", "loss", "held_out_accuracy"], self.rows)
-        save_checkpoint(folder / "model.safetensors", description, last_state)
-
-
-class AdaptationRecord:
+class AdaptationHistory:
     """What evaluation reads: each epoch's predictions and scores, and the weights of the selected epoch.
 
     That is the epoch that the validator likes best (the first, where several tie).
@@ -57,14 +34,17 @@ class AdaptationRecord:
     def add(
         self,
         predicted: np.ndarray,
-        pseudo_labels: np.ndarray,
+        pseudo_labels: Tensor | None,
         scores: list[float],
         row: Mapping[str, float],
         state: Mapping[str, Tensor],
     ) -> None:
-        """Record an epoch: predictions and pseudo labels (N,), the validators' scores, a log row, and the weights."""
+        """Add an epoch: predictions and pseudo labels (N,), the validators' scores, a log row, and the weights.
+
+        A method without pseudo labels has -1 in their place.
+        """
         self.predicted.append(predicted)
-        self.pseudo_labels.append(pseudo_labels)
+        self.pseudo_labels.append(np.full(len(predicted), -1) if pseudo_labels is None else pseudo_labels.numpy())
         self.scores.append(scores)
         self.rows.append({"epoch": len(self.predicted), **row, **dict(zip(NAMES, scores, strict=True))})
         column = NAMES.index(self.validator)
@@ -83,9 +63,12 @@ class AdaptationRecord:
             setattr(self, name, state[name])
 
     def write(
-        self, folder: Path, description: Description, last_state: dict[str, Tensor], noise: nn.Module | None
+        self, folder: Path, description: Description, last: Mapping[str, Tensor], of_method: Mapping[str, Tensor]
     ) -> None:
-        """Write log.csv, epochs.npz (no labels in it) and both checkpoints; the noise's state, of the last epoch."""
+        """Write log.csv, epochs.npz (no labels in it) and both checkpoints.
+
+        That of the last epoch also has what the method leaves besides the classifier.
+        """
         header = list(self.rows[0])
         write_csv(folder / "log.csv", header, [[f"{row[key]:.6g}" for key in header] for row in self.rows])
         with whole_file(folder / "epochs.npz") as partial, partial.open("wb") as file:
@@ -98,7 +81,5 @@ class AdaptationRecord:
                 selected=np.array(self.selected),
                 validator=np.array(self.validator),
             )
-        save_checkpoint(folder / "last.safetensors", description, last_state)
+        save_checkpoint(folder / "last.safetensors", description, last, of_method)
         save_checkpoint(folder / "model.safetensors", description, self.selected_state)
-        with whole_file(folder / "noise.safetensors") as partial:
-            partial.write_bytes(save({} if noise is None else noise.state_dict()))
