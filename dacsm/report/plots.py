@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -164,7 +165,7 @@ def curves(path: Path, title: str, along: str, what: str, groups: Mapping[str, M
     def draw(figure: Figure) -> None:
         places = panels(figure, across, len(groups), sharey=True)
         for axes, (name, lines) in zip(places, groups.items(), strict=True):
-            for colour, marker, (label, values) in zip(COLOURS * 3, MARKERS * 3, lines.items(), strict=False):
+            for colour, marker, (label, values) in zip(cycle(COLOURS), cycle(MARKERS), lines.items(), strict=False):
                 line = {"color": colour, "marker": marker, "markersize": 5, "capsize": 3, "label": label}
                 axes.errorbar(values.columns, values.mean(), yerr=values.std() if len(values) > 1 else None, **line)
             axes.set(xticks=values.columns, xlabel=along)

@@ -39,8 +39,13 @@ def read_published(dataset: DatasetSpec) -> list[Line]:
     if path is None:
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        _check_header(dataset, path, tuple(reader.fieldnames or ()))
+        reader, expected = csv.DictReader(file), published_header(dataset)
+        header = reader.fieldnames or []
+        if tuple(header) != expected:
+            wrong = [f"has no column {name!r}" for name in expected if name not in header]
+            wrong += [f"has a column {name!r}" for name in header if name not in expected]
+            problem = wrong[0] if wrong else "has its columns in another order"
+            raise InputError(f"{path} {problem}; the table of {dataset.name} wants {', '.join(expected[:8])}, …")
         return [_line(dataset, f"{path}, line {reader.line_num}", row) for row in reader]
 
 
@@ -48,18 +53,6 @@ def published_tables(dataset: DatasetSpec, published: Sequence[Line]) -> list[Ta
     """The published numbers in the dataset's form, exactly as they were published: no mean is added."""
     names = ("method", "backbone", "selection", "found_in")
     return lay_out(dataset, dataset.tasks, names, published) if published else []
-
-
-def _check_header(dataset: DatasetSpec, path: Path, header: tuple[str, ...]) -> None:
-    expected = published_header(dataset)
-    if header == expected:
-        return
-    problem = "has its columns in another order"
-    if wrong := [name for name in expected if name not in header]:
-        problem = f"has no column {wrong[0]!r}"
-    elif wrong := [name for name in header if name not in expected]:
-        problem = f"has a column {wrong[0]!r}"
-    raise InputError(f"{path} {problem}; the table of {dataset.name} wants {', '.join(expected[:8])}, …")
 
 
 def _line(dataset: DatasetSpec, place: str, row: Mapping[str, str]) -> Line:
@@ -71,12 +64,11 @@ def _line(dataset: DatasetSpec, place: str, row: Mapping[str, str]) -> Line:
             f"{place} is of the protocol {row['protocol']!r}, but {dataset.name} is of {dataset.protocol!r}, and a "
             "table holds one protocol; move the row to the file of a dataset with its protocol."
         )
-    facts = {key: row[key] for key in FACTS}
-    if dataset.table_form == "classes":
-        dataset.split_task(row["task"])
-        facts["task"] = row["task"]
-    return Line(facts, {column: _percent(row[column], place, column) for column in published_columns(dataset)
-                        if row[column]})  # fmt: skip
+    facts = {key: row[key] for key in ("task", *FACTS) if key in row}
+    if "task" in facts:
+        dataset.split_task(facts["task"])
+    columns = [column for column in published_columns(dataset) if row[column]]
+    return Line(facts, {column: _percent(row[column], place, column) for column in columns})
 
 
 def _percent(text: str, place: str, column: str) -> Number:

@@ -5,6 +5,7 @@ by the same at every scale loses no less.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 
 import pandas as pd
 
@@ -62,14 +63,12 @@ def _draw_scales(dataset: DatasetSpec, experiment: Experiment, runs: Runs, paths
 
 
 def _collect(dataset: DatasetSpec, experiment: Experiment, wanted: Sequence[float], paths: Paths) -> Runs:
-    runs = {}
-    for task in experiment.tasks:
-        for method in experiment.methods:
-            rows = [_read(dataset, method, task, seed, wanted, paths) for seed in experiment.seeds]
-            runs[task, method] = pd.DataFrame(rows, experiment.seeds, wanted)
-    if len(experiment.tasks) > 1:
-        for method in experiment.methods:
-            runs[AVERAGE, method] = sum(runs[task, method] for task in experiment.tasks) / len(experiment.tasks)
+    tasks, seeds, runs = experiment.tasks, list(experiment.seeds), {}
+    for task, method in product(tasks, experiment.methods):
+        rows = [_read(dataset, method, task, seed, wanted, paths) for seed in seeds]
+        runs[task, method] = pd.DataFrame(rows, seeds, wanted)
+    for method in experiment.methods if len(tasks) > 1 else ():
+        runs[AVERAGE, method] = sum(runs[task, method] for task in tasks) / len(tasks)
     return runs
 
 
@@ -106,15 +105,15 @@ def _reading(difference: Difference) -> str:
 
 def _rows(runs: Runs) -> Iterator[list[str]]:
     for (task, method), run in runs.items():
-        compared, losses = _compared(runs, task, method), _losses(run)
+        compared, losses, seeds = _compared(runs, task, method), _losses(run), " ".join(map(str, run.index))
         for scale in run:
-            numbers = (run[scale].mean(), run[scale].std(), losses[scale].mean(), losses[scale].std())
-            row = [task, method, f"{scale:g}", " ".join(map(str, run.index)), *map(decimal, numbers)]
-            less = compared.get(scale)
-            if less is None:
-                yield [*row, "", "", "", ""]
-            else:
-                yield [*row, *map(decimal, (less.mean, *(less.interval or (None, None)))), _reading(less)]
+            numbers = [run[scale].mean(), run[scale].std(), losses[scale].mean(), losses[scale].std()]
+            reading = ""
+            if less := compared.get(scale):
+                numbers += [less.mean, *(less.interval or ())]
+                reading = _reading(less)
+            numbers += [None] * (len(HEADER) - 5 - len(numbers))
+            yield [task, method, f"{scale:g}", seeds, *map(decimal, numbers), reading]
 
 
 def _page(dataset: DatasetSpec, experiment: Experiment, runs: Runs) -> Iterator[str | Table]:
