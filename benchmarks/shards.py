@@ -29,7 +29,8 @@ from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Augment, Model, Params, load_params
 from dacsm.config.paths import Paths
 from dacsm.data import shards as reading
-from dacsm.data.shards import ShardedImages, stream
+from dacsm.data.shards import ShardedImages
+from dacsm.data.stream import stream
 from dacsm.data.transforms import train_views
 from dacsm.stages.download import download
 from dacsm.stages.shard import shard
@@ -39,7 +40,7 @@ ORIGINAL = (500, 375)
 CLASSES = tuple("abcdefghijkl")
 PILLOW, DECODER = "bare decoder, Pillow", "bare decoder, simplejpeg"
 FILES = "ImageFolder on the originals"
-BOUNDS = {PILLOW: 0.85, FILES: 2.0}  # the share of their speeds that is reached at least
+BOUNDS = {PILLOW: 0.85, FILES: 2.0}  # the fraction of their speeds that is reached at least
 MEMORY = 48  # MiB for 49,000 more images: less than a kilobyte for each, which is its name, place and label
 SMALL_PICTURE = (40, 30)  # for memory, which the number of images could change, and not their size
 
@@ -84,11 +85,11 @@ def _speed(folder: Path, count: int, rounds: int) -> Iterator[Measurement]:
                 times[name].append(time.process_time() - start)
     for name, seconds in times.items():
         yield Measurement(name, count / median(seconds), "images/s")
-    for name in ("by number", "by stream"):
-        for other, share in BOUNDS.items():
+    for name in ("by index", "by stream"):
+        for other, fraction in BOUNDS.items():
             ratio = median(own / theirs for own, theirs in zip(times[name], times[other], strict=True))
-            bound = round(1 / share, 3)
-            yield Measurement(f"time of {name} over {other} (speed at least {share} ×)", ratio, "×", bound)
+            bound = round(1 / fraction, 3)
+            yield Measurement(f"time of {name} over {other} (speed at least {fraction} ×)", ratio, "×", bound)
 
 
 def _contenders(shards: Path, files: Path, count: int) -> dict[str, Callable[[], None]]:
@@ -96,7 +97,7 @@ def _contenders(shards: Path, files: Path, count: int) -> dict[str, Callable[[],
     from torchvision.transforms import v2
 
     images = ShardedImages(shards)
-    encoded = [_encoded(images, number) for number in range(count)]
+    encoded = [_encoded(images, index) for index in range(count)]
     views = train_views(_model(), _augment(), count, 0)
     steps = [v2.Resize((SIZE, SIZE)), v2.RandomCrop(VIEW), v2.RandomHorizontalFlip(), v2.PILToTensor()]
     originals = ImageFolder(files, v2.Compose(steps))
@@ -109,30 +110,30 @@ def _contenders(shards: Path, files: Path, count: int) -> dict[str, Callable[[],
         for content in encoded:
             decode_jpeg(content)
 
-    def by_number() -> None:
-        for number in np.random.default_rng(0).permutation(count):
-            views(images[int(number)], int(number))
+    def by_index() -> None:
+        for index in np.random.default_rng(0).permutation(count):
+            views(images[int(index)], int(index))
 
     def by_stream() -> None:
-        for _ in stream(shards, seed=0, epoch=1, batch_size=32, view=views):
+        for _ in stream(images, seed=0, epoch=1, batch_size=32, view=views):
             pass
 
     def from_files() -> None:
-        for number in np.random.default_rng(0).permutation(count):
-            originals[number]
+        for index in np.random.default_rng(0).permutation(count):
+            originals[index]
 
     return {
         PILLOW: pillow,
         DECODER: decode,
-        "by number": by_number,
+        "by index": by_index,
         "by stream": by_stream,
         FILES: from_files,
     }
 
 
-def _encoded(images: ShardedImages, number: int) -> bytes:
+def _encoded(images: ShardedImages, index: int) -> bytes:
     """The bytes of an image as they lie in its shard."""
-    shard, offset, size = (int(value) for value in images._offsets[number])
+    shard, offset, size = (int(value) for value in images.offsets[index])
     with (images.folder / images.index.shards[shard].name).open("rb") as file:
         file.seek(offset)
         return file.read(size)
@@ -147,7 +148,7 @@ def _memory_of_writing(folder: str, count: int) -> int:
 
 
 def _memory_of_reading(folder: str, count: int) -> int:
-    """The memory in bytes that an epoch by number and one by stream took at their height, in a process of its own."""
+    """The memory in bytes that an epoch by index and one by stream took at their height, in a process of its own."""
     paths = Paths(Path(folder))
     dataset = _dataset(Path(folder), list(_pictures(20, SMALL_PICTURE)), count)
     in_fresh_process(shard, _params(32), dataset, "photos", paths)
@@ -155,9 +156,9 @@ def _memory_of_reading(folder: str, count: int) -> int:
     start = resident_bytes()
     with patch.object(reading, "KEPT_BYTES", 0):
         images = ShardedImages(shards)
-        for number in range(count):
-            images[number]
-        for _ in stream(shards, seed=0, epoch=1, batch_size=32, view=_as_tensor):
+        for index in range(count):
+            images[index]
+        for _ in stream(images, seed=0, epoch=1, batch_size=32, view=_as_tensor):
             pass
     return peak_bytes() - start
 
@@ -172,8 +173,8 @@ def _pictures(count: int, size: tuple[int, int]) -> Iterator[bytes]:
 
     photographs = [Image.fromarray(image) for image in load_sample_images().images]
     random = np.random.default_rng(0)
-    for number in range(count):
-        photograph = photographs[number % len(photographs)]
+    for index in range(count):
+        photograph = photographs[index % len(photographs)]
         width = int(random.integers(300, 560))  # of 640
         height = width * size[1] // size[0]
         left, top = (
@@ -190,9 +191,9 @@ def _dataset(folder: Path, pictures: list[bytes], count: int) -> DatasetSpec:
     """A dataset with the domain `photos` of `count` images in a tar, downloaded."""
     source = folder / "photos.tar"
     with tarfile.open(source, "w") as tar:
-        for number in range(count):
-            content = pictures[number % len(pictures)]
-            member = tarfile.TarInfo(f"photos/{CLASSES[number % len(CLASSES)]}/{number:06d}.jpg")
+        for index in range(count):
+            content = pictures[index % len(pictures)]
+            member = tarfile.TarInfo(f"photos/{CLASSES[index % len(CLASSES)]}/{index:06d}.jpg")
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     domain = {"images": count, "archives": ["photos"], "options": {"folder": "photos"}}
@@ -225,9 +226,9 @@ def _params(size: int) -> Params:
 
 
 def _files(folder: Path, pictures: list[bytes]) -> Path:
-    """The pictures as files, <class>/<number>.jpg."""
-    for number, content in enumerate(pictures):
-        path = folder / "files" / CLASSES[number % len(CLASSES)] / f"{number:06d}.jpg"
+    """The pictures as files, <class>/<index>.jpg."""
+    for index, content in enumerate(pictures):
+        path = folder / "files" / CLASSES[index % len(CLASSES)] / f"{index:06d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     return folder / "files"

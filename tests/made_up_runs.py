@@ -74,7 +74,7 @@ class Made:
         path = self.path(method, task, seed)
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(metrics))
-        (path.parent / "predictions.csv").write_text(f"number,label,predicted,probability\n0,0,{seed},0.9\n1,2,2,0.8\n")
+        (path.parent / "predictions.csv").write_text(f"index,label,predicted,probability\n0,0,{seed},0.9\n1,2,2,0.8\n")
 
     def draw(self) -> None:
         table(self.dataset, self.params.experiments["tiny"], self.paths)
@@ -128,4 +128,4 @@ def make_runs(dataset: DatasetSpec, experiment: Experiment, paths: Paths, images
         folder = paths.evaluated(dataset.name, method, task, seed)
         write_json(folder / "metrics.json", metrics)
         rows = [(n, n % len(dataset.classes), n * 7 % len(dataset.classes), 0.5) for n in range(images)]
-        write_csv(folder / "predictions.csv", ("number", "label", "predicted", "probability"), rows)
+        write_csv(folder / "predictions.csv", ("index", "label", "predicted", "probability"), rows)

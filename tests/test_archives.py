@@ -141,7 +141,7 @@ def test_an_image_is_squashed_as_cdtrans_does(visda: Made) -> None:
         for row in list(csv.DictReader(file))[:5]:
             original = Image.open(io.BytesIO(originals[row["name"]])).convert("RGB")
             wanted = original.resize((32, 32), Image.Resampling.BILINEAR)
-            difference = np.asarray(wanted, dtype=int) - images[int(row["number"])].transpose(1, 2, 0).astype(int)
+            difference = np.asarray(wanted, dtype=int) - images[int(row["index"])].transpose(1, 2, 0).astype(int)
             assert np.abs(difference).mean() < 2.5  # what JPEG at quality 95 loses of noise
 
 
@@ -311,10 +311,10 @@ def test_a_few_unreadable_images_are_listed_without_their_class(visda: Made) -> 
     folder = visda.shard(workers=2)
     images = ShardedImages(folder)
     assert len(images) == len(read_labels(folder)) == 34
-    listed = {(entry.number, entry.reason) for entry in images.index.unreadable}
+    listed = {(entry.index, entry.reason) for entry in images.index.unreadable}
     with (folder / "unreadable.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {(int(row["number"]), row["reason"]) for row in rows} == listed
+    assert {(int(row["index"]), row["reason"]) for row in rows} == listed
     assert {row["name"] for row in rows} == {"validation/bicycle/src_4.jpg", "validation/knife/src_9.jpg"} or len(
         rows
     ) == 2

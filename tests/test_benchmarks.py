@@ -15,8 +15,8 @@ from dacsm.config.params import load_params
 from dacsm.methods.cdtrans.losses import cdtrans_losses
 from dacsm.models import plain_vit
 from dacsm.models.classifier import Classifier, Description
+from dacsm.models.precision import autocast
 from dacsm.models.three_stream import three_stream
-from dacsm.runtime.device import autocast
 
 LOGITS = ("source_logits", "mix_logits", "target_logits")
 

@@ -206,7 +206,7 @@ def test_epochs_of_a_run_that_diverged_are_not_chosen(
 
 def test_predictions_have_a_row_per_image(evaluated: Callable[..., FakeRun]) -> None:
     rows = evaluated().predictions()
-    assert [int(row["number"]) for row in rows] == list(range(8))
+    assert [int(row["index"]) for row in rows] == list(range(8))
     assert [int(row["label"]) for row in rows] == LABELS.tolist()
     assert [int(row["predicted"]) for row in rows] == GUESSES[2]
     assert {row["probability"] for row in rows} == {"0.6000"}

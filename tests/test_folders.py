@@ -12,7 +12,7 @@ from dacsm.config import datasets as catalog
 from dacsm.config.datasets import DatasetSpec, load_dataset
 from dacsm.config.params import Params, parse_params
 from dacsm.config.paths import Paths
-from dacsm.data.raw import describe as folders
+from dacsm.data.raw.describe import describe_folders
 from dacsm.data.shards import ShardedImages, read_labels
 from dacsm.runtime.errors import InputError
 from dacsm.stages.download import download
@@ -26,7 +26,6 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of images, in a project of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(catalog, "CATALOG", tmp_path / "catalog")
-    monkeypatch.setattr(folders, "CATALOG", tmp_path / "catalog")
     number = 0
     for domain, classes in COUNTS.items():
         for name, count in classes.items():
@@ -49,6 +48,7 @@ def read(params: Params, **folder: object) -> Params:
     content["shard"]["mine"] = {"image_size": 32, "encoding": "jpeg", "images_per_shard": 4}
     content["experiments"] = {"mine": {"tasks": ["photos-drawings"], "methods": ["cdtrans"], "seeds": [0]}}
     content |= {"datasets": ["mine"], "tables": {"mine": "mine"}}
+    describe_folders(content, "params.yaml")
     return parse_params(content)
 
 

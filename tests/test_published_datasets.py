@@ -149,7 +149,7 @@ def make_up_all(project: Project, root: Path, dataset: DatasetSpec, trained: str
             lines = (
                 f"{n},{label},{guess},0.5\n" for n, (label, guess) in enumerate(zip(labels, predicted, strict=True))
             )
-            (folder / "predictions.csv").write_text("number,label,predicted,probability\n" + "".join(lines))
+            (folder / "predictions.csv").write_text("index,label,predicted,probability\n" + "".join(lines))
 
 
 def test_domainnet_split(make: Callable) -> None:

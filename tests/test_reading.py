@@ -1,4 +1,4 @@
-"""Images come out by number and as a stream, in an order that depends on seed and epoch alone."""
+"""Images come out by index and as a stream, in an order that depends on seed and epoch alone."""
 
 import io
 import pickle
@@ -13,7 +13,8 @@ from PIL import Image
 
 from dacsm.config.paths import Paths
 from dacsm.data.index import read_index, verify
-from dacsm.data.shards import ShardedImages, read_labels, require_size, stream
+from dacsm.data.shards import ShardedImages, read_labels, require_size
+from dacsm.data.stream import stream
 from dacsm.runtime.errors import InputError
 
 AGAIN = "`dacsm shard tiny mnist`"
@@ -36,11 +37,12 @@ def copied(folder: Path, tmp_path: Path) -> Path:
 
 
 def batches(folder: Path, **options: object) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    return list(stream(folder, **({"seed": 0, "epoch": 1, "batch_size": 8, "view": place_view} | options)))
+    settings = {"seed": 0, "epoch": 1, "batch_size": 8, "view": place_view} | options
+    return list(stream(ShardedImages(folder), **settings))
 
 
-def numbers(folder: Path, **options: object) -> list[int]:
-    return [number for batch, _ in batches(folder, **options) for number in batch.tolist()]
+def indices(folder: Path, **options: object) -> list[int]:
+    return [index for batch, _ in batches(folder, **options) for index in batch.tolist()]
 
 
 def same(one: list, other: list) -> bool:
@@ -77,7 +79,7 @@ def test_images_are_read_without_labels(copied: Path) -> None:
     (copied / "labels.csv").unlink()
     (copied / "counts.csv").unlink()
     assert ShardedImages(copied)[0].size == (28, 28)
-    assert sorted(numbers(copied)) == list(range(60))
+    assert sorted(indices(copied)) == list(range(60))
     with pytest.raises(InputError, match=rf"labels\.csv was not found; make it with {AGAIN}"):
         read_labels(copied)
 
@@ -88,7 +90,7 @@ def test_labels_come_in_order(folder: Path) -> None:
     assert np.bincount(labels).tolist() == [6] * 10
 
 
-@pytest.mark.parametrize("content", ["", "number,label,name\n0,x,a\n", "number,label,name\n1,0,a\n", "a,b\n1,2\n"])
+@pytest.mark.parametrize("content", ["", "index,label,name\n0,x,a\n", "index,label,name\n1,0,a\n", "a,b\n1,2\n"])
 def test_malformed_labels_are_refused(copied: Path, content: str) -> None:
     (copied / "labels.csv").write_text(content)
     with pytest.raises(InputError, match=rf"labels\.csv .* make it again with {AGAIN}"):
@@ -100,9 +102,9 @@ def test_a_stream_gives_each_image_once_with_its_pixels(folder: Path) -> None:
     seen = []
     for batch, views in batches(folder):
         assert (batch.dtype, views.dtype, views.shape) == (torch.int64, torch.float32, (len(batch), 1, 28, 28))
-        for number, view in zip(batch.tolist(), views, strict=True):
-            assert torch.equal(view, place_view(images[number], position))
-            seen.append(number)
+        for index, view in zip(batch.tolist(), views, strict=True):
+            assert torch.equal(view, place_view(images[index], position))
+            seen.append(index)
             position += 1
     assert sorted(seen) == list(range(60))
 
@@ -111,26 +113,19 @@ def test_a_stream_gives_each_image_once_with_its_pixels(folder: Path) -> None:
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_workers_change_no_bit(folder: Path, workers: int) -> None:
     assert same(batches(folder, workers=workers), batches(folder))
-    resumed = {"start": 3, "rank": 1, "world_size": 2, "batch_size": 4}
+    resumed = {"start": 3, "batch_size": 4}
     assert same(batches(folder, workers=workers, **resumed), batches(folder, **resumed))
 
 
 def test_a_stream_can_be_sent_to_workers_that_are_not_forked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = batches(folder)
 
-    def loader(pipeline: object, **options: object) -> object:
-        return pickle.loads(pickle.dumps(pipeline))
+    def loader(data: object, sampler: range, **options: object) -> object:
+        sent = pickle.loads(pickle.dumps(data))
+        return (sent[batch] for batch in sampler)
 
-    monkeypatch.setattr("torch.utils.data.DataLoader", loader)
+    monkeypatch.setattr("dacsm.data.stream.DataLoader", loader)
     assert same(batches(folder), expected)
-
-
-@pytest.mark.parametrize("world_size", [2, 3])
-def test_ranks_together_give_what_one_process_gives(folder: Path, world_size: int) -> None:
-    shares = [batches(folder, rank=rank, world_size=world_size) for rank in range(world_size)]
-    together = [shares[g % world_size][g // world_size] for g in range(8)]
-    assert same(together, batches(folder))
-    assert sum(map(len, shares)) == 8
 
 
 @pytest.mark.parametrize("start", [0, 1, 7, 8, 9])
@@ -139,29 +134,22 @@ def test_a_resumed_stream_goes_on_where_it_was(folder: Path, start: int) -> None
 
 
 def test_the_order_is_named_by_seed_and_epoch(folder: Path) -> None:
-    orders = {(seed, epoch): tuple(numbers(folder, seed=seed, epoch=epoch)) for seed in (0, 1) for epoch in (1, 2, 3)}
+    orders = {(seed, epoch): tuple(indices(folder, seed=seed, epoch=epoch)) for seed in (0, 1) for epoch in (1, 2, 3)}
     assert len(set(orders.values())) == 6
-    assert tuple(numbers(folder)) == orders[0, 1]
+    assert tuple(indices(folder)) == orders[0, 1]
 
 
 def test_a_small_buffer_still_gives_each_image_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dacsm.data.shards.SHUFFLE_BUFFER", 5)
-    assert sorted(numbers(folder)) == list(range(60))
+    monkeypatch.setattr("dacsm.data.stream.SHUFFLE_BUFFER", 5)
+    assert sorted(indices(folder)) == list(range(60))
 
 
 def test_only_kept_images_come(folder: Path) -> None:
     keep = np.arange(60) % 7 != 0
-    assert sorted(numbers(folder, keep=keep)) == np.flatnonzero(keep).tolist()
-    assert numbers(folder, keep=np.zeros(60, dtype=bool)) == []
+    assert sorted(indices(folder, keep=keep)) == np.flatnonzero(keep).tolist()
+    assert indices(folder, keep=np.zeros(60, dtype=bool)) == []
     with pytest.raises(ValueError, match="keep has shape"):
         batches(folder, keep=keep[:-1])
-
-
-@pytest.mark.parametrize(("world_size", "expected"), [(1, 7), (2, 3), (3, 2), (4, 1), (8, 0)])
-def test_drop_last_gives_every_rank_as_many_whole_batches(folder: Path, world_size: int, expected: int) -> None:
-    for rank in range(world_size):
-        share = batches(folder, rank=rank, world_size=world_size, drop_last=True)
-        assert [len(batch) for batch, _ in share] == [8] * expected
 
 
 def test_streaming_leaves_the_global_generators_alone(folder: Path) -> None:
@@ -221,9 +209,9 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
     ("content", "told"),
     [
         ("{", "cannot be read"),
-        ("[]", "has format_version None, expected 1"),
-        ('{"format_version": 2}', "has format_version 2, expected 1"),
-        ('{"format_version": 1}', "index.json: dataset is missing"),
+        ("[]", "has format_version None, expected 2"),
+        ('{"format_version": 1}', "has format_version 1, expected 2"),
+        ('{"format_version": 2}', "index.json: dataset is missing"),
     ],
 )
 def test_a_malformed_index_is_refused(copied: Path, content: str, told: str) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -16,10 +17,11 @@ from dacsm.config.paths import Paths
 from dacsm.data import index as shard_index
 from dacsm.data.raw import digits
 from dacsm.data.shards import ShardedImages, read_labels
+from dacsm.runtime import hashes
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import sha256
 from dacsm.stages.download import download
-from dacsm.stages.shard import FORMAT_VERSION, shard
+from dacsm.stages.shard import shard
 
 DOMAIN = "optdigits"
 
@@ -77,7 +79,7 @@ def test_labels_and_names_belong_to_their_images(tiny_dataset: DatasetSpec, tiny
     for row in rows:
         sample = by_name[row["name"]]
         assert int(row["label"]) == sample.label
-        assert images[int(row["number"])].tobytes() == sample.image.tobytes()
+        assert images[int(row["index"])].tobytes() == sample.image.tobytes()
 
 
 def test_tars_hold_running_numbers(tiny_paths: Paths) -> None:
@@ -124,15 +126,22 @@ def test_fewer_shards_leave_no_old_ones(tiny_params: Params, tiny_dataset: Datas
     shard_index.verify(folder)
 
 
-def test_an_interrupted_run_leaves_nothing_that_looks_whole(
-    tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Paths, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("earlier", [True, False])
+def test_an_interrupted_run_leaves_what_was_there(
+    tiny_params: Params,
+    tiny_dataset: DatasetSpec,
+    tiny_paths: Paths,
+    raw_layout: Paths,
+    monkeypatch: pytest.MonkeyPatch,
+    earlier: bool,
 ) -> None:
-    shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
     folder = raw_layout.shards("tiny", DOMAIN)
-    whole = contents(folder)
+    whole = contents(tiny_paths.shards("tiny", DOMAIN))
+    if earlier:
+        shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
 
     def interrupted(self: digits.Digits, position: int) -> None:
-        if len(list(folder.glob("*.tar"))) == 2:
+        if len(list(folder.glob(".new.partial/*.tar"))) == 2:
             raise KeyboardInterrupt
         return original(self, position)
 
@@ -140,11 +149,33 @@ def test_an_interrupted_run_leaves_nothing_that_looks_whole(
     monkeypatch.setattr(digits.Digits, "__getitem__", interrupted)
     with pytest.raises(KeyboardInterrupt):
         shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
-    with pytest.raises(InputError, match=r"index\.json was not found; make it with `dacsm shard tiny optdigits`"):
-        ShardedImages(folder)
+    assert contents(folder) == (whole if earlier else {})
+    if not earlier:
+        with pytest.raises(InputError, match=r"index\.json was not found; make it with `dacsm shard tiny optdigits`"):
+            ShardedImages(folder)
     monkeypatch.undo()
+    (folder / ".new.partial").mkdir()  # as a run that is killed leaves it
+    (folder / ".new.partial/000009.tar").write_bytes(b"a part")
     shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
     assert contents(folder) == whole
+
+
+def test_an_archive_is_hashed_once_while_it_stays_as_it_is(
+    tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hashes, "SETTLED", -1.0)  # as if all had been written long ago
+    read: list[Path] = []
+    monkeypatch.setattr(hashes, "sha256", lambda path: read.append(path) or sha256(path))
+    archive = raw_layout.raw("tiny") / f"{DOMAIN}.npz"
+    download(tiny_dataset, DOMAIN, raw_layout)
+    for _ in range(2):
+        shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+    assert read == [archive]
+    times = archive.stat()
+    archive.write_bytes(archive.read_bytes()[:-1] + b"x")
+    os.utime(archive, ns=(times.st_atime_ns, times.st_mtime_ns))  # a change that hides itself
+    with pytest.raises(InputError, match=r"the sha256 of .*optdigits\.npz begins with"):
+        shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
 
 
 def test_another_number_of_images_is_refused(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Paths) -> None:
@@ -203,7 +234,3 @@ def test_a_fresh_download_can_be_sharded_and_read(
     download(tiny_dataset, DOMAIN, paths)
     shard(tiny_params, tiny_dataset, DOMAIN, paths)
     assert np.bincount(read_labels(paths.shards("tiny", DOMAIN))).tolist() == [6] * 10
-
-
-def test_what_is_written_can_be_read() -> None:
-    assert FORMAT_VERSION == shard_index.FORMAT_VERSION

@@ -243,7 +243,7 @@ def test_metrics_of_something_else_are_refused(made: Made, changed: dict[str, An
 
 def test_predictions_that_cannot_be_read_are_named(made: Made) -> None:
     path = made.path("dacsm", TASK, 0).parent / "predictions.csv"
-    path.write_text("number,label,predicted,probability\n0,0,9,0.9\n")
+    path.write_text("index,label,predicted,probability\n0,0,9,0.9\n")
     with pytest.raises(InputError, match=r"predictions\.csv cannot be read.*`dacsm evaluate tiny dacsm"):
         made.draw()
     path.unlink()

@@ -101,7 +101,7 @@ def test_a_killed_process_is_resumed_by_the_next(server: Server, target: Path) -
     program = (
         "import sys, time\nfrom pathlib import Path\n"
         "from dacsm.runtime import fetching as t\nfrom dacsm.runtime.identity import Expected\n"
-        "from dacsm.runtime.fetching_progress import TransferProgress\n"
+        "from dacsm.runtime.progress import TransferProgress\n"
         "t.CHUNK = 1000\n"
         "TransferProgress.advance = lambda self, size: time.sleep(0.01)\n"
         "t.transfer([sys.argv[1]], Path(sys.argv[2]), Expected())\n"

@@ -55,7 +55,7 @@ class DatasetSpec(Frozen):
     name: Name
     title: str
     reader: Literal["digits", "archives", "image_folder"] = Field(
-        description="the module of dacsm/sources that fetches or makes the raw data"
+        description="the module of dacsm/data/raw that fetches or makes the raw data"
     )
     channels: Literal[1, 3]
     archives: dict[Name, Archive] = Field(min_length=1)

@@ -5,15 +5,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from dacsm.config import SOURCE_ONLY
 from dacsm.config.datasets import DatasetSpec, Name
 from dacsm.config.experiments import Experiment, check_experiments, check_tables, load_dataset_of, with_all_tasks
+from dacsm.config.folders import Folder, require_described
 from dacsm.config.kinds import MethodSettings, settings_of_any_kind
 from dacsm.config.presets import Presets
 from dacsm.config.validation import Fraction, Frozen, Weight, read_yaml, validate
-from dacsm.data.raw.describe import Folder, describe_folders
 from dacsm.runtime.errors import InputError
 
-SOURCE_ONLY = "source_only"
+DEFAULT = "default"
 
 Precision = Literal["float32", "bfloat16"]
 Validator = Literal["infomax", "entropy", "bnm", "snd", "class_ami", "source_accuracy", "last"]
@@ -128,6 +129,15 @@ class Adapt(Frozen):
         return self
 
 
+class Resources(Frozen):
+    """What a job of a dataset needs of a machine; it changes no number."""
+
+    memory_mb: PositiveInt = Field(description="of the stages that run a model")
+    minutes: PositiveInt = Field(description="at most, for a cluster's time limit")
+    gpus: Annotated[int, Field(ge=0)] = Field(description="for each run of a model")
+    workers: Annotated[int, Field(ge=0)] = Field(description="processes that read or encode images; 0: the run itself")
+
+
 class Rescale(Frozen):
     """At which sizes of the objects models are measured besides, for accuracy against scale."""
 
@@ -156,12 +166,15 @@ class Params(Frozen):
     pretrain: dict[Name, Pretrain] = Field(description="source pretraining of each dataset")
     adapt: Adapt
     rescale: Rescale
+    resources: dict[Name, Resources] = Field(description="what the jobs of a dataset need; default: of all others")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Params":
         recipes = {"shard": self.shard, "pretrain": self.pretrain, "adapt.recipes": self.adapt.recipes}
         check_experiments(self.experiments, recipes)
         check_tables(self.tables, self.experiments, self.datasets)
+        if DEFAULT not in self.resources:
+            raise ValueError(f"resources has no {DEFAULT!r}, for the datasets that it does not name; add it")
         for name, experiment in self.experiments.items():
             for method in experiment.methods:
                 if method != SOURCE_ONLY and method not in self.adapt.methods:
@@ -221,6 +234,10 @@ class Params(Frozen):
             raise InputError(f"params.yaml: {key} has no settings for {dataset!r}; add {key}.{dataset}.")
         return recipes[dataset]
 
+    def resources_of(self, dataset: str) -> Resources:
+        """What the jobs of a dataset need of a machine."""
+        return self.resources.get(dataset, self.resources[DEFAULT])
+
     def adaptation(self, dataset: str, method: str) -> AdaptRecipe:
         """The recipe by which a method adapts on a dataset: that of all, but for what the method itself changes.
 
@@ -266,5 +283,5 @@ def parse_params(content: Any, name: str | Path = "params.yaml") -> Params:
     """
     presets = Presets(name)
     resolved = presets.resolve(content)
-    describe_folders(resolved, name)
+    require_described(resolved, name)
     return validate(Params, with_all_tasks(resolved, name), presets.origin)

@@ -45,8 +45,8 @@ class Presets:
         """`content` is at the key `inside` of `file`, and goes to the key `place` of the settings."""
         if isinstance(content, list):
             return [
-                self._resolve(value, file, (*inside, number), (*place, number), opened)
-                for number, value in enumerate(content)
+                self._resolve(value, file, (*inside, index), (*place, index), opened)
+                for index, value in enumerate(content)
             ]
         if not isinstance(content, Mapping):
             self._origins[place] = file

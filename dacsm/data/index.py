@@ -1,4 +1,4 @@
-"""The index of a domain's shards: what they hold, and whether they are all there."""
+"""index.json of a domain's shards: what they hold, and whether they are all there."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from dacsm.config.validation import Frozen, validate
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import read_json, sha256
 
-FORMAT_VERSION = 1  # of the shards that can be read; shard.FORMAT_VERSION is what is written
+FORMAT_VERSION = 2  # of the files of a set of shards, as they are written and read; raise it when their form changes
 
 
 class ShardEntry(Frozen):
@@ -22,9 +22,9 @@ class ShardEntry(Frozen):
 
 
 class Unreadable(Frozen):
-    """An image that was left out: its number in the order of all images, and why; its name would tell its class."""
+    """An image that was left out: its index in the order of all images, and why; its name would tell its class."""
 
-    number: int
+    index: int
     reason: str
 
 
@@ -96,7 +96,7 @@ def _require_hash(path: Path, hash_of: Callable[[Path], str], expected: str) -> 
 
 
 def read_offsets(folder: Path, index: Index) -> np.ndarray:
-    """Where each image lies: (N, 3) int64 of shard number, byte offset in it, and bytes.
+    """Where each image lies: (N, 3) int64 of shard, byte offset in it, and bytes.
 
     Raises:
         InputError: where offsets.npy is missing or does not fit the index.

@@ -59,10 +59,10 @@ def _best(
         return []
     model, classes = classifier.description.model, classifier.description.classes
     logits = classifier(normalise(torch.stack(views).to(compute.device), model))
-    probabilities, numbers = logits.softmax(dim=1).topk(min(top, len(classes)))  # (B, top)
+    probabilities, indices = logits.softmax(dim=1).topk(min(top, len(classes)))  # (B, top)
     return [
-        tuple((classes[number], probability) for number, probability in zip(*row, strict=True))
-        for row in zip(numbers.tolist(), probabilities.tolist(), strict=True)
+        tuple((classes[index], probability) for index, probability in zip(*row, strict=True))
+        for row in zip(indices.tolist(), probabilities.tolist(), strict=True)
     ]
 
 
@@ -102,9 +102,9 @@ class Pictures(Dataset):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, number: int) -> Tensor | str:
+    def __getitem__(self, index: int) -> Tensor | str:
         try:
-            with Image.open(self.files[number]) as image:
+            with Image.open(self.files[index]) as image:
                 return centre_view(_in_colours(image, self.model.channels), self.model)
         except Exception as error:  # Pillow raises whatever its decoders do
             return " ".join(str(error).split()) or type(error).__name__

@@ -34,8 +34,8 @@ def evaluated_model(
     Raises:
         InputError: where the dataset has no such task, or params.yaml no such method or no recipe.
     """
-    source, target = dataset.split_task(task)
-    folder = paths.trained(dataset.name, method, source, target, seed)
+    source, _target = dataset.split_task(task)
+    folder = paths.trained(dataset.name, method, task, seed)
     if method == SOURCE_ONLY:
         made_by = f"dacsm pretrain {dataset.name} {source} --seed {seed}"
         return EvaluatedModel(folder, params.recipe("pretrain", dataset.name), made_by)
@@ -62,7 +62,7 @@ def predict_domain(
     from dacsm.data.shards import ShardedImages, require_size
     from dacsm.evaluation.predictions import predict
     from dacsm.models.classifier import load_checkpoint
-    from dacsm.runtime.device import set_threads  # these import torch, which reading metrics does not need
+    from dacsm.models.precision import set_threads  # these import torch, which reading metrics does not need
 
     set_threads(model.recipe.threads)  # as in training, so that sums are taken in the same order
     checkpoint = model.folder / name

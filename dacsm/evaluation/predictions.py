@@ -14,7 +14,8 @@ from dacsm.config.params import Model
 from dacsm.data.shards import ShardedImages
 from dacsm.data.transforms import centre_view, normalise
 from dacsm.models.classifier import Classifier
-from dacsm.runtime.device import Compute, autocast
+from dacsm.models.precision import autocast
+from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
 
 

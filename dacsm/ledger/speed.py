@@ -15,7 +15,8 @@ from dacsm.config.kinds import MethodSettings
 from dacsm.config.params import AdaptRecipe, Model, Params
 from dacsm.methods import load_kind
 from dacsm.models.classifier import Classifier, Description
-from dacsm.runtime.device import Compute, autocast, set_threads
+from dacsm.models.precision import autocast, set_threads
+from dacsm.runtime.device import Compute
 from dacsm.training.learner import Learner
 from dacsm.training.optim import build_optimiser, descend
 

@@ -16,9 +16,9 @@ from urllib.parse import unquote, urlsplit
 import requests
 
 from dacsm.runtime.errors import InputError
-from dacsm.runtime.fetching_progress import transfer_progress
 from dacsm.runtime.files import write_json
 from dacsm.runtime.identity import Expected, Mismatch, identify
+from dacsm.runtime.progress import transfer_progress
 
 CHUNK = 1 << 14  # bytes; what has arrived of a chunk is lost when the connection breaks
 TIMEOUT = (30, 60)  # seconds: to connect, and without a byte

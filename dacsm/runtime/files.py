@@ -1,6 +1,7 @@
 """Writing files whole or not at all, and hashing them."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -30,12 +31,24 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.chmod(0o644)  # mkstemp makes private files, results are for everyone
         partial.replace(path)
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be written: {error.strerror or error}; free the place and run again."
-        ) from error
+        raise unwritable(path, error) from error
     finally:
         if partial is not None:
             partial.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
+    """What to say where a file or folder cannot be written."""
+    remedy = "mend that"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = "free the place"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        remedy = "allow writing there, or set `root` in params.yaml to another folder,"
+    elif error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        remedy = "move what lies in its place"
+    elif error.errno == errno.ENAMETOOLONG:
+        remedy = "choose a shorter name"
+    return InputError(f"{path} cannot be written: {error.strerror or error}; {remedy} and run again.")
 
 
 def remove_partials(folder: Path) -> None:

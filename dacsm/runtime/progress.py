@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: a live bar on a terminal, a line an epoch elsewhere."""
+"""What a person sees of training and of transfers: a live bar on a terminal, a line now and then elsewhere."""
 
 import sys
 import time
@@ -6,9 +6,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 SHOW_EVERY = 20  # steps between two looks at the losses, since a look waits for the GPU
+LINE_EVERY = 30.0  # seconds between two lines of a transfer where there is no terminal
 
 
 class TrainingProgress:
@@ -82,21 +92,55 @@ class TrainingProgress:
         self.started = time.perf_counter() - state["seconds"]
 
 
+class TransferProgress:
+    """Counts the bytes of one file."""
+
+    def __init__(self, name: str, bar: Progress | None, task: TaskID | None) -> None:
+        self.name, self.bar, self.task = name, bar, task
+        self.bytes, self.total, self.last_line = 0, None, time.monotonic()
+
+    def start(self, place: int, total: int | None) -> None:
+        """A connection that begins at byte `place` of `total` was opened."""
+        self.bytes, self.total = place, total
+        if self.bar is not None:
+            self.bar.update(self.task, completed=place, total=total)
+        elif place:
+            print(f"{self.name}: goes on from byte {place:,}", file=sys.stderr, flush=True)
+
+    def advance(self, size: int) -> None:
+        self.bytes += size
+        if self.bar is not None:
+            self.bar.update(self.task, completed=self.bytes)
+        elif time.monotonic() - self.last_line > LINE_EVERY:
+            self.last_line = time.monotonic()
+            fraction = f" of {self.total:,} ({self.bytes / self.total:.0%})" if self.total else ""
+            print(f"{self.name}: {self.bytes:,} bytes{fraction}", file=sys.stderr, flush=True)
+
+
 @contextmanager
 def training_progress(name: str, epochs: int) -> Iterator[TrainingProgress]:
     """Progress of a training run of that name; the bar is taken away at the end."""
+    with _bar(TextColumn("{task.fields[status]}  {task.fields[rate]}")) as bar:
+        yield TrainingProgress(name, epochs, bar, None if bar is None else bar.add_task(name, status="", rate=""))
+
+
+@contextmanager
+def transfer_progress(name: str) -> Iterator[TransferProgress]:
+    """Progress of the transfer of a file of that name; the bar is taken away at the end."""
+    with _bar(DownloadColumn(), TransferSpeedColumn()) as bar:
+        yield TransferProgress(name, bar, None if bar is None else bar.add_task(name, total=None))
+
+
+@contextmanager
+def _bar(*columns: ProgressColumn) -> Iterator[Progress | None]:
+    """A bar with these columns on a terminal; None elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield TrainingProgress(name, epochs, None, None)
+        yield None
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[status]}  {task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        yield TrainingProgress(name, epochs, bar, bar.add_task(name, status="", rate=""))
+    shown = (TextColumn("{task.description}"), BarColumn(), *columns, TimeRemainingColumn())
+    with Progress(*shown, console=console, transient=True) as bar:
+        yield bar
 
 
 def _losses(losses: Mapping[str, float]) -> str:

@@ -13,7 +13,8 @@ from dacsm.evaluation.outputs import sample_outputs
 from dacsm.evaluation.predictions import predict
 from dacsm.methods import Method, load_kind
 from dacsm.models.classifier import load_checkpoint
-from dacsm.runtime.device import Compute, set_threads
+from dacsm.models.precision import set_threads
+from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.progress import TrainingProgress, training_progress
 from dacsm.runtime.resume import Generators, Resume

@@ -4,9 +4,10 @@ import os
 
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.paths import Paths
-from dacsm.data.raw import source_of
+from dacsm.data.raw import reader_of
 from dacsm.runtime.errors import InputError
-from dacsm.runtime.files import sha256, write_json
+from dacsm.runtime.files import write_json
+from dacsm.runtime.hashes import Hashes
 
 
 def download(dataset: DatasetSpec, archive: str, paths: Paths) -> None:
@@ -19,7 +20,11 @@ def download(dataset: DatasetSpec, archive: str, paths: Paths) -> None:
         raise InputError(f"{dataset.name} has no archive {archive!r}; it has {', '.join(dataset.archives)}.")
     receipt = paths.receipt(dataset.name, archive)
     receipt.unlink(missing_ok=True)  # an old receipt must not vouch for a new file
-    raw = source_of(dataset).fetch(dataset, archive, paths)
+    raw = reader_of(dataset).fetch(dataset, archive, paths)
+    hashes = Hashes(paths.hashes(dataset.raw_name))
+    if raw.sha256 is not None:
+        hashes.remember(raw.path, raw.sha256)
+    sha256 = raw.sha256 or hashes(raw.path)
+    hashes.save()  # so that no shard hashes it again
     file = os.path.relpath(raw.path, paths.raw(dataset.name))  # elsewhere, where another dataset's archive is used
-    sizes = {"file": file, "bytes": raw.path.stat().st_size, "sha256": raw.sha256 or sha256(raw.path)}
-    write_json(receipt, {**sizes, **raw.details})
+    write_json(receipt, {"file": file, "bytes": raw.path.stat().st_size, "sha256": sha256, **raw.details})

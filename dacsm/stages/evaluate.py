@@ -77,7 +77,7 @@ def evaluate(
 
     rows = zip(range(len(labels)), labels, predicted, probabilities, strict=True)
     folder = paths.evaluated(dataset.name, method, task, seed)
-    write_csv(folder / "predictions.csv", ("number", "label", "predicted", "probability"), rows)
+    write_csv(folder / "predictions.csv", ("index", "label", "predicted", "probability"), rows)
     run_facts = {"dataset": dataset.name, "method": method, "task": task, "seed": seed, "backbone": backbone}
     write_json(folder / "metrics.json", {**run_facts, "protocol": dataset.protocol, "images": len(labels), **results})
     return {"images_per_second": round(len(labels) / max(seconds, 1e-9), 1)}

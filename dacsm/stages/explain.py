@@ -21,10 +21,11 @@ from dacsm.methods.cdtrans import Kind as CDTrans
 from dacsm.methods.cdtrans.attention import attention_maps
 from dacsm.methods.cdtrans.resolutions import pyramid_sides, scale_choice
 from dacsm.models.classifier import load_checkpoint, load_method_tensors
+from dacsm.models.precision import set_threads
 from dacsm.models.three_stream import stream_tokens
 from dacsm.report.explain_plots import NoiseLog, draw_attention, draw_noise, draw_scale_pairs
 from dacsm.report.shapes import arrow
-from dacsm.runtime.device import Compute, set_threads
+from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import write_csv
 from dacsm.runtime.progress import TrainingProgress

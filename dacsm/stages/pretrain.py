@@ -1,7 +1,6 @@
 """Stage: source pretraining, in the way of CDTrans. Makes a source model from a source domain's shards and labels."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,13 +11,15 @@ from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params, Pretrain
 from dacsm.config.paths import Paths
 from dacsm.data.seeding import seed_torch
-from dacsm.data.shards import ShardedImages, read_labels, require_size, stream
+from dacsm.data.shards import ShardedImages, read_labels, require_size
 from dacsm.data.splits import held_out
+from dacsm.data.stream import stream
 from dacsm.data.transforms import normalise, train_views
 from dacsm.evaluation.predictions import predict
 from dacsm.models.backbone import load_weights
 from dacsm.models.classifier import Classifier, Description
-from dacsm.runtime.device import Compute, autocast, set_threads
+from dacsm.models.precision import autocast, set_threads
+from dacsm.runtime.device import Compute
 from dacsm.runtime.progress import TrainingProgress, training_progress
 from dacsm.runtime.resume import Generators, Resume
 from dacsm.training.history import PretrainingHistory
@@ -31,7 +32,7 @@ class Pretraining:
     """The parts of a running pretraining."""
 
     recipe: Pretrain
-    folder: Path
+    images: ShardedImages
     labels: Tensor  # (N,)
     keep: np.ndarray  # (N,) bool: the images that are trained on
     seed: int
@@ -69,7 +70,7 @@ def pretrain(
     load_weights(classifier.backbone, recipe.model.weights, recipe.model.name)
     classifier.to(compute.device)
     optimiser = build_optimiser(recipe.optimiser, [classifier])
-    run = Pretraining(recipe, folder, labels, ~kept_out, seed, compute, classifier, optimiser)
+    run = Pretraining(recipe, images, labels, ~kept_out, seed, compute, classifier, optimiser)
 
     history = PretrainingHistory()
     resume = resume or Resume()
@@ -80,7 +81,7 @@ def pretrain(
         )
         for epoch in range(first, recipe.epochs + 1):
             losses = _train_epoch(run, epoch, progress, resume)
-            accuracy = _accuracy(run, images, kept_out.nonzero()[0])
+            accuracy = _accuracy(run, kept_out.nonzero()[0])
             history.add(losses["loss"], accuracy)
             remark = f"held-out source accuracy {accuracy:.1f}" if kept_out.any() else ""
             progress.end_epoch(epoch, losses, remark)
@@ -89,11 +90,11 @@ def pretrain(
     return progress.measured
 
 
-def _accuracy(run: Pretraining, images: ShardedImages, indices: np.ndarray) -> float:
+def _accuracy(run: Pretraining, indices: np.ndarray) -> float:
     """Percent of these images that are classified right; NaN for none."""
     if not len(indices):
         return float("nan")
-    predictions = predict(run.classifier, images, run.compute, run.recipe.precision, indices=indices)
+    predictions = predict(run.classifier, run.images, run.compute, run.recipe.precision, indices=indices)
     return (predictions.logits.argmax(dim=1) == run.labels[indices]).double().mean().item() * 100
 
 
@@ -108,7 +109,7 @@ def _train_epoch(run: Pretraining, epoch: int, progress: TrainingProgress, resum
     progress.start_epoch(epoch, steps, done)
     views = train_views(recipe.model, recipe.augment, count, run.seed, epoch, "source")
     batches = stream(
-        run.folder,
+        run.images,
         seed=run.seed,
         epoch=epoch,
         batch_size=recipe.batch_size,

@@ -1,14 +1,16 @@
-"""Write a domain's images into tar shards that WebDataset streams and that can be read by number.
+"""Write a domain's images into tar shards, which WebDataset streams too, and which can be read by index.
 
 Images are permuted with a fixed seed first, so that a shuffle buffer over neighbours is a sound shuffle and no shard's
-name tells a class. Labels, names and counts lie beside the shards, never in them or in their index: who adapts on a
+name tells a class. Labels, names and counts lie beside the shards, never in them or in index.json: who adapts on a
 target domain reads the images only.
 """
 
+import shutil
 import sys
 import tarfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 
@@ -20,58 +22,61 @@ from dacsm.config.params import Params, Shard
 from dacsm.config.paths import Paths
 from dacsm.config.validation import validate
 from dacsm.data.encoding import JPEG, RESAMPLE, Encoder, Stored, encoded_images
-from dacsm.data.raw import Samples, source_of
+from dacsm.data.index import FORMAT_VERSION
+from dacsm.data.raw import Samples, reader_of
 from dacsm.runtime.errors import InputError
-from dacsm.runtime.files import read_json, sha256, whole_file, write_csv, write_json
+from dacsm.runtime.files import read_json, sha256, unwritable, whole_file, write_csv, write_json
+from dacsm.runtime.hashes import Hashes
 
-FORMAT_VERSION = 1  # raise it when the files below change in form; shard_index.FORMAT_VERSION must agree
 ORDER_SEED = 0
+NEW = ".new.partial"  # the folder in which a set of shards grows
 
 
 def shard(params: Params, dataset: DatasetSpec, domain: str, paths: Paths, workers: int = 1) -> None:
     """Write a domain's shards, offsets.npy, labels.csv, counts.csv and, last, index.json.
 
     `workers` processes decode and encode; the bytes are the same for any number. Images that cannot be read are left
-    out: index.json has their reasons, unreadable.csv beside the labels their names.
+    out: index.json has their reasons, unreadable.csv beside the labels their names. An earlier set stays until the new
+    one is whole.
 
     Raises:
         InputError: where the raw files are missing or changed, or the domain has not the images it should have.
     """
     settings: Shard = params.recipe("shard", dataset.name)
-    for archive in dataset.require_domain(domain).archives:
-        _require_raw(dataset, archive, paths)
-    samples: Samples = source_of(dataset).samples(dataset, domain, paths)
+    _require_raw(dataset, domain, paths)
+    samples: Samples = reader_of(dataset).samples(dataset, domain, paths)
     _require_counts(dataset, domain, samples, paths)
-    folder = _emptied(paths.shards(dataset.name, domain))
     order = _part(_permutation(len(samples)), dataset, domain)
-    images = _Images(encoded_images(Encoder(samples, settings, dataset.channels), order, workers), dataset, domain)
-    shards, offsets = _write_shards(folder, images, settings)
-    with whole_file(folder / "offsets.npy") as partial, partial.open("wb") as file:
-        np.save(file, offsets)
-    kept = np.setdiff1d(np.arange(len(order)), [number for number, _ in images.unreadable], assume_unique=True)
-    _write_labels(folder, samples, order[kept], dataset.classes)
-    index: dict[str, object] = {
-        "format_version": FORMAT_VERSION,
-        "dataset": dataset.name,
-        "domain": domain,
-        "classes": dataset.classes,
-        "images": len(kept),
-        "image_size": settings.image_size,
-        "channels": dataset.channels,
-        "encoding": settings.encoding,
-        "offsets": sha256(folder / "offsets.npy"),
-        "shards": shards,
-    }
-    if settings.encoding == "jpeg":
-        index |= {**JPEG, "resample": RESAMPLE.name.lower()}
+    images = _Readable(encoded_images(Encoder(samples, settings, dataset.channels), order, workers), dataset, domain)
+    place = paths.shards(dataset.name, domain)
+    with _exchanged(place) as folder:
+        shards, offsets = _write_shards(folder, images, settings)
+        with whole_file(folder / "offsets.npy") as partial, partial.open("wb") as file:
+            np.save(file, offsets)
+        left_out = [index for index, _ in images.unreadable]
+        kept = np.setdiff1d(np.arange(len(order)), left_out, assume_unique=True)
+        _write_labels(folder, samples, order[kept], dataset.classes)
+        content: dict[str, object] = {
+            "format_version": FORMAT_VERSION,
+            "dataset": dataset.name,
+            "domain": domain,
+            "classes": dataset.classes,
+            "images": len(kept),
+            "image_size": settings.image_size,
+            "channels": dataset.channels,
+            "encoding": settings.encoding,
+            "offsets": sha256(folder / "offsets.npy"),
+            "shards": shards,
+        }
+        if settings.encoding == "jpeg":
+            content |= {**JPEG, "resample": RESAMPLE.name.lower()}
+        if images.unreadable:
+            content["unreadable"] = [{"index": index, "reason": stored.reason} for index, stored in images.unreadable]
+            rows = ((index, stored.label, stored.name, stored.reason) for index, stored in images.unreadable)
+            write_csv(folder / "unreadable.csv", ("index", "label", "name", "reason"), rows)
+        write_json(folder / "index.json", content)
     if images.unreadable:
-        index["unreadable"] = [{"number": number, "reason": stored.reason} for number, stored in images.unreadable]
-        rows = ((number, stored.label, stored.name, stored.reason) for number, stored in images.unreadable)
-        write_csv(folder / "unreadable.csv", ("number", "label", "name", "reason"), rows)
-        print(
-            f"{len(images.unreadable)} images cannot be read; {folder / 'unreadable.csv'} lists them.", file=sys.stderr
-        )
-    write_json(folder / "index.json", index)
+        print(f"{len(left_out)} images cannot be read; {place / 'unreadable.csv'} lists them.", file=sys.stderr)
 
 
 class Receipt(BaseModel):
@@ -82,34 +87,47 @@ class Receipt(BaseModel):
     sha256: str
 
 
-def _require_raw(dataset: DatasetSpec, archive: str, paths: Paths) -> None:
-    """Raise InputError unless the raw file is the one that its receipt was written for."""
-    command = f"dacsm download {dataset.name} {archive}"
-    path = paths.receipt(dataset.name, archive)
-    receipt = validate(Receipt, read_json(path, command), path)
-    file = paths.raw(dataset.name) / receipt.file
-    size = file.stat().st_size if file.is_file() else None
-    if size != receipt.bytes:
-        state = "was not found" if size is None else f"has {size} bytes"
-        raise InputError(f"{file} {state}, expected {receipt.bytes} bytes; make it again with `{command}`.")
-    found = sha256(file)
-    if found != receipt.sha256:
-        raise InputError(
-            f"the sha256 of {file} begins with {found[:16]}, expected {receipt.sha256[:16]}; "
-            f"make it again with `{command}`."
-        )
+def _require_raw(dataset: DatasetSpec, domain: str, paths: Paths) -> None:
+    """Raise InputError unless each raw file of a domain is the one that its receipt was written for."""
+    hashes = Hashes(paths.hashes(dataset.raw_name))
+    for archive in dataset.require_domain(domain).archives:
+        command = f"dacsm download {dataset.name} {archive}"
+        path = paths.receipt(dataset.name, archive)
+        receipt = validate(Receipt, read_json(path, command), path)
+        file = paths.raw(dataset.name) / receipt.file
+        size = file.stat().st_size if file.is_file() else None
+        if size != receipt.bytes:
+            state = "was not found" if size is None else f"has {size} bytes"
+            raise InputError(f"{file} {state}, expected {receipt.bytes} bytes; make it again with `{command}`.")
+        found = hashes(file)
+        if found != receipt.sha256:
+            raise InputError(
+                f"the sha256 of {file} begins with {found[:16]}, expected {receipt.sha256[:16]}; "
+                f"make it again with `{command}`."
+            )
+    hashes.save()
 
 
-def _emptied(folder: Path) -> Path:
-    """Make the folder, or remove what an earlier run left in it, the index first: without it nothing looks whole."""
+@contextmanager
+def _exchanged(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder inside `folder`; at the end its files take the place of those of an earlier set.
+
+    index.json goes first and comes last: without it nothing looks whole.
+    """
+    new = folder / NEW
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "index.json").unlink(missing_ok=True)
-        for leftover in (*folder.glob("*.tar"), *folder.glob(".*.partial"), *folder.glob("unreadable.csv")):
-            leftover.unlink()
+        shutil.rmtree(new, ignore_errors=True)  # what a run that was killed has left
+        new.mkdir()
+        yield new
+        for old in (folder / "index.json", *folder.glob("*.tar"), folder / "unreadable.csv"):
+            old.unlink(missing_ok=True)
+        for file in sorted(new.iterdir(), key=lambda file: file.name == "index.json"):
+            file.replace(folder / file.name)
     except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error.strerror}; free the place and run again.") from error
-    return folder
+        raise unwritable(folder, error) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def _permutation(count: int) -> np.ndarray:
@@ -148,8 +166,8 @@ def _require_counts(dataset: DatasetSpec, domain: str, samples: Samples, paths: 
     raise InputError(f"{what}; make it again with `{command}`, or correct domains.{domain}.images in {file}.")
 
 
-class _Images:
-    """The readable ones of a domain's images, one after the other; the others are set aside with their numbers."""
+class _Readable:
+    """The readable ones of a domain's images, one after the other; the others are set aside with their indices."""
 
     def __init__(self, images: Iterator[Stored], dataset: DatasetSpec, domain: str) -> None:
         self.images, self.dataset, self.domain = images, dataset, domain
@@ -157,15 +175,15 @@ class _Images:
         self.allowed = dataset.domains[domain].max_unreadable * dataset.domains[domain].stored
 
     def __iter__(self) -> Iterator[bytes]:
-        for number, stored in enumerate(self.images):
+        for index, stored in enumerate(self.images):
             if stored.encoded is not None:
                 yield stored.encoded
                 continue
-            self.unreadable.append((number, stored))
+            self.unreadable.append((index, stored))
             if len(self.unreadable) > self.allowed:
                 fraction = self.dataset.domains[self.domain].max_unreadable
                 raise InputError(
-                    f"{len(self.unreadable)} of the first {number + 1} images of {self.domain} cannot be read, more "
+                    f"{len(self.unreadable)} of the first {index + 1} images of {self.domain} cannot be read, more "
                     f"than the {fraction:.1%} of all that may be, such as {stored.name} ({stored.reason}); fetch "
                     f"the archive again, or raise domains.{self.domain}.max_unreadable in "
                     f"workflow/datasets/{self.dataset.name}.yaml."
@@ -186,8 +204,8 @@ def _write_shards(folder: Path, images: Iterable[bytes], settings: Shard) -> tup
         with whole_file(folder / name) as partial:
             # Without mtime=0 the same images would give other bytes each time.
             with partial.open("wb") as file, TarWriter(file, mtime=0, encoder=False) as tar:
-                for number, encoded in chain(batch, islice(waiting, settings.images_per_shard - 1)):
-                    tar.write({"__key__": f"{number:09d}", settings.encoding: encoded})
+                for index, encoded in chain(batch, islice(waiting, settings.images_per_shard - 1)):
+                    tar.write({"__key__": f"{index:09d}", settings.encoding: encoded})
             for place in _places(partial):
                 offsets.extend((len(shards), *place))
         shards.append({"name": name, "bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)})
@@ -204,8 +222,8 @@ def _places(tar: Path) -> Iterator[tuple[int, int]]:
 
 def _write_labels(folder: Path, samples: Samples, order: np.ndarray, classes: Sequence[str]) -> None:
     labels = samples.labels[order]
-    rows = ((number, labels[number], samples.name(int(position))) for number, position in enumerate(order))
-    write_csv(folder / "labels.csv", ("number", "label", "name"), rows)
+    rows = ((index, labels[index], samples.name(int(position))) for index, position in enumerate(order))
+    write_csv(folder / "labels.csv", ("index", "label", "name"), rows)
     counts = np.bincount(labels, minlength=len(classes))
     write_csv(
         folder / "counts.csv", ("label", "class", "images"), zip(range(len(classes)), classes, counts, strict=True)

@@ -33,6 +33,11 @@ class MethodSettings(Frozen):
         """The modules of dacsm/methods/<kind>/parts that these settings bring into training."""
         return ()
 
+    @property
+    def refresh_passes(self) -> tuple[int, int]:
+        """How often a refresh looks at every source image, and at every target image; for the plan alone."""
+        return 0, 0
+
 
 def settings_by_kind() -> dict[str, type[MethodSettings]]:
     """The settings of each kind, by its name: that of its file in this folder."""

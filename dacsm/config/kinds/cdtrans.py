@@ -79,3 +79,7 @@ class Settings(MethodSettings):
             "matching": self.matching.scales or self.matching.marginal_relaxation < 1,
         }
         return tuple(name for name, wanted in used.items() if wanted)
+
+    @property
+    def refresh_passes(self) -> tuple[int, int]:
+        return 1, len(self.matching.scales)  # the target's own scale was seen at the end of the epoch before

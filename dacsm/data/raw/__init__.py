@@ -1,6 +1,6 @@
 """Where raw images come from: one module for each `reader` that a dataset can name.
 
-A source module has two functions:
+A reader has two functions:
 
     fetch(dataset, archive, paths) -> Raw            downloads or makes the raw file, and says what it was made of
     samples(dataset, domain, paths) -> Samples       the domain's images by position, in a fixed order
@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from dacsm.config.datasets import DatasetSpec
+from dacsm.config.validation import Frozen, validate
+
+Options = TypeVar("Options", bound=Frozen)
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 
@@ -55,6 +58,16 @@ class Samples(Protocol):
     def name(self, position: int) -> str: ...
 
 
-def source_of(dataset: DatasetSpec) -> ModuleType:
+def reader_of(dataset: DatasetSpec) -> ModuleType:
     """The module that fetches the dataset's archives and reads its samples."""
     return import_module(f"dacsm.data.raw.{dataset.reader}")  # the catalog knows only readers that exist
+
+
+def options_of(model: type[Options], dataset: DatasetSpec, archive: str) -> Options:
+    """The options of the domain that an archive holds, which must be as `model` says.
+
+    Raises:
+        InputError: where they are not.
+    """
+    domain, facts = next((name, facts) for name, facts in dataset.domains.items() if archive in facts.archives)
+    return validate(model, facts.options, f"workflow/datasets/{dataset.name}.yaml: domains.{domain}.options")

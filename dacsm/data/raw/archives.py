@@ -105,19 +105,19 @@ def samples(dataset: DatasetSpec, domain: str, paths: Paths) -> ArchivedImages:
     folder = _folder(members, options.folder, place)
     if options.lists:
         return _listed(dataset, domain, members, folder, options.lists, paths)
-    numbers = {name: number for number, name in enumerate(dataset.classes)}
+    label_of = {name: label for label, name in enumerate(dataset.classes)}
     positions, labels = [], []
     for position in range(*_inside(members, folder)):
         inside = PurePosixPath(members.paths[position][len(folder) :])
         if inside.suffix.lower() not in IMAGE_SUFFIXES or inside.name.startswith("._"):
             continue
-        if len(inside.parts) != 2 or inside.parts[0] not in numbers:
+        if len(inside.parts) != 2 or inside.parts[0] not in label_of:
             raise InputError(
                 f"{archive} has {members.paths[position]}, which is in no folder of a class; expected {folder}<class>/"
                 f"<image> with the classes of workflow/datasets/{dataset.name}.yaml."
             )
         positions.append(position)
-        labels.append(numbers[inside.parts[0]])
+        labels.append(label_of[inside.parts[0]])
     return ArchivedImages(members, np.array(positions, dtype=np.int64), np.array(labels, dtype=np.int64))
 
 

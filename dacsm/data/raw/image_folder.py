@@ -5,6 +5,7 @@ What stands for a domain in data/raw/ is a list of its files with sizes and hash
 
 import csv
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import numpy as np
 
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.paths import Paths
-from dacsm.config.validation import Frozen, validate
-from dacsm.data.raw import IMAGE_SUFFIXES, Raw, Sample
+from dacsm.config.validation import Frozen
+from dacsm.data.raw import IMAGE_SUFFIXES, Raw, Sample, options_of
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import sha256, write_csv
 
@@ -35,6 +36,7 @@ class FolderImages:
     paths: list[str]
     hashes: list[str]
     labels: np.ndarray  # (N,) int64
+    receipt: Path
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -49,25 +51,39 @@ class FolderImages:
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}; put it back, and run again.") from error
         if hashlib.sha256(content).hexdigest() != self.hashes[position]:
-            raise InputError(f"{path} has changed since its domain was listed; put it back, or list the domain again.")
+            raise _changed(path, self.receipt)
         return Sample(self.paths[position], int(self.labels[position]), content)
 
 
 def image_files(folder: Path) -> list[tuple[str, int]]:
-    """Path (<class>/<image>) and size of each image in a domain's folder, sorted by path.
+    """Path (<class>/<image>) and size of each image in a domain's folder, sorted by path; hidden ones do not count.
 
     Raises:
-        InputError: where the folder cannot be read, or has an image outside of a class's folder.
+        InputError: where the folder cannot be read, or has an image outside of a class's folder, or one whose name is
+            not UTF-8.
     """
+    listed = []
     try:
-        found = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
-        listed = sorted((path.relative_to(folder).as_posix(), path.stat().st_size) for path in found)
+        for place, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+            inside = Path(place).relative_to(folder)
+            deep = len(inside.parts) > 1  # far enough to find an image out of its place, and to end in a ring of links
+            folders[:] = [] if deep else [name for name in folders if not name.startswith(".")]
+            images = [name for name in names if is_image(name) and Path(place, name).is_file()]
+            if images and len(inside.parts) != 1:
+                odd = Path(place, images[0])
+                raise InputError(f"{odd} is not where images are expected, {folder}/<class>/<image>; move it there.")
+            listed += [((inside / name).as_posix(), Path(place, name).stat().st_size) for name in images]
     except OSError as error:
-        raise InputError(f"{folder} cannot be read: {error.strerror}; correct its path.") from error
-    odd = next((path for path, _ in listed if path.count("/") != 1), None)
+        raise InputError(f"{error.filename or folder} cannot be read: {error.strerror}; correct its path.") from error
+    odd = next((path for path, _ in listed if not path.isprintable()), None)  # also bytes that are no UTF-8
     if odd is not None:
-        raise InputError(f"{folder / odd} is not where images are expected, {folder}/<class>/<image>; move it there.")
-    return listed
+        raise InputError(f"{str(folder / odd)!r} has a name with characters that cannot be printed; rename it.")
+    return sorted(listed)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of that name counts as an image; hidden ones, such as macOS's `._photo.jpg`, do not."""
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
 def listing(files: list[tuple[str, int]]) -> str:
@@ -81,7 +97,7 @@ def fetch(dataset: DatasetSpec, archive: str, paths: Paths) -> Raw:
     Raises:
         InputError: where images have come or gone since.
     """
-    options = _options(dataset, archive)
+    options = options_of(Options, dataset, archive)
     folder = Path(options.folder)
     files = image_files(folder)
     if listing(files) != options.listing:
@@ -101,20 +117,42 @@ def samples(dataset: DatasetSpec, domain: str, paths: Paths) -> FolderImages:
         InputError: where one is in the folder of no class.
     """
     (archive,) = dataset.require_domain(domain).archives
-    with (paths.raw(dataset.name) / dataset.archives[archive].file).open(newline="", encoding="utf-8") as file:
-        rows = [(row["path"], row["sha256"]) for row in csv.DictReader(file)]
-    numbers = {name: number for number, name in enumerate(dataset.classes)}
-    folder = Path(_options(dataset, archive).folder)
-    for path, _ in rows:
-        if path.partition("/")[0] not in numbers:
+    rows = _rows(paths.raw(dataset.name) / dataset.archives[archive].file)
+    label_of = {name: label for label, name in enumerate(dataset.classes)}
+    folder = Path(options_of(Options, dataset, archive).folder)
+    for path in rows:
+        if path.partition("/")[0] not in label_of:
             raise InputError(
                 f"{folder / path} is in the folder of no class; correct classes in "
                 f"workflow/datasets/{dataset.name}.yaml, or move it."
             )
-    labels = np.array([numbers[path.partition("/")[0]] for path, _ in rows], dtype=np.int64)
-    return FolderImages(folder, [path for path, _ in rows], [found for _, found in rows], labels)
+    labels = np.array([label_of[path.partition("/")[0]] for path in rows], dtype=np.int64)
+    return FolderImages(folder, list(rows), list(rows.values()), labels, paths.receipt(dataset.name, archive))
 
 
-def _options(dataset: DatasetSpec, archive: str) -> Options:
-    domain, content = next((name, d.options) for name, d in dataset.domains.items() if archive in d.archives)
-    return validate(Options, content, f"workflow/datasets/{dataset.name}.yaml: domains.{domain}.options")
+def require_unchanged(dataset: DatasetSpec, archive: str, paths: Paths) -> None:
+    """Raise InputError where an image of a domain that is listed already was written to since, and is another now."""
+    listed, receipt = paths.raw(dataset.name) / dataset.archives[archive].file, paths.receipt(dataset.name, archive)
+    if not (listed.is_file() and receipt.is_file()):
+        return
+    folder, since = Path(options_of(Options, dataset, archive).folder), listed.stat().st_mtime_ns
+    for path, expected in _rows(listed).items():
+        if (folder / path).stat().st_mtime_ns > since and sha256(folder / path) != expected:
+            raise _changed(folder / path, receipt)
+
+
+def _rows(listed: Path) -> dict[str, str]:
+    """The sha256 of each image by its path, from the list of a domain's files."""
+    with listed.open(newline="", encoding="utf-8") as file:
+        return {row["path"]: row["sha256"] for row in csv.DictReader(file)}
+
+
+def _changed(path: Path, receipt: Path) -> InputError:
+    return InputError(
+        f"{path} has changed since its domain was listed; put it back, or remove {receipt} and run `snakemake` to have "
+        "the domain listed again."
+    )
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -21,8 +21,8 @@ from dacsm.methods.cdtrans.batches import Batch, Steps, epoch_order, few_pairs, 
 from dacsm.methods.cdtrans.losses import cdtrans_losses
 from dacsm.methods.cdtrans.matches import Matches
 from dacsm.models.classifier import Classifier
+from dacsm.models.precision import autocast
 from dacsm.models.three_stream import three_stream
-from dacsm.runtime.device import autocast
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.progress import TrainingProgress
 

@@ -1,0 +1,42 @@
+"""Your own folders of images in params.yaml. A dataset's file describes each, which `snakemake` writes once."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from dacsm.config import datasets
+from dacsm.config.validation import Frozen, validate
+from dacsm.runtime.errors import InputError
+
+
+class Folder(Frozen):
+    """A folder of your own images, <domain>/<class>/<image>, as a dataset."""
+
+    path: str = Field(description="from the project's folder, or absolute")
+    title: str | None = Field(None, description="for tables; the dataset's name where there is none")
+    channels: Literal[1, 3] = Field(3, description="1: grey, 3: colour")
+    headline: Literal["mean_per_class", "overall"] = Field("mean_per_class", description="of its table")
+    held_out: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="fraction of each domain that is evaluated on, and not adapted on; null: all are both"
+    )
+
+
+def read_folders(content: Any, name: str | Path) -> dict[str, Folder]:
+    """The folders that `content`, of the params file `name`, names; by dataset.
+
+    Raises:
+        InputError: for a key that is unknown, missing or impossible.
+    """
+    folders = content.get("folders") if isinstance(content, Mapping) else None
+    if not isinstance(folders, Mapping):  # anything else is refused by whoever checks all of the file
+        return {}
+    return {dataset: validate(Folder, folder, f"{name}: folders.{dataset}") for dataset, folder in folders.items()}
+
+
+def require_described(content: Any, name: str | Path) -> None:
+    """Raise InputError unless each folder that `content` names has its file in the catalogue."""
+    for dataset in read_folders(content, name):
+        if not (path := datasets.CATALOG / f"{dataset}.yaml").exists():
+            raise InputError(f"{name}: folders has {dataset!r}, but {path} was not found; run `snakemake` to write it.")

@@ -1,0 +1,98 @@
+"""One epoch of a domain's images in a shuffled order, in batches, for pretraining."""
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dacsm.data.shards import Picture, ShardedImages
+from dacsm.runtime.errors import InputError
+
+SHUFFLE_BUFFER = 2000  # images among which the next one is drawn, so that reads stay within a few shards
+
+View = Callable[[Picture, int], Tensor]
+Batch = tuple[Tensor, Tensor]  # image indices (B,) int64 and their views (B, C, H, W)
+
+
+def stream(
+    images: ShardedImages,
+    *,
+    seed: int,
+    epoch: int,
+    batch_size: int,
+    view: View,
+    keep: np.ndarray | None = None,
+    workers: int = 0,
+    start: int = 0,
+) -> Iterator[Batch]:
+    """One epoch of a domain's images in an order shuffled for (seed, epoch).
+
+    Each batch is read and decoded by one worker, and batches come in their order: no bit depends on `workers`.
+
+    Args:
+        view: makes a tensor (C, H, W) of an image and its position in the order; what it draws must come from
+            (seed, epoch, position) alone. Workers that are not forked need it to be picklable.
+        keep: (N,) bool, the images to use; all where it is None.
+        start: batches to skip, when a run is resumed.
+
+    Yields:
+        Image indices (B,) int64 and their views (B, C, H, W).
+
+    Raises:
+        InputError: where an image cannot be decoded.
+    """
+    batches = _Batches(images, shuffled(images, seed, epoch, keep), batch_size, view)
+    # A generator of its own: the loader would otherwise draw from the global one.
+    generator = torch.Generator().manual_seed(seed)
+    loader = DataLoader(
+        batches, batch_size=None, sampler=range(start, len(batches)), num_workers=workers, generator=generator
+    )
+    return _raised(loader)
+
+
+def shuffled(images: ShardedImages, seed: int, epoch: int, keep: np.ndarray | None = None) -> np.ndarray:
+    """The image indices (N,) int64 in an order for (seed, epoch): shards are shuffled, then images within a buffer.
+
+    Images were permuted before they were sharded, so that this is a sound shuffle.
+    """
+    import webdataset as wds
+
+    if keep is not None and keep.shape != (len(images),):
+        raise ValueError(f"keep has shape {keep.shape}, expected ({len(images)},)")
+    shards = list(range(len(images.index.shards)))
+    random.Random(f"shards {seed} {epoch}").shuffle(shards)
+    bounds = np.searchsorted(images.offsets[:, 0], np.arange(len(shards) + 1))
+    by_shard = np.concatenate([np.arange(bounds[shard], bounds[shard + 1]) for shard in shards])
+    used = by_shard if keep is None else by_shard[keep[by_shard]]
+    shuffle = wds.shuffle(SHUFFLE_BUFFER, initial=SHUFFLE_BUFFER, rng=random.Random(f"images {seed} {epoch}"))
+    return np.fromiter(shuffle(iter(used.tolist())), dtype=np.int64, count=len(used))
+
+
+class _Batches(Dataset):
+    """The batches of an epoch by their index."""
+
+    def __init__(self, images: ShardedImages, order: np.ndarray, batch_size: int, view: View) -> None:
+        self.images, self.order, self.batch_size, self.view = images, order, batch_size, view
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.batch_size)
+
+    def __getitem__(self, batch: int) -> Batch | InputError:
+        """An InputError is handed on as a value, since a worker's exception loses its sentence."""
+        first = batch * self.batch_size
+        indices = self.order[first : first + self.batch_size]
+        try:
+            views = [self.view(self.images[index], first + place) for place, index in enumerate(indices.tolist())]
+        except InputError as error:
+            return error
+        return torch.from_numpy(indices), torch.stack(views)
+
+
+def _raised(batches: Iterable[Batch | InputError]) -> Iterator[Batch]:
+    for batch in batches:
+        if isinstance(batch, InputError):
+            raise batch
+        yield batch
