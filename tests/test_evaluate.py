@@ -334,7 +334,7 @@ def test_a_trained_run_reproduces_its_record_exactly(
         for method in ("source_only", "cdtrans"):
             evaluate(tiny_params, tiny_dataset, method, TASK, 0, paths, CPU)
         assert "another class" not in capsys.readouterr().err
-        files = sorted(paths.phase("tiny", "evaluated").rglob("*.*"))
+        files = sorted((paths.results / "tiny/evaluated").rglob("*.*"))
         outputs.append({path.relative_to(tmp_path): path.read_bytes() for path in files})
     assert len(outputs[0]) == 4
     assert outputs[0] == outputs[1]
