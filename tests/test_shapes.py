@@ -149,7 +149,7 @@ def test_dvc_gets_few_numbers(name: str, made: Callable[[str], Made]) -> None:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_one_run_of_any_dataset_is_a_small_file(name: str, made: Callable[[str], Made]) -> None:
-    paths = made(name).paths.phase(name, "evaluated").rglob("metrics.json")
+    paths = (made(name).paths.results / name / "evaluated").rglob("metrics.json")
     assert max(path.stat().st_size for path in paths) < 300_000
 
 
