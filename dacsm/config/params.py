@@ -60,7 +60,7 @@ class Model(Frozen):
 
 
 class Augment(Frozen):
-    """The random view of a training image; evaluation takes the centre crop."""
+    """The random changes to a training image; evaluation takes the centre crop."""
 
     flip: bool = Field(description="mirror half of the images")
     rotate: float = Field(ge=0, le=180, description="degrees, uniform in ±rotate")
@@ -88,7 +88,7 @@ class Optimiser(Frozen):
 class Training(Frozen):
     """What pretraining and adaptation share."""
 
-    epochs: PositiveInt = Field(description="passes over the training images, or over the pairs drawn")
+    epochs: PositiveInt = Field(description="passes over the training images, or the pairs drawn for an epoch")
     batch_size: Annotated[int, Field(ge=2, description="images a step in pretraining, pairs a step in adaptation")]
     optimiser: Optimiser
     augment: Augment
@@ -110,7 +110,7 @@ class AdaptRecipe(Training):
     refresh_epochs: PositiveInt = Field(description="pseudo labels and pairs are renewed every so many epochs")
     max_pairs: PositiveInt | None = Field(description="pairs an epoch, drawn anew each epoch; null takes all")
     features: Literal["float32", "float16"] = Field(
-        description="what the features behind pseudo labels and pairs are kept in"
+        description="number format in which the features for pseudo labels and pairs are kept"
     )
     averaging: Fraction = Field(
         description="decay of the weight average that is evaluated; 0 takes the weights as they are"
