@@ -13,6 +13,7 @@ import yaml
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.methods import load_kind
 from dacsm.runtime.device import choose_compute
 from dacsm.runtime.errors import InputError
@@ -111,7 +112,7 @@ def project(tiny_params: Params, tiny_dataset: DatasetSpec, tiny_paths: Paths, t
     (folder / "workflow/datasets/tiny.yaml").write_text(yaml.safe_dump(tiny_dataset.model_dump(mode="json")))
     (folder / "params.yaml").write_text(yaml.safe_dump(tiny_params.model_dump(mode="json")))
     (folder / "data").symlink_to(tiny_paths.root / "data")
-    pretrain(tiny_params, tiny_dataset, "synthetic", 0, Paths(folder), choose_compute("cpu"))
+    pretrain(Project(tiny_params, tiny_dataset, Paths(folder)), "synthetic", 0, choose_compute("cpu"))
     return folder
 
 
@@ -193,4 +194,4 @@ def test_explain_says_what_it_can_show(tiny_params: Params, tiny_dataset: Datase
     adaptation = tiny_params.adapt.model_copy(update={"methods": {"cdtrans": other}})
     params = tiny_params.model_copy(update={"adapt": adaptation})
     with pytest.raises(InputError, match="cdtrans is of the kind other"):
-        explain(params, tiny_dataset, "cdtrans", TASK, 0, Paths(tmp_path), choose_compute("cpu"))
+        explain(Project(params, tiny_dataset, Paths(tmp_path)), "cdtrans", TASK, 0, choose_compute("cpu"))

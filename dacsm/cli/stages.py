@@ -80,4 +80,4 @@ def _called(work, project, stage, arguments, given):  # until every stage takes 
         return work(dataset, params.experiment(arguments["experiment"]), paths)
     if stage.name == "scales":
         return work(dataset, params.experiment(arguments["experiment"]), params.rescale.scales, paths)
-    return work(params, dataset, *arguments.values(), paths, *given.values())
+    return work(project, *arguments.values(), *given.values())

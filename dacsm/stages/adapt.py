@@ -4,9 +4,7 @@ The target's labels are never read: not for training, and not for choosing an ep
 """
 
 from dacsm.adaptation.history import AdaptationHistory
-from dacsm.config.datasets import DatasetSpec
-from dacsm.config.params import Params
-from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.data.domains import Domains, open_domains
 from dacsm.data.seeding import seed_torch
 from dacsm.evaluation.outputs import sample_outputs
@@ -23,14 +21,7 @@ from dacsm.training.loss_log import LossLog
 
 
 def adapt(
-    params: Params,
-    dataset: DatasetSpec,
-    method: str,
-    task: str,
-    seed: int,
-    paths: Paths,
-    compute: Compute,
-    resume: Resume | None = None,
+    project: Project, method: str, task: str, seed: int, compute: Compute, resume: Resume | None = None
 ) -> dict[str, float]:
     """Adapt a source model to the target; writes both checkpoints, log.csv and epochs.npz.
 
@@ -39,11 +30,12 @@ def adapt(
     Raises:
         InputError: for shards, checkpoints or settings that cannot be used, or a loss that is not a number.
     """
+    params, dataset, paths = project.params, project.dataset, project.paths
     source, _target = dataset.split_task(task)
     recipe, settings = params.adaptation(dataset.name, method), params.method(method)
     set_threads(recipe.threads)
     classifier = load_checkpoint(paths.pretrained(dataset.name, source, seed) / "model.safetensors", compute.device)
-    domains = _domains(params, dataset, method, task, paths, classifier.description.model.resize)
+    domains = _domains(project, method, task, classifier.description.model.resize)
     seed_torch(seed, "adapt", dataset.name, task)
     adaptation = load_kind(settings.kind)(classifier, recipe, settings, domains, seed, compute)
     learner = Learner(recipe, classifier, adaptation.modules, compute)
@@ -66,8 +58,9 @@ def adapt(
     return progress.measured
 
 
-def _domains(params: Params, dataset: DatasetSpec, method: str, task: str, paths: Paths, size: int) -> Domains:
+def _domains(project: Project, method: str, task: str, size: int) -> Domains:
     """The domains of a task as far as the method reads them, in images of `size` pixels."""
+    params, dataset, paths = project.params, project.dataset, project.paths
     source, target = (paths.shards(dataset.name, domain) for domain in dataset.split_task(task))
     fraction = params.recipe("pretrain", dataset.name).held_out
     domains = open_domains(source if params.method(method).source_data else None, target, fraction, size)

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dacsm.config.datasets import DatasetSpec
-from dacsm.config.params import Params, Pretrain
-from dacsm.config.paths import Paths
+from dacsm.config.params import Pretrain
+from dacsm.config.project import Project
 from dacsm.data.seeding import seed_torch
 from dacsm.data.shards import ShardedImages, read_labels, require_size
 from dacsm.data.splits import held_out
@@ -42,13 +41,7 @@ class Pretraining:
 
 
 def pretrain(
-    params: Params,
-    dataset: DatasetSpec,
-    source: str,
-    seed: int,
-    paths: Paths,
-    compute: Compute,
-    resume: Resume | None = None,
+    project: Project, source: str, seed: int, compute: Compute, resume: Resume | None = None
 ) -> dict[str, float]:
     """Train a classifier on the source domain; writes model.safetensors (the last epoch) and log.csv.
 
@@ -57,7 +50,8 @@ def pretrain(
     Raises:
         InputError: for shards or settings that cannot be used, or a loss that is not a number.
     """
-    recipe: Pretrain = params.recipe("pretrain", dataset.name)
+    dataset, paths = project.dataset, project.paths
+    recipe: Pretrain = project.params.recipe("pretrain", dataset.name)
     folder = paths.shards(dataset.name, source)
     images = ShardedImages(folder)
     require_size(images, recipe.model.resize)
