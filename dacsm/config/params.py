@@ -5,34 +5,36 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from dacsm.config.datasets import DatasetSpec, Name
+from dacsm.config.datasets import DatasetSpec
 from dacsm.config.experiments import Experiment, check_experiments, check_tables, load_dataset_of, with_all_tasks
 from dacsm.config.folders import Folder, require_described
 from dacsm.config.kinds.cdtrans import Method
 from dacsm.config.presets import Presets
-from dacsm.config.validation import Fraction, Frozen, Weight, read_yaml, validate
+from dacsm.config.validation import Fraction, Frozen, Name, UserPath, Weight, validate
+from dacsm.config.yaml_file import read_yaml
 from dacsm.runtime.errors import InputError
 
 SOURCE_ONLY = "source_only"
 
 Precision = Literal["float32", "bfloat16"]
+Pixels = Annotated[int, Field(ge=1, le=4096)]
 
 
 class Shard(Frozen):
     """How a dataset's images are stored."""
 
-    image_size: PositiveInt = Field(description="pixels; images are resized once to this square")
+    image_size: Pixels = Field(description="pixels; images are resized once to this square")
     encoding: Literal["png", "jpeg"] = Field(description="png loses nothing; jpeg is quality 95, without subsampling")
-    images_per_shard: PositiveInt = Field(description="a shard is one tar file")
+    images_per_shard: int = Field(ge=1, le=1_000_000, description="a shard is one tar file")
 
 
 class Model(Frozen):
     """A timm Vision Transformer by name, with overrides (null: as named), and the head of CDTrans."""
 
     name: str = Field(description="a timm VisionTransformer")
-    weights: str = Field(description="none, timm:<model name>, or the path of a local weights file")
-    image_size: PositiveInt = Field(description="pixels; what the model sees")
-    resize: PositiveInt = Field(description="pixels; images are squashed to this square before the crop to image_size")
+    weights: UserPath = Field(description="none, timm:<model name>, or the path of a local weights file")
+    image_size: Pixels = Field(description="pixels; what the model sees")
+    resize: Pixels = Field(description="pixels; images are squashed to this square before the crop to image_size")
     channels: Literal[1, 3] = Field(description="1: grey, 3: colour")
     mean: tuple[float, ...] = Field(description="per channel, subtracted from pixels in 0..1")
     std: tuple[PositiveFloat, ...] = Field(description="per channel, divides after the mean is subtracted")
@@ -74,7 +76,7 @@ class Optimiser(Frozen):
     """An optimiser and its learning rate over the epochs."""
 
     name: Literal["sgd", "adamw"] = Field(description="sgd: momentum 0.9; both: double rate for biases, as CDTrans")
-    learning_rate: PositiveFloat = Field(description="at its peak; biases have twice as much")
+    learning_rate: float = Field(gt=0, le=100, description="at its peak; biases have twice as much")
     weight_decay: Weight = Field(description="of every parameter, biases and norms included, as in CDTrans")
     schedule: Literal["cdtrans", "cosine"] = Field(description="cdtrans: per epoch; cosine: per step, down to zero")
     warmup_epochs: Annotated[float, Field(ge=0, description="linear, from almost nothing")]
@@ -84,12 +86,12 @@ class Optimiser(Frozen):
 class Training(Frozen):
     """What pretraining and adaptation share."""
 
-    epochs: PositiveInt = Field(description="passes over the training images, or over the pairs drawn")
-    batch_size: Annotated[int, Field(ge=2, description="images a step in pretraining, pairs a step in adaptation")]
+    epochs: int = Field(ge=1, le=100_000, description="passes over the training images, or over the pairs drawn")
+    batch_size: int = Field(ge=2, le=1_000_000, description="images a step in pretraining, pairs a step in adaptation")
     optimiser: Optimiser
     augment: Augment
     precision: Precision = Field(description="of the matrix products; losses and BN neck are float32 always")
-    threads: PositiveInt = Field(description="CPU threads; they change the order of sums, so they are a setting")
+    threads: int = Field(ge=1, le=1024, description="CPU threads; they change the order of sums, so they are a setting")
 
 
 class Pretrain(Training):
@@ -130,7 +132,9 @@ class Adapt(Frozen):
 class Rescale(Frozen):
     """At which sizes of the objects models are measured besides, for accuracy against scale."""
 
-    scales: tuple[PositiveFloat, ...] = Field(min_length=2, description="factors on the objects' size; 1 among them")
+    scales: tuple[Annotated[float, Field(gt=0, le=100)], ...] = Field(
+        min_length=2, description="factors on the objects' size; 1 among them"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Rescale":
@@ -144,7 +148,7 @@ class Rescale(Frozen):
 class Params(Frozen):
     """All settings. See params.yaml for what each is for."""
 
-    root: str = Field(description="put before data/ and results/")
+    root: UserPath = Field(description="put before data/ and results/")
     datasets: tuple[Name, ...] = Field(min_length=1, description="whose data and runs dvc repro records")
     tables: dict[Name, Name] = Field(
         min_length=1, description="what plain snakemake and dvc repro make: experiments, each with its dataset"

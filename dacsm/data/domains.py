@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dacsm.data.shards import ShardedImages, read_labels, require_size
 from dacsm.data.splits import held_out
+from dacsm.runtime.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,17 @@ def open_domains(source: Path, target: Path, fraction: float, size: int) -> Doma
     """Open the shards in two folders, whose images are of `size` pixels; `fraction` of the source is not trained on.
 
     Raises:
-        InputError: where the shards or the source's labels cannot be used.
+        InputError: where the shards or the source's labels cannot be used, or no source image is left to train on.
     """
     source_images, target_images = ShardedImages(source), ShardedImages(target)
     for images in (source_images, target_images):
         require_size(images, size)
     kept_out = torch.from_numpy(held_out(len(source_images), fraction))
+    if kept_out.all():
+        dataset = source_images.index.dataset
+        raise InputError(
+            f"pretrain.{dataset}.held_out is {fraction}, which leaves none of the {len(kept_out):,} images in {source} "
+            "to train on; lower it in params.yaml."
+        )
     labels = torch.from_numpy(read_labels(source))
     return Domains(source_images, target_images, labels, (~kept_out).nonzero()[:, 0], kept_out.nonzero()[:, 0])

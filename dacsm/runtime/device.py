@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.workers import require_workers
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,7 @@ def choose_compute(device: str = "auto", workers: int = 0, features_folder: Path
     Raises:
         InputError: where this machine has no such device, or there is no such folder.
     """
-    if workers < 0:
-        raise InputError(f"--workers is {workers}, expected 0 or more; correct it.")
+    require_workers(workers)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -20,6 +20,7 @@ from dacsm.evaluation.predictions import predict
 from dacsm.models.backbone import load_weights
 from dacsm.models.classifier import Classifier, Description
 from dacsm.runtime.device import Compute, autocast, set_threads
+from dacsm.runtime.errors import InputError
 from dacsm.runtime.progress import TrainingProgress, training_progress
 from dacsm.runtime.resume import Generators, Resume
 from dacsm.training.loss_log import LossLog
@@ -64,6 +65,11 @@ def pretrain(
     require_size(images, recipe.model.resize)
     labels = torch.from_numpy(read_labels(folder))
     kept_out = held_out(len(images), recipe.held_out)
+    if (left := int((~kept_out).sum())) < recipe.batch_size:
+        raise InputError(
+            f"pretrain.{dataset.name}.batch_size is {recipe.batch_size}, but {folder} has only {left} images to train "
+            f"on, where held_out is {recipe.held_out}; lower either in params.yaml."
+        )
 
     set_threads(recipe.threads)
     seed_torch(seed, "pretrain", dataset.name, source)

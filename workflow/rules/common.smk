@@ -14,7 +14,7 @@ from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import write_text
 from dacsm.config.paths import Paths
 from dacsm.config.params import SOURCE_ONLY, load_params, parse_params
-from dacsm.config.validation import read_yaml
+from dacsm.config.yaml_file import read_yaml
 from dacsm.data.raw.describe import describe_folders
 from dacsm.report.published import published_file
 from dacsm.ledger.provenance import FACTS, SETTINGS, code_of, require_records, settings_of
