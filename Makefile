@@ -1,12 +1,13 @@
 # make env    set up .venv from requirements.lock         make demo   make results/digits_table.csv from nothing
 # make test   run the tests                               make lint   check style, without changing anything
+# make generated   renew the files that are made from the code
 PYTHON ?= python3
 CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-all lint format schema lock
+.PHONY: help env demo test test-all lint format generated lock
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
@@ -28,6 +29,7 @@ $(BIN)/.installed: requirements.lock pyproject.toml | $(BIN)/uv
 
 demo: env
 	@snakemake --cores $(CORES) --quiet host reason
+	@dvc repro --quiet
 	@cat results/digits_table.md
 
 test: env lint

@@ -2,7 +2,8 @@
 #
 #     download -> shard -> pretrain -> adapt -> evaluate -> table
 #
-# Each rule calls the command `dacsm` of the same name. docs/pipeline.md says how rules, stages and DVC's stages connect.
+# Each stage is a rule, a command `dacsm <stage>` and a module in dacsm/stages/. dacsm/ledger/pipeline.py declares what
+# each reads and writes; docs/pipeline.md says how rules, stages and DVC connect.
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -11,21 +12,14 @@ min_version("9.27")
 include: "workflow/rules/common.smk"
 
 
-configfile: "params.yaml"
-
-
-include: "workflow/rules/settings.smk"
-include: "workflow/rules/inputs.smk"
-
-
 wildcard_constraints:
     dataset="|".join(dataset_names()),
     experiment=r"\w+",
     archive=r"\w+",
     domain=r"\w+",
     source=r"\w+",
-    target=r"\w+",
     method=r"\w+",
+    task=r"\w+-\w+",
     seed=r"\d+",
 
 
@@ -38,16 +32,7 @@ rule all:
         [PATHS.table(experiment) for experiment in PARAMS.tables],
 
 
-include: "workflow/rules/download.smk"
-include: "workflow/rules/shard.smk"
-include: "workflow/rules/pretrain.smk"
-include: "workflow/rules/adapt.smk"
-include: "workflow/rules/evaluate.smk"
-include: "workflow/rules/table.smk"
-include: "workflow/rules/rescale.smk"
-include: "workflow/rules/scales.smk"
-include: "workflow/rules/explain.smk"
-include: "workflow/rules/phases.smk"
+include: "workflow/rules/stages.smk"
 
 
 onstart:

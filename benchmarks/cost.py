@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.report import Measurement, now, report
-from dacsm.config.kinds.cdtrans import Method
+from dacsm.config.kinds.cdtrans import Settings
 from dacsm.config.params import AdaptRecipe, Model, Params, load_params
 from dacsm.ledger.speed import AdaptationSteps
 from dacsm.models.classifier import Classifier, Description
@@ -32,7 +32,7 @@ PARTS = {
 
 def timed(form: AdaptationSteps, steps: int, pairs: int) -> float:
     """Seconds of processor time a step, or of the clock on a GPU, over so many steps."""
-    cuda = form.run.compute.device.type == "cuda"
+    cuda = form.method.compute.device.type == "cuda"
     if cuda:
         torch.cuda.synchronize()
     start = now()
@@ -45,16 +45,17 @@ def timed(form: AdaptationSteps, steps: int, pairs: int) -> float:
 
 
 def measured(
-    recipe: AdaptRecipe, model: Model, classes: int, whole: Method, repeats: int, device: str, pairs: int
+    recipe: AdaptRecipe, model: Model, classes: int, whole: Settings, repeats: int, device: str, pairs: int
 ) -> list[Measurement]:
     """Each form's time over CDTrans', in turns, so that what else the machine does hits all alike."""
     fields = {name: getattr(whole, name) for parts in PARTS.values() for name in parts}
-    alone = {name: Method(**{part: fields[part] for part in parts}) for name, parts in PARTS.items()}
-    used = {name: method for name, method in alone.items() if method != Method()}
+    plain = Settings(kind="cdtrans")
+    alone = {name: plain.model_copy(update={part: fields[part] for part in parts}) for name, parts in PARTS.items()}
+    used = {name: method for name, method in alone.items() if method != plain}
     description = Description(model, tuple(f"class {number}" for number in range(classes)))
     compute = choose_compute(device)
     forms = {}
-    for name, method in {"CDTrans": Method(), **used, "DACSM": whole}.items():
+    for name, method in {"CDTrans": plain, **used, "DACSM": whole}.items():
         torch.manual_seed(0)
         forms[name] = AdaptationSteps(recipe, method, Classifier(description).to(compute.device), compute)
     cycle = 2 * whole.consistency.every

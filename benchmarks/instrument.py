@@ -21,9 +21,9 @@ from dacsm.config.datasets import DatasetSpec, load_dataset
 from dacsm.config.params import load_params
 from dacsm.config.paths import Paths
 from dacsm.data.shards import read_labels
+from dacsm.evaluation.metrics import measure
 from dacsm.runtime.device import choose_compute
 from dacsm.stages.adapt import adapt
-from dacsm.stages.evaluate import measure
 
 PROJECT = Path(__file__).parents[1]
 DATASET = "digits"
@@ -72,7 +72,7 @@ def _link(place: Path, original: Path) -> None:
 
 def _measured(dataset: DatasetSpec, shards: Path, epochs: Path) -> float:
     with np.load(epochs) as file:
-        predicted = file["predicted"][file["selected"] - 1]
+        predicted = file["predicted"][file["kept"] - 1]
     return measure(read_labels(shards), predicted, dataset.classes)["mean_per_class"]
 
 

@@ -25,6 +25,7 @@ import yaml
 from tabulate import tabulate
 
 from dacsm.config.paths import Paths
+from dacsm.config.presets import Presets
 from dacsm.runtime.files import sha256
 
 PROJECT = Path(__file__).parents[1]
@@ -115,7 +116,7 @@ def write_project(folder: Path, stage: str, per_class: int, epochs: int) -> None
         domain["images"] = 10 * per_class
         domain["options"]["per_class"] = per_class
         domain["options"].pop("pixels", None)  # those of all images
-    params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    params = Presets("params.yaml").resolve(yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8")))
     recipes = (params["experiments"], params["shard"], params["pretrain"], params["adapt"]["recipes"])
     for part in recipes:
         digits = part["digits"]

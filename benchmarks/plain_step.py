@@ -3,8 +3,8 @@
 from timm.models.vision_transformer import Attention, Block
 from torch import Tensor
 
-from dacsm.models.backbone import embed
 from dacsm.models.classifier import Classifier
+from dacsm.models.plain_vit import embed
 from dacsm.models.three_stream import Streams
 
 

@@ -17,8 +17,8 @@ from benchmarks.report import Measurement, Time, in_fresh_process, now, peak_byt
 from dacsm.config.params import Model
 from dacsm.methods.cdtrans.losses import cdtrans_losses
 from dacsm.models.classifier import Classifier, Description
+from dacsm.models.precision import autocast
 from dacsm.models.three_stream import Streams, three_stream
-from dacsm.runtime.device import autocast
 
 RATIO = 0.94  # of the plain form's time
 CLASSES = tuple("abcdefghijkl")  # as many as VisDA has

@@ -13,10 +13,10 @@ from benchmarks.step import CLASSES, FORMS, operations
 from dacsm.config.datasets import load_dataset
 from dacsm.config.params import load_params
 from dacsm.methods.cdtrans.losses import cdtrans_losses
-from dacsm.models import backbone
+from dacsm.models import plain_vit
 from dacsm.models.classifier import Classifier, Description
+from dacsm.models.precision import autocast
 from dacsm.models.three_stream import three_stream
-from dacsm.runtime.device import autocast
 
 LOGITS = ("source_logits", "mix_logits", "target_logits")
 
@@ -68,10 +68,10 @@ def test_both_forms_of_attention_agree(monkeypatch):
     fused = torch.nn.functional.scaled_dot_product_attention
     expected = fused(queries, keys, values, scale=0.3)
     called = []
-    monkeypatch.setattr(backbone.F, "scaled_dot_product_attention", lambda *a, **k: called.append(1) or fused(*a, **k))
-    torch.testing.assert_close(backbone.attend(queries, keys, values, 0.3), expected, rtol=0.03, atol=0.03)
+    monkeypatch.setattr(plain_vit.F, "scaled_dot_product_attention", lambda *a, **k: called.append(1) or fused(*a, **k))
+    torch.testing.assert_close(plain_vit.attend(queries, keys, values, 0.3), expected, rtol=0.03, atol=0.03)
     assert not called
-    backbone.attend(queries.float(), keys.float(), values.float(), 0.3)
+    plain_vit.attend(queries.float(), keys.float(), values.float(), 0.3)
     assert called
 
 

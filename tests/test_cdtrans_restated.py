@@ -16,9 +16,9 @@ from dacsm.adaptation import pairing
 from dacsm.adaptation.pairing import agreeing_pairs, centre_labels, nearest_over_scales
 from dacsm.config.params import Optimiser
 from dacsm.methods.cdtrans.losses import cdtrans_losses
-from dacsm.models.backbone import resize_position
 from dacsm.models.classifier import Classifier
 from dacsm.models.official import describe, official_name, to_classifier
+from dacsm.models.plain_vit import resize_position
 from dacsm.models.three_stream import stream_tokens, three_stream
 from dacsm.training.optim import build_optimiser, set_learning_rate
 

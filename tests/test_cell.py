@@ -10,7 +10,9 @@ from made_up_runs import make_runs
 from dacsm.config.datasets import DatasetSpec, load_dataset
 from dacsm.config.params import Params, load_params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.ledger.cell import describe_cell, find_cell
+from dacsm.ledger.runs import run_of
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import write_json
 
@@ -33,7 +35,7 @@ def paths(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Paths:
 
 def said(params: Params, paths: Paths, *cell: str, task: str | None = None, file: Path = FILE) -> str:
     name, method, place = cell
-    return "\n".join(describe_cell(load_dataset(name), params.experiment(name), method, place, task, paths, file))
+    return "\n".join(describe_cell(Project(params, load_dataset(name), paths, file), name, method, place, task))
 
 
 def selected(paths: Paths, dataset: DatasetSpec, task: str, method: str = "dacsm") -> list[dict]:
@@ -131,36 +133,33 @@ def test_every_class_and_mean_of_every_table_is_a_cell(params: Params) -> None:
         dataset = params.load_dataset_of(name)
         for task in experiment.tasks:
             for place in (*dataset.classes, "mean_per_class", "overall"):
-                assert find_cell(dataset, experiment, place, task).tasks == (task,)
+                assert find_cell(Project(params, dataset, Paths()), experiment, place, task).tasks == (task,)
             if dataset.table_form != "classes":
-                assert find_cell(dataset, experiment, task, None).tasks == (task,)
+                assert find_cell(Project(params, dataset, Paths()), experiment, task, None).tasks == (task,)
 
 
 def test_hashes_time_and_memory_come_from_the_records(params: Params, paths: Paths) -> None:
     dataset, settings = load_dataset("visda"), {"pretrain.visda": {"epochs": 20}}
     for seed in (0, 1, 2):
-        places = {
-            "pretrain": paths.pretrained("visda", "synthetic", seed),
-            "adapt": paths.adapted("visda", "dacsm", "synthetic-real", seed),
-            "evaluate": paths.evaluated("visda", "dacsm", "synthetic-real", seed),
-        }
-        for stage, place in places.items():
+        for stage in ("pretrain", "adapt", "evaluate"):
             record = {
                 "stage": stage,
                 "settings": settings | {"stage": stage, **({"odd": 1} if (stage, seed) == ("adapt", 2) else {})},
                 "git": {"commit": "c0ffee" * 7, "clean": stage != "adapt"},
+                "code": {},
                 "inputs": {"data/shards/visda/real/index.json": "ab" * 32, "x/model.safetensors": "00"},
                 "device": "a GPU",
                 "seconds": 90.0 + seed,
                 "peak_memory_mb": {"ram": 1000 + seed, "cuda": 7000 + seed},
             }
-            write_json(paths.record(place), record)
+            run = {"source": "synthetic"} if stage == "pretrain" else {"method": "dacsm", "task": "synthetic-real"}
+            write_json(run_of(Project(params, dataset, paths), stage, **run, seed=seed).record, record)
     lines = said(params, paths, "visda", "dacsm", "truck").splitlines()
     stages = {line.split(":")[0].strip(): line for line in lines if "settings" in line}
     assert list(stages) == ["pretrain", "adapt", "evaluate"]
     assert len(stages["pretrain"].split("settings ")[1].split(";")[0].split(", ")) == 1
     assert len(stages["adapt"].split("settings ")[1].split(";")[0].split(", ")) == 2  # one run had other settings
-    assert "commit c0ffeec0ffee with changes; a GPU" in stages["adapt"]
+    assert "(commit c0ffeec0ffee with changes); a GPU" in stages["adapt"]
     assert "with changes" not in stages["pretrain"]
     assert "  data: real abababababab" in lines
     assert "took 14 min in 9 runs, with at most 1002 MiB of memory, 7002 MiB on the GPU" in lines

@@ -185,6 +185,8 @@ def test_a_run_leaves_a_record(stage: Callable[..., None], tmp_path: Path, monke
     )
     assert (seen["seed"], seen["compute"].workers) == (7, 3)
     assert record["arguments"] == {"dataset": "digits", "method": "source_only", "task": "synthetic-mnist", "seed": 7}
-    assert record["settings"]["pretrain.digits"] == params["pretrain"]["digits"]
+    recipe = params["pretrain"]["digits"]
+    assert record["settings"]["pretrain.digits.epochs"] == recipe["epochs"]
+    assert record["settings"]["pretrain.digits.precision"] == recipe["precision"]
     assert len(record["inputs"]) == 2
     assert record["measured"] == {"images_per_second": 7.0}

@@ -165,7 +165,7 @@ def test_a_contrast_is_a_difference_of_its_own(made: Made, methods: tuple[str, .
         assert_row(made, row, TASKS if row["task"] == "average" else (row["task"],))
     section = made.markdown().split("## Differences")[1]
     assert "| dacsm − source_only |" in section
-    assert "A line with two names is the first method less the second." in section
+    assert "A row with two names is the first method less the second." in section
     assert (made.paths.plots("tiny") / "differences.png").is_file()
 
 

@@ -15,19 +15,26 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from sklearn.metrics import confusion_matrix
 
+from dacsm.adaptation import scores
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params
 from dacsm.config.paths import Paths
+from dacsm.evaluation.metrics import class_recalls, measure
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
 from dacsm.stages.adapt import adapt
-from dacsm.stages.evaluate import class_recalls, evaluate, measure
+from dacsm.stages.evaluate import evaluate
 from dacsm.stages.pretrain import pretrain
 
 CLASSES = ("a", "b", "c")
 CPU = Compute(torch.device("cpu"))
 TASK = "synthetic-mnist"
 LABELS = np.array([0, 0, 0, 1, 1, 1, 2, 2])
+SCORES = {  # of each epoch
+    "infomax": [0.1, 0.2, 0.4, 0.3],
+    "entropy": [0.5, 0.5, 0.1, 0.5],
+    "source_accuracy": [np.nan] * 4,
+}
 GUESSES = [  # each epoch's predictions of LABELS: 3, 7, 7 and 6 of 8 are right
     [0, 1, 2, 1, 0, 2, 2, 0],
     [0, 0, 0, 1, 1, 1, 2, 1],
@@ -57,10 +64,10 @@ class FakeRun:
         epochs = {
             "predicted": np.array(GUESSES),
             "pseudo_labels": np.array([LABELS, 0 * LABELS, *GUESSES[2:]]),
-            "validators": np.array(["infomax", "entropy", "source_accuracy"]),
-            "scores": np.array([[0.1, 0.5, np.nan], [0.2, 0.5, np.nan], [0.4, 0.1, np.nan], [0.3, 0.5, np.nan]]),
-            "selected": np.array(3),
-            "validator": np.array("infomax"),
+            "logits": np.zeros((4, 5, 3), np.float16),
+            "features": np.zeros((4, 2, 6), np.float16),
+            "source_accuracy": np.full(4, np.nan),
+            "kept": np.array(3),
         } | changed
         self.folder.mkdir(parents=True, exist_ok=True)
         np.savez(self.folder / "epochs.npz", **epochs)
@@ -82,6 +89,9 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRun:
         return SimpleNamespace(predicted=run.predicted, logits=logits)  # the predicted class has 3/5
 
     description = SimpleNamespace(model=SimpleNamespace(resize=28, name="deit"))
+    of_table = {name: (lambda epoch, of=table: of[epoch.number - 1]) for name, table in SCORES.items()}
+    monkeypatch.setattr("dacsm.adaptation.scores.VALIDATORS", of_table)
+    monkeypatch.setattr("dacsm.stages.evaluate.read_index", lambda folder: SimpleNamespace(images=len(run.labels)))
     monkeypatch.setattr("dacsm.data.shards.read_labels", lambda folder: run.labels)
     monkeypatch.setattr("dacsm.data.shards.ShardedImages", lambda folder: None)
     monkeypatch.setattr("dacsm.data.shards.require_size", lambda images, size: None)
@@ -184,9 +194,11 @@ def test_every_epoch_is_measured(evaluated: Callable[..., FakeRun]) -> None:
         assert metrics["accuracy_by_epoch"]["overall"][metrics[kind]["epoch"] - 1] == metrics[kind]["overall"]
 
 
-def test_epochs_of_a_run_that_diverged_are_not_chosen(fake: FakeRun, evaluated: Callable[..., FakeRun]) -> None:
-    scores = np.array([[0.1, np.nan, np.nan], [0.2, 0.3, np.nan], [0.4, np.inf, np.nan], [0.3, 0.1, np.nan]])
-    fake.write_epochs(scores=scores)
+def test_epochs_of_a_run_that_diverged_are_not_chosen(
+    evaluated: Callable[..., FakeRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SCORES, "entropy", [np.nan, 0.3, np.inf, 0.1])
+    monkeypatch.setitem(scores.VALIDATORS, "entropy", lambda epoch: SCORES["entropy"][epoch.number - 1])
     found = evaluated().metrics()["validators"]["entropy"]
     assert found["epoch"] == 2
     assert found["scores"] == [None, 0.3, None, 0.1]
@@ -215,6 +227,26 @@ def test_a_checkpoint_of_another_run_is_refused(fake: FakeRun, evaluated: Callab
         evaluated()
 
 
+def test_a_validator_that_now_selects_another_epoch_decides_the_metrics(
+    fake: FakeRun, evaluated: Callable[..., FakeRun], capsys: pytest.CaptureFixture
+) -> None:
+    """The checkpoint is still of the epoch that was selected when it was adapted, and a line says so."""
+    fake.write_epochs(kept=np.array(2))
+    fake.predicted = np.array(GUESSES[1])
+    metrics = evaluated().metrics()
+    said = capsys.readouterr().err
+    assert "model.safetensors is of epoch 2, but infomax now selects epoch 3" in said
+    assert "`snakemake --forcerun adapt`" in said
+    assert (metrics["selected"]["epoch"], metrics["selected"]["mean_per_class"]) == (3, 88.89)
+    rows = fake.predictions()
+    assert [int(row["predicted"]) for row in rows] == GUESSES[2]
+    assert {row["probability"] for row in rows} == {""}
+    fake.write_epochs(kept=np.array(3))
+    fake.predicted = np.array(GUESSES[2])
+    evaluated()
+    assert capsys.readouterr().err == ""
+
+
 def test_a_few_flipped_images_are_told_and_change_no_number(
     fake: FakeRun, evaluated: Callable[..., FakeRun], capsys: pytest.CaptureFixture
 ) -> None:
@@ -237,12 +269,14 @@ def test_a_few_flipped_images_are_told_and_change_no_number(
     [
         ({"predicted": np.zeros((4, 7), int)}, r"predicted has shape \(4, 7\), expected \(4, 8\)"),
         ({"pseudo_labels": np.zeros((3, 8), int)}, r"pseudo_labels has shape \(3, 8\), expected \(4, 8\)"),
-        ({"scores": np.zeros((4, 2))}, r"scores has shape \(4, 2\), expected \(4, 3\)"),
+        ({"logits": np.zeros((4, 5, 2))}, r"logits has shape \(4, 5, 2\), expected \(4, any, 3\)"),
+        ({"features": np.zeros((4, 5))}, r"features has shape \(4, 5\), expected \(4, any, any\)"),
+        ({"source_accuracy": np.zeros((4, 2))}, r"source_accuracy has shape \(4, 2\), expected \(4,\)"),
         ({"predicted": np.array(3)}, r"predicted has shape \(\), expected \(0, 8\)"),
-        ({"selected": np.array(5)}, "selected is epoch 5, expected one of 1 to 4"),
-        ({"selected": np.array(0)}, "selected is epoch 0"),
-        ({"predicted": np.full((4, 8), 3)}, "class numbers from 3 to 3, expected 0 to 2"),
-        ({"validators": np.array([{}], dtype=object)}, "cannot be read"),
+        ({"kept": np.array(5)}, "kept is epoch 5, expected one of 1 to 4"),
+        ({"kept": np.array(0)}, "kept is epoch 0"),
+        ({"predicted": np.full((4, 8), 3)}, "class indices from 3 to 3, expected 0 to 2"),
+        ({"logits": np.array([{}], dtype=object)}, "cannot be read"),
     ],
 )
 def test_epochs_that_do_not_fit_are_refused(
@@ -273,7 +307,7 @@ def test_labels_and_images_must_be_as_many(fake: FakeRun, evaluated: Callable[..
 
 def test_labels_must_be_classes_of_the_dataset(fake: FakeRun, evaluated: Callable[..., FakeRun]) -> None:
     fake.labels = LABELS + 1
-    with pytest.raises(InputError, match=r"class numbers from 1 to 3, expected 0 to 2.*`dacsm shard tiny mnist`"):
+    with pytest.raises(InputError, match=r"class indices from 1 to 3, expected 0 to 2.*`dacsm shard tiny mnist`"):
         evaluated()
 
 

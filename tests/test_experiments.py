@@ -11,6 +11,7 @@ from made_up_runs import make_runs
 from dacsm.config.datasets import load_dataset
 from dacsm.config.params import Params, load_params, parse_params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.ledger.runs import runs_of
 from dacsm.runtime.errors import InputError
 from dacsm.stages.table import table
@@ -98,7 +99,7 @@ def test_a_task_of_another_dataset_is_named_with_the_experiment(content: dict[st
 def test_experiments_share_the_runs_they_have_in_common(params: Params) -> None:
     dataset, paths = load_dataset("digits"), Paths()
     digits, more = (
-        {run.record: run for run in runs_of(params, dataset, params.experiment(name), paths)}
+        {run.record: run for run in runs_of(Project(params, dataset, paths), params.experiment(name))}
         for name in ("digits", "more")
     )
     common = [run for record, run in digits.items() if record in more]
@@ -120,13 +121,13 @@ def test_experiments_share_the_runs_they_have_in_common(params: Params) -> None:
         "results/more_differences.csv",
         "results/more_validators.csv",
         "results/more_metrics.json",
-        "results/more/plots",
+        "results/more/plots/accuracy.png",
     ]
     assert str(own[-1].record) == "results/more/records/tabled.json"
 
 
 def test_the_table_of_the_plain_experiment_is_where_it_was(params: Params) -> None:
-    run = runs_of(params, load_dataset("digits"), params.experiment("digits"), Paths())[-1]
+    run = runs_of(Project(params, load_dataset("digits"), Paths()), params.experiment("digits"))[-1]
     assert [str(path) for path in (*run.outputs, run.record)] == [
         "results/digits_table.csv",
         "results/digits_table.md",
@@ -134,7 +135,7 @@ def test_the_table_of_the_plain_experiment_is_where_it_was(params: Params) -> No
         "results/digits_differences.csv",
         "results/digits_validators.csv",
         "results/digits_metrics.json",
-        "results/digits/plots",
+        "results/digits/plots/accuracy.png",
         "results/digits/records/tabled.json",
     ]
 

@@ -9,17 +9,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from safetensors.torch import save
 from small_model import MODEL
 
 from dacsm.adaptation.pairing import Pairs
-from dacsm.config.kinds.cdtrans import Method, Pyramid
+from dacsm.config.kinds.cdtrans import Pyramid, Settings
 from dacsm.config.paths import Paths
 from dacsm.methods.cdtrans.attention import attention_maps, shown_layers
-from dacsm.methods.cdtrans.parts.cross_scale import pyramid_loss, pyramid_sides, scale_choice
 from dacsm.methods.cdtrans.parts.noise import BeneficialNoise
-from dacsm.models.backbone import embed
+from dacsm.methods.cdtrans.parts.pyramid import pyramid_loss
+from dacsm.methods.cdtrans.resolutions import pyramid_sides, scale_choice
 from dacsm.models.classifier import Classifier, Description
+from dacsm.models.plain_vit import embed
 from dacsm.runtime.device import choose_compute
 from dacsm.runtime.errors import InputError
 from dacsm.stages.adapt import adapt
@@ -82,12 +82,10 @@ def test_the_choice_of_scales_adds_up_for_each_class(trained, tiny_params, tiny_
 @pytest.mark.parametrize(
     ("file", "content", "sentence"),
     [
-        ("noise.safetensors", None, r"noise.safetensors was not found; make it with `dacsm adapt tiny dacsm"),
-        ("noise.safetensors", b"no tensors", "is not the noise of this method"),
-        ("noise.safetensors", save({}), "is not the noise of this method .*Missing key"),
         ("log.csv", None, r"log.csv was not found; make it with `dacsm adapt tiny dacsm"),
         ("log.csv", b"epoch\n", r"log.csv cannot be read"),
         ("last.safetensors", None, r"last.safetensors was not found"),
+        ("last.safetensors", b"no tensors", r"last.safetensors cannot be read as a checkpoint"),
     ],
 )
 def test_what_is_missing_or_damaged_is_one_sentence(
@@ -102,6 +100,17 @@ def test_what_is_missing_or_damaged_is_one_sentence(
         explain(tiny_params, tiny_dataset, "dacsm", TASK, 0, paths, CPU)
 
 
+def test_a_checkpoint_without_the_noise_of_the_method_is_one_sentence(trained, tiny_params, tiny_dataset, tmp_path):
+    paths = Paths(tmp_path)
+    (tmp_path / "data").symlink_to(trained.root / "data")
+    folder = paths.adapted("tiny", "dacsm", TASK, 0)
+    shutil.copytree(trained.adapted("tiny", "dacsm", TASK, 0), folder)
+    shutil.copy(folder / "model.safetensors", folder / "last.safetensors")
+    sentence = r"last.safetensors has not the noise of this method .*Missing key.*`dacsm adapt tiny dacsm"
+    with pytest.raises(InputError, match=sentence):
+        explain(tiny_params, tiny_dataset, "dacsm", TASK, 0, paths, CPU)
+
+
 def network() -> Classifier:
     torch.manual_seed(0)
     return Classifier(Description(MODEL, ("a", "b", "c"))).eval()
@@ -112,7 +121,7 @@ def images(seed: int) -> torch.Tensor:
 
 
 def noise_of(classifier: Classifier, strength: float | None = None, **parts) -> BeneficialNoise:
-    noise = BeneficialNoise(classifier, Method(**parts), torch.Generator().manual_seed(0))
+    noise = BeneficialNoise(classifier, Settings(kind="cdtrans", **parts), torch.Generator().manual_seed(0))
     noise.progress = 1.0
     if strength is not None:
         for layer in noise.logits:

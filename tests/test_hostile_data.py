@@ -121,7 +121,8 @@ PARAMS = [
     ("experiments.digits.seeds", [1.5], r"seeds\.0 is 1\.5, but it should be a whole number"),
     ("pretrain.digits.optimiser.learning_rate", math.inf, "learning_rate is inf, but it should be a finite number"),
     ("pretrain.digits.label_smoothing", math.nan, "label_smoothing is nan, but it should be a finite number"),
-    ("adapt.methods.dacsm.noise.prior", math.nan, "prior is nan, but it should be a finite number"),
+    ("adapt.methods.dat.noise.prior", math.nan, "prior is nan, but it should be a finite number"),
+    ("resources.default.workers", 100_000, "workers is 100000, but it should be less than or equal to 512"),
     ("rescale.scales", [1, 10**9], "scales.1 is 1000000000, but it should be less than or equal to 100"),
     (
         "adapt.methods",

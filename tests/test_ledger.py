@@ -63,7 +63,7 @@ def stages(status: str) -> list[str]:
 
 def made(printed: str) -> dict[str, int]:
     """How many jobs of each rule were run, without the targets of phases."""
-    rules = re.findall(r"^(?:local)?rule (\w+):|^Job \d+: \w+: (\w+)", printed, flags=re.MULTILINE)
+    rules = re.findall(r"^(?:local)?rule (\w+):|^Job \d+: (\w+): ", printed, flags=re.MULTILINE)
     names = [rule or job for rule, job in rules]
     return {rule: names.count(rule) for rule in dict.fromkeys(names) if not rule.startswith(("tiny", "all"))}
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from small_model import MODEL
 
-from dacsm.config.kinds.cdtrans import Method, Noise, Pyramid, Style
-from dacsm.methods.cdtrans.parts.cross_scale import pyramid_loss, scale_loss
+from dacsm.config.kinds.cdtrans import Noise, Pyramid, Settings, Style
+from dacsm.methods.cdtrans.parts.consistency import scale_loss
 from dacsm.methods.cdtrans.parts.noise import (
     BeneficialNoise,
     LogitNoise,
@@ -16,8 +16,10 @@ from dacsm.methods.cdtrans.parts.noise import (
     gaussian_divergence,
     style_of,
 )
-from dacsm.models.backbone import attend, build_backbone, load_weights
+from dacsm.methods.cdtrans.parts.pyramid import pyramid_loss
+from dacsm.models.backbone import build_backbone, load_weights
 from dacsm.models.classifier import Classifier, Description, load_checkpoint, save_checkpoint
+from dacsm.models.plain_vit import attend
 from dacsm.models.three_stream import three_stream
 from dacsm.runtime.errors import InputError
 
@@ -32,7 +34,7 @@ def images(count: int = 4, size: int = 28, seed: int = 0) -> torch.Tensor:
 
 
 def noise_of(network: Classifier, **parts) -> BeneficialNoise:
-    noise = BeneficialNoise(network, Method(**parts), torch.Generator().manual_seed(0))
+    noise = BeneficialNoise(network, Settings(kind="cdtrans", **parts), torch.Generator().manual_seed(0))
     noise.progress = 1.0
     return noise
 
@@ -171,6 +173,18 @@ def test_scale_loss_is_least_where_predictions_agree_and_counts_what_is_sure():
     assert scale_loss(network, images(), sure) > scale_loss(network, images(), unsure) > 0
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_a_class_that_the_source_lacks_leaves_the_scale_loss_a_number(precision):
+    network = classifier().train()
+    known = torch.tensor([[2.0, 0.5, -torch.inf]], dtype=precision).log_softmax(dim=1).expand(4, 3)
+    loss = scale_loss(network, images(), known)
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+    almost = torch.tensor([[2.0, 0.5, -80.0]], dtype=precision).log_softmax(dim=1).expand(4, 3)
+    torch.testing.assert_close(loss, scale_loss(network, images(), almost))
+
+
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     network = classifier().eval()
     save_checkpoint(tmp_path / "model.safetensors", network.description, network.state_dict())
@@ -190,12 +204,64 @@ def test_files_that_are_no_checkpoint(tmp_path):
             load_checkpoint(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_225", "resnet18", "swin_tiny_patch4_window7_224"])
-def test_models_that_the_streams_cannot_use(name):
-    with pytest.raises(InputError, match=name):
-        build_backbone(
-            MODEL.model_copy(update={"name": name, "patch_size": None, "depth": None, "heads": None, "dim": None})
-        )
+SHAPE = dict.fromkeys(("patch_size", "dim", "depth", "heads"))
+OTHERS = {  # a few of the networks that are not plain Vision Transformers, and their widths
+    "resnet18": 512,
+    "convnext_atto": 320,
+    "swin_tiny_patch4_window7_224": 768,
+    "vit_small_patch14_reg4_dinov2": 384,
+    "mobilenetv3_small_050": 1024,
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_any_network_of_timm_gives_features_of_its_width(name, tmp_path):
+    network = classifier(name=name, image_size=56, resize=56, drop_path=0.1, **SHAPE)
+    assert network.width == OTHERS[name]
+    assert network.training
+    seen = torch.randn(3, 1, 56, 56, generator=torch.Generator().manual_seed(0))
+    network.eval()
+    assert network.features(seen).shape == (3, network.width)
+    assert network(seen).shape == (3, 3)
+    save_checkpoint(tmp_path / "model.safetensors", network.description, network.state_dict())
+    assert torch.equal(load_checkpoint(tmp_path / "model.safetensors")(seen), network(seen))
+    with torch.device("meta"):
+        assert Classifier(network.description).width == network.width
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"name": "vit_tiny_patch16_225"},
+            "which timm does not know; name one such as vit_tiny_patch16_224",
+        ),
+        ({"name": "resnet18", "dim": 96}, r"model\.dim can only be set for a plain Vision Transformer, which resnet18"),
+        (
+            {"name": "vit_small_patch14_reg4_dinov2", "depth": 2, "heads": 2},
+            r"model\.depth, model\.heads can only be set for a plain Vision Transformer, which vit_small_patch14_reg4",
+        ),
+        ({"name": "vgg11", "drop_path": 0.1}, r"model\.drop_path is 0\.1, but vgg11 drops no paths; set it to 0"),
+        ({"name": "convnext_atto", "image_size": 16}, "'convnext_atto', which cannot be built for images of 16 pixels"),
+    ],
+)
+def test_what_a_network_cannot_be_is_one_sentence(changes, sentence):
+    with pytest.raises(InputError, match=f"^params.yaml: .*{sentence}") as caught:
+        classifier(**SHAPE | changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_network_come_without_its_head(tmp_path):
+    import timm
+
+    other = timm.create_model("convnext_atto", in_chans=1, num_classes=7)
+    torch.save(other.state_dict(), tmp_path / "weights.pth")
+    network = classifier(name="convnext_atto", image_size=56, resize=56, **SHAPE)
+    load_weights(network.backbone, str(tmp_path / "weights.pth"), "convnext_atto")
+    assert torch.equal(network.backbone.head.norm.weight, other.head.norm.weight)
+    assert torch.equal(network.backbone.stem[0].weight, other.stem[0].weight)
+    with pytest.raises(InputError, match="do not fit resnet18"):
+        load_weights(classifier(name="resnet18", **SHAPE).backbone, str(tmp_path / "weights.pth"), "resnet18")
 
 
 def test_distilled_weights_lose_the_token_and_fit_another_grid(tmp_path):

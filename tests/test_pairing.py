@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dacsm.adaptation import pairing
-from dacsm.adaptation.pairing import agreeing_pairs, centre_labels, fuse_scales, nearest_over_scales, unit
+from dacsm.adaptation.pairing import agreeing_pairs, centre_labels, nearest_over_scales, unit
+from dacsm.methods.cdtrans.parts import matching
+from dacsm.methods.cdtrans.parts.matching import fuse_scales
 
 SEEDS = st.integers(0, 10_000)
 
@@ -86,6 +88,14 @@ def test_features_in_float16_are_searched_in_float32():
     assert torch.equal(labels, centre_labels(target.float(), features(2, 80)))
 
 
+def test_a_device_without_tiles_of_its_own_has_the_gpus():
+    source, target = features(0, 90), features(1, 80)
+    expected = nearest_over_scales(source, [target])
+    with patch.dict(pairing.TILES, {"cuda": (64, 128)}, clear=True):
+        found = nearest_over_scales(source, [target])
+    assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_gpu_finds_the_same_neighbours():
@@ -143,7 +153,7 @@ def test_one_size_is_left_as_it_is_and_equal_sizes_change_no_direction(seed):
 def test_many_images_at_once_or_a_few_at_a_time_get_the_same_labels(seed):
     target, logits = features(seed, 50), features(seed + 1, 50)
     whole, fused = centre_labels(target, logits), fuse_scales([target, 2 * target], [logits, -logits])
-    with patch.object(pairing, "BLOCK", 7):
+    with patch.object(pairing, "BLOCK", 7), patch.object(matching, "BLOCK", 7):
         similar = (centre_labels(target, logits) == whole).float().mean()
         again = fuse_scales([target, 2 * target], [logits, -logits])
     assert similar > 0.95  # sums in another order may turn an image that lies between two centres

@@ -33,7 +33,7 @@ def changed(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     ("key", "value", "sentence"),
     [
         ("pretrain.digits.epoch", 3, "pretrain.digits.epoch is not a known key; expected one of .*epochs"),
-        ("adapt.methods.dacsm.noise.sigma", 1, "adapt.methods.dacsm.noise.sigma is not a known key; .*prior"),
+        ("adapt.methods.dacsm.noise", {"sigma": 1}, "adapt.methods.dacsm.noise.sigma is not a known key; .*prior"),
         (
             "adapt.recipes.digits.optimiser.learning_rate",
             -0.1,
@@ -53,7 +53,10 @@ def changed(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("pretrain.digits.model.dim", 97, "dim 97 is not a multiple of heads"),
         ("pretrain.digits.model.image_size", 30, "image_size 30 is not a multiple of patch_size|resize is 28, smaller"),
         ("pretrain.digits.model.mean", [0.1, 0.2], "mean and std must have one number for each of the 1 channels"),
-        ("adapt.methods.source_only", {}, "'source_only', which is the pretrained model itself"),
+        ("adapt.methods.cdtrans", {}, "adapt.methods.cdtrans.kind is missing; add it: one of cdtrans"),
+        ("adapt.methods.dacsm.kind", "magic", "adapt.methods.dacsm.kind is 'magic', expected one of cdtrans"),
+        ("adapt.methods.dacsm.noise", {"prior": 0}, "adapt.methods.dacsm.noise.prior is 0, but it should be"),
+        ("adapt.methods.source_only", {"kind": "cdtrans"}, "'source_only', which is the pretrained model itself"),
         ("shard", {}, "shard has no settings for it"),
         ("rescale.scales", [0.5, 1.5], r"rescale: scales is \[0.5, 1.5\], without 1"),
         ("rescale.scales", [0, 1], "rescale.scales.* is 0, but it should be greater than 0"),
@@ -108,12 +111,14 @@ def test_every_part_is_off_unless_it_is_named(content):
     weights = (cdtrans.style.weight, cdtrans.noise.weight, cdtrans.pyramid.weight, cdtrans.consistency.weight)
     assert weights == (0, 0, 0, 0)
     assert cdtrans.matching.scales == ()
+    assert cdtrans.matching.marginal_relaxation == 1
+    assert cdtrans.parts == ()
     assert cdtrans.mix_cross_entropy == cdtrans.attention_dropout == 0
     assert not cdtrans.teacher_detached
 
 
 def test_a_method_may_leave_the_recipe_of_all(content):
-    content["adapt"]["methods"]["longer"] = {"recipe": {"epochs": 1.4, "zoom": 0.5}}
+    content["adapt"]["methods"]["longer"] = {"kind": "cdtrans", "recipe": {"epochs": 1.4, "zoom": 0.5}}
     params = parse_params(content)
     common, changed = (params.adaptation("digits", method) for method in ("cdtrans", "longer"))
     assert common == params.recipe("adapt", "digits")

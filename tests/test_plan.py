@@ -11,15 +11,16 @@ from dacsm.cli.main import main
 from dacsm.config.datasets import DatasetSpec, load_dataset
 from dacsm.config.params import Params, load_params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.ledger import plan
-from dacsm.ledger import speed as rehearsal
+from dacsm.ledger import speed as speed_module
+from dacsm.ledger.runs import runs_of
 from dacsm.ledger.speed import Speed
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
 
 PROJECT = Path(__file__).parents[1]
 CPU = Compute(torch.device("cpu"))
-FILE = Path("params.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +36,11 @@ def planned(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(plan, "adapt_speed", lambda _p, _d, method, _c: Speed(0.03 if method == "dacsm" else 0.02, 64))
 
     def lines(name: str, made: tuple[str, ...] = ()) -> list[str]:
-        dataset, experiment, paths = params.load_dataset_of(name), params.experiment(name), Paths(tmp_path)
-        unmade = {job.file for job in plan.jobs_of(params, dataset, experiment, paths) if job.stage not in made}
+        project = Project(params, params.load_dataset_of(name), Paths(tmp_path))
+        runs = runs_of(project, params.experiment(name))
+        unmade = {run.outputs[0] for run in runs if run.stage not in made}
         monkeypatch.setattr(plan, "pending", lambda *_: unmade)
-        return list(plan.describe_plan(params, dataset, experiment, paths, CPU, FILE))
+        return list(plan.describe_plan(project, name, CPU))
 
     return lines
 
@@ -61,7 +63,7 @@ def test_the_runs_of_visda(planned: Callable[..., list[str]]) -> None:
 )
 def test_the_number_of_runs(params: Params, name: str, stages: dict[str, int]) -> None:
     dataset = load_dataset(name)
-    found = Counter(job.stage for job in plan.jobs_of(params, dataset, params.experiment(name), Paths()))
+    found = Counter(run.stage for run in runs_of(Project(params, dataset, Paths()), params.experiment(name)))
     assert found.pop("download") == len(dataset.archives)
     assert found == stages
 
@@ -100,9 +102,10 @@ def test_what_is_made_is_not_counted(planned: Callable[..., list[str]]) -> None:
 
 
 def test_without_snakefile_there_is_a_sentence(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Project(params, load_dataset("visda"), Paths())
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="snakemake cannot tell what is made: "):
-        plan.pending(params.experiment("visda"), Paths(), FILE)
+        plan.pending(project, "visda")
 
 
 def test_a_dataset_without_settings_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
@@ -119,12 +122,12 @@ def test_a_plan_of_a_further_experiment_names_it(planned: Callable[..., list[str
 def test_a_step_is_measured_with_the_recipes_model(
     method: str, tiny_params: Params, tiny_dataset: DatasetSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rehearsal, "ENOUGH", 0.05)
+    monkeypatch.setattr(speed_module, "ENOUGH", 0.05)
     threads = torch.get_num_threads()
     for speed in (
-        rehearsal.adapt_speed(tiny_params, tiny_dataset, method, CPU),
-        rehearsal.pretrain_speed(tiny_params, tiny_dataset, CPU),
-        rehearsal.predict_speed(tiny_params, tiny_dataset, CPU),
+        speed_module.adapt_speed(tiny_params, tiny_dataset, method, CPU),
+        speed_module.pretrain_speed(tiny_params, tiny_dataset, CPU),
+        speed_module.predict_speed(tiny_params, tiny_dataset, CPU),
     ):
         assert 0 < speed.seconds < 1
         assert 2 <= speed.batch <= 256
@@ -133,20 +136,20 @@ def test_a_step_is_measured_with_the_recipes_model(
 
 def test_a_slow_device_is_measured_by_one_small_step(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 1000, 30))
-    monkeypatch.setattr(rehearsal, "_now", lambda _compute: next(clock))
+    monkeypatch.setattr(speed_module, "_now", lambda _compute: next(clock))
     batches = []
-    assert rehearsal._measure(batches.append, 64, CPU) == Speed(15.0, 2)
+    assert speed_module._measure(batches.append, 64, CPU) == Speed(15.0, 2)
     assert batches == [2]
 
 
 def test_a_fast_device_is_measured_at_the_recipes_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     batches = []
-    speed = rehearsal._measure(batches.append, 64, CPU)
+    speed = speed_module._measure(batches.append, 64, CPU)
     assert speed.batch == 64
     assert batches == sorted(batches)
 
 
 def test_parameters_are_counted_without_memory(params: Params) -> None:
     dataset = load_dataset("visda")
-    count = rehearsal.parameters_of(params.recipe("pretrain", "visda").model, dataset)
+    count = speed_module.parameters_of(params.recipe("pretrain", "visda").model, dataset)
     assert count == 85_798_656 + 4 * 768 + 1 + 12 * 768  # DeiT-B, the neck, the head

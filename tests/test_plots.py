@@ -10,6 +10,7 @@ from PIL import Image
 
 from dacsm.report import plots
 from dacsm.report.statistics import paired_difference
+from dacsm.report.tables import Number
 
 
 def chunks(path: Path) -> dict[str, bytes]:
@@ -23,8 +24,9 @@ def chunks(path: Path) -> dict[str, bytes]:
 
 
 def bars(path: Path, classes: int = 3, methods: int = 2, spread: float = 2.0) -> Path:
-    values = {f"method{number}": (np.linspace(40, 95, classes), np.full(classes, spread)) for number in range(methods)}
-    plots.bars(path, "Title", [f"class {number}" for number in range(classes)], values)
+    means = np.linspace(40, 95, classes)
+    numbers = {f"class {place}": Number(mean, spread) for place, mean in enumerate(means)}
+    plots.bars(path, "Title", {f"method{place}": numbers for place in range(methods)})
     return path
 
 
@@ -79,13 +81,15 @@ def test_other_numbers_give_another_picture(draw, tmp_path: Path) -> None:
 def test_any_number_of_classes_and_methods_fits_a_page(classes: int, methods: int, tmp_path: Path) -> None:
     with Image.open(bars(tmp_path / "plot.png", classes, methods)) as image:
         assert 1400 < image.width < 1800
-        panels = -(-classes // plots.COLUMNS_A_PANEL)
+        panels = -(-classes // plots.BARS_A_PANEL)
         assert image.height < 900 * panels
 
 
 def test_one_seed_and_absent_classes_are_drawn_without_warnings(tmp_path: Path, recwarn) -> None:
-    means, none = np.array([80.0, np.nan, 60.0]), np.full(3, np.nan)
-    plots.bars(tmp_path / "bars.png", "Title", ["a", "b", "c"], {"one": (means, none), "two": (means, means / 50)})
+    means = {"a": 80.0, "b": np.nan, "c": 60.0}
+    one = {name: Number(mean) for name, mean in means.items()}
+    two = {name: Number(mean, mean / 50) for name, mean in means.items()}
+    plots.bars(tmp_path / "bars.png", "Title", {"one": one, "two": two})
     percent = np.array([[80.0, 20.0], [np.nan, np.nan]])
     plots.confusion(tmp_path / "matrix.png", "Title", ["a", "b"], percent)
     assert [str(warning.message) for warning in recwarn] == []

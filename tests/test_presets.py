@@ -15,7 +15,9 @@ from torch import nn
 from dacsm.config import presets
 from dacsm.config.datasets import DatasetSpec, load_dataset
 from dacsm.config.params import AdaptRecipe, Model, Params, Pretrain, Shard, load_params, parse_params
+from dacsm.config.paths import Paths
 from dacsm.config.presets import Presets
+from dacsm.config.project import Project
 from dacsm.ledger.provenance import settings_of
 from dacsm.models.backbone import build_backbone
 from dacsm.runtime.errors import InputError
@@ -153,13 +155,13 @@ def test_all_tasks(tiny_params: Params) -> None:
 def test_what_is_recorded_is_resolved(folder: Path, tiny_params: Params, tiny_dataset: DatasetSpec) -> None:
     content = tiny_params.model_dump(mode="json")
     arguments = {"dataset": "tiny", "source": "mnist"}
-    plain = settings_of("pretrain", parse_params(content), tiny_dataset, arguments)
+    plain = settings_of(Project(parse_params(content), tiny_dataset, Paths()), "pretrain", arguments)
     recipe = content["pretrain"]["tiny"]
     write(folder, short=yaml.safe_dump({"epochs": recipe.pop("epochs"), "optimiser": recipe.pop("optimiser")}))
     recipe["preset"] = "short"
-    assert settings_of("pretrain", parse_params(content), tiny_dataset, arguments) == plain
+    assert settings_of(Project(parse_params(content), tiny_dataset, Paths()), "pretrain", arguments) == plain
     write(folder, short=(folder / "short.yaml").read_text().replace("epochs: 2", "epochs: 3"))
-    assert settings_of("pretrain", parse_params(content), tiny_dataset, arguments) != plain
+    assert settings_of(Project(parse_params(content), tiny_dataset, Paths()), "pretrain", arguments) != plain
 
 
 # CDTrans' recipes

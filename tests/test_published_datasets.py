@@ -20,7 +20,7 @@ from look_alikes import look_alike
 from tiny_project import Project
 
 from dacsm.config.datasets import DatasetSpec
-from dacsm.stages.evaluate import measure
+from dacsm.evaluation.metrics import measure
 
 CHECKOUT = Path(__file__).parents[1]
 METHODS = ["source_only", "cdtrans"]

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from dacsm.ledger import provenance
-from dacsm.ledger.records import git_state, record
+from dacsm.ledger.records import git_state, recorded
 from dacsm.ledger.runs import Run
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import sha256
@@ -22,7 +22,7 @@ def run(tmp_path: Path) -> Run:
     """A run that reads `in` and writes the folder `out`."""
     (tmp_path / "in").write_text("data")
     place = tmp_path / "out"
-    return Run("adapt", {"seed": 0}, place, tmp_path / "records/run.json", (tmp_path / "in",), (place,))
+    return Run("adapt", {"seed": 0}, place, tmp_path / "records/run.json", (tmp_path / "in",), (), (place,))
 
 
 def writing(run: Run, text: str) -> None:
@@ -31,7 +31,7 @@ def writing(run: Run, text: str) -> None:
 
 
 def test_a_record_says_what_happened(run: Run) -> None:
-    with record(run, {"epochs": 2}, ["dacsm/stages/adapt.py"], CPU) as measured:
+    with recorded(run, {"epochs": 2}, {"dacsm/stages/adapt.py": "c0de"}, CPU) as measured:
         writing(run, "weights")
         measured["images_per_second"] = 12.5
     found = json.loads(run.record.read_text())
@@ -39,7 +39,7 @@ def test_a_record_says_what_happened(run: Run) -> None:
     assert found["arguments"] == {"seed": 0}
     assert found["inputs"] == {str(run.inputs[0]): sha256(run.inputs[0])}
     assert found["outputs"] == {str(run.place / "model"): sha256(run.place / "model")}
-    assert found["code"] == {"dacsm/stages/adapt.py": sha256(provenance.PACKAGE / "stages/adapt.py")}
+    assert found["code"] == {"dacsm/stages/adapt.py": "c0de"}
     assert found["measured"] == {"images_per_second": 12.5}
     assert found["settings"] == {"epochs": 2}
     assert found["versions"]["torch"]
@@ -48,7 +48,7 @@ def test_a_record_says_what_happened(run: Run) -> None:
 
 
 def test_a_stage_without_a_model_has_no_arithmetic(run: Run) -> None:
-    with record(run, {}, []):
+    with recorded(run, {}, {}):
         writing(run, "table")
     found = json.loads(run.record.read_text())
     assert "arithmetic" not in found
@@ -57,19 +57,27 @@ def test_a_stage_without_a_model_has_no_arithmetic(run: Run) -> None:
 
 def test_inputs_are_those_that_the_run_began_with(run: Run) -> None:
     before = sha256(run.inputs[0])
-    with record(run, {}, [], CPU):
+    with recorded(run, {}, {}, CPU):
         writing(run, "weights")
         run.inputs[0].write_text("edited meanwhile")
     assert json.loads(run.record.read_text())["inputs"] == {str(run.inputs[0]): before}
 
 
 @pytest.mark.parametrize("failure", [InputError("no shards"), KeyboardInterrupt()])
-def test_a_failed_run_has_no_record(run: Run, failure: BaseException) -> None:
-    run.record.parent.mkdir()
-    run.record.write_text("of an earlier run")
-    with pytest.raises(type(failure)), record(run, {}, [], CPU):
+def test_a_failed_run_leaves_no_record_of_its_own(run: Run, failure: BaseException) -> None:
+    with pytest.raises(type(failure)), recorded(run, {}, {}, CPU):
         raise failure
     assert not run.record.exists()
+
+
+def test_a_failed_run_leaves_the_record_of_an_earlier_one(run: Run) -> None:
+    """The record names hashes, so that it vouches for what the earlier run wrote and for nothing else."""
+    with recorded(run, {}, {}, CPU):
+        writing(run, "weights")
+    before = run.record.read_text()
+    with pytest.raises(InputError), recorded(run, {}, {}, CPU):
+        raise InputError("no shards")
+    assert run.record.read_text() == before
 
 
 def test_git_state_looks_at_what_decides_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

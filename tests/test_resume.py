@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,15 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dacsm.runtime.resume as resume_module
-from dacsm.adaptation import record as record_module
+from dacsm.adaptation import history as history_module
 from dacsm.config.paths import Paths
-from dacsm.ledger.provenance import code_of
 from dacsm.models.classifier import load_checkpoint, save_checkpoint
 from dacsm.runtime.device import choose_compute
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import sha256
 from dacsm.runtime.progress import TrainingProgress
-from dacsm.runtime.resume import Resume, run_key
+from dacsm.runtime.resume import Resume
 from dacsm.stages import adapt as adapt_module
 from dacsm.stages import pretrain as pretrain_module
 
@@ -72,7 +70,7 @@ def watched(moments: Moments, save_every: float) -> Iterator[None]:
         for module in (adapt_module, pretrain_module):
             patch.setattr(module, "predict", moments.around("predict", module.predict))
         patch.setattr(Path, "replace", moments.around("rename", Path.replace))
-        patch.setattr(record_module, "write_csv", moments.around("log", record_module.write_csv))
+        patch.setattr(history_module, "write_csv", moments.around("log", history_module.write_csv))
         yield
 
 
@@ -230,12 +228,11 @@ def test_only_tensors_and_plain_values_are_saved(start, tmp_path):
     state = torch.load(io.BytesIO(content[64:]), weights_only=True)
     assert set(state["parts"]) == {
         "classifier",
-        "noise",
+        "method",
         "average",
         "optimiser",
         "generators",
-        "record",
-        "matches",
+        "history",
         "progress",
     }
 
@@ -297,31 +294,6 @@ def test_a_partial_file_that_a_kill_left_is_removed(start, tmp_path):
     partial.write_text("half")
     start("adapt", tmp_path, Resume(tmp_path / "resume"))
     assert not partial.exists()
-
-
-def test_all_that_decides_the_bits_is_in_the_key(tmp_path, monkeypatch):
-    (tmp_path / "index.json").write_text("one")
-    cpu, inputs = torch.device("cpu"), [tmp_path / "index.json", tmp_path / "missing"]
-    keys = [
-        run_key("adapt", {"seed": 0}, {"epochs": 2}, inputs, cpu),
-        run_key("pretrain", {"seed": 0}, {"epochs": 2}, inputs, cpu),
-        run_key("adapt", {"seed": 1}, {"epochs": 2}, inputs, cpu),
-        run_key("adapt", {"seed": 0}, {"epochs": 3}, inputs, cpu),
-        run_key("adapt", {"seed": 0}, {"epochs": 2}, inputs, SimpleNamespace(type="cuda")),
-    ]
-    assert run_key("adapt", {"seed": 0}, {"epochs": 2}, inputs, cpu) == keys[0]
-    (tmp_path / "index.json").write_text("two")
-    keys.append(run_key("adapt", {"seed": 0}, {"epochs": 2}, inputs, cpu))
-    (tmp_path / "missing").write_text("")
-    keys.append(run_key("adapt", {"seed": 0}, {"epochs": 2}, inputs, cpu))
-    monkeypatch.setattr(resume_module, "version", lambda package: "9")
-    keys.append(run_key("adapt", {"seed": 0}, {"epochs": 2}, inputs, cpu))
-    monkeypatch.setattr(resume_module, "PACKAGE", tmp_path / "dacsm")
-    for name in code_of("adapt"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("")
-    keys.append(run_key("adapt", {"seed": 0}, {"epochs": 2}, inputs, cpu))
-    assert len(set(keys)) == len(keys)
 
 
 def test_a_full_disk_ends_in_a_sentence_and_keeps_the_last_state(start, whole, tmp_path, monkeypatch):

@@ -16,6 +16,10 @@ from dacsm.config.datasets import DatasetSpec, load_dataset
 from dacsm.config.params import Params, load_params
 from dacsm.config.paths import Paths
 from dacsm.report import published
+from dacsm.report.differences import compare_methods
+from dacsm.report.latex import table_in_latex
+from dacsm.report.markdown import table_page
+from dacsm.report.measured import collect
 from dacsm.report.published import AVERAGE, published_columns, published_header, read_published
 from dacsm.runtime.errors import InputError
 from dacsm.stages.table import table
@@ -162,6 +166,24 @@ def test_latex_is_well_formed(name: str, made: Callable[[str], Made]) -> None:
     assert not re.search(r"[→↓±−]", text)
 
 
+def test_class_names_break_neither_markdown_nor_latex(tmp_path: Path) -> None:
+    dataset, params = load_dataset("visda"), load_params(PROJECT / "params.yaml")
+    odd = ("a|b", "c_d", "t-shirt", "e & f", "10%")
+    dataset = dataset.model_copy(update={"classes": (*odd, *dataset.classes[len(odd) :])})
+    experiment, paths = params.experiments["visda"].model_copy(update={"seeds": (0, 1)}), Paths(tmp_path)
+    make_runs(dataset, experiment, paths)
+    runs = collect(dataset, experiment, paths)
+    lines = table_page(runs, [], compare_methods(runs), []).splitlines()
+    named = [place for place, line in enumerate(lines) if "t-shirt" in line]
+    assert len(named) == 2  # the accuracies, and the differences to CDTrans
+    for place in named:
+        assert r" a\|b |" in lines[place]
+        assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines[place : place + 3]} == {
+            len(dataset.classes) + (5 if "selection" in lines[place] else 4)
+        }
+    assert r"& a|b & c\_d & t-shirt & e \& f & 10\% &" in table_in_latex(runs, [])
+
+
 # Published numbers
 
 
@@ -289,10 +311,15 @@ def test_every_collected_number_is_in_one_table_or_left_out_with_a_reason(make_p
 )
 def test_numbers_known_by_heart(name: str, method: str, backbone: str, column: str, value: float) -> None:
     """Restated from CDTrans' README and others, under our names."""
-    rows = [row for row in read_published(load_dataset(name)) if (row.method, row.backbone) == (method, backbone)]
-    assert value in [row.accuracy.get(column) for row in rows]
-    cdtrans = [row for row in rows if row.found_in.startswith("CDTrans/") and row.method == "CDTrans"]
-    assert {row.selection for row in cdtrans} <= {"oracle (target labels)"}
+    rows = [
+        row
+        for row in read_published(load_dataset(name))
+        if (row.facts["method"], row.facts["backbone"]) == (method, backbone)
+    ]
+    assert value in [row.cells[column].mean for row in rows if column in row.cells]
+    facts = [row.facts for row in rows]
+    cdtrans = [one for one in facts if one["found_in"].startswith("CDTrans/") and one["method"] == "CDTrans"]
+    assert {one["selection"] for one in cdtrans} <= {"oracle (target labels)"}
 
 
 @pytest.fixture

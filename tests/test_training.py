@@ -2,9 +2,11 @@
 
 import csv
 import errno
+import itertools
 import os
 import re
 import shutil
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +14,21 @@ import pytest
 import torch
 
 from dacsm.adaptation import pairing
-from dacsm.adaptation.validators import NAMES
-from dacsm.config.kinds.cdtrans import Consistency, Method
+from dacsm.adaptation.scores import score_epochs
+from dacsm.config.kinds.cdtrans import Consistency, Settings
 from dacsm.config.params import Params
 from dacsm.config.paths import Paths
 from dacsm.data.shards import ShardedImages
-from dacsm.methods.cdtrans.pair_loader import epoch_order
-from dacsm.methods.cdtrans.scale_loader import scale_batches
+from dacsm.evaluation.epochs import read_epochs
+from dacsm.evaluation.predictions import predict
+from dacsm.methods.cdtrans.batches import epoch_order
+from dacsm.methods.cdtrans.parts.consistency import TargetScaleViews
+from dacsm.models.classifier import load_checkpoint, load_method_tensors
 from dacsm.runtime.device import choose_compute
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import sha256
+from dacsm.runtime.progress import TrainingProgress
+from dacsm.runtime.resume import Resume
 from dacsm.stages.adapt import adapt
 from dacsm.stages.pretrain import pretrain
 from dacsm.training.loss_log import LossLog
@@ -40,7 +47,7 @@ def trained(tiny_params, tiny_dataset, tiny_paths, tmp_path_factory) -> Paths:
 
 def with_method(params: Params, **parts) -> Params:
     """Params with a method `tried`."""
-    methods = params.adapt.methods | {"tried": Method(**parts)}
+    methods = params.adapt.methods | {"tried": Settings(kind="cdtrans", **parts)}
     return params.model_copy(update={"adapt": params.adapt.model_copy(update={"methods": methods})})
 
 
@@ -67,6 +74,19 @@ def test_pretraining_again_gives_the_same_bytes(trained, tiny_params, tiny_datas
         assert one.read_bytes() == two.read_bytes()
 
 
+def test_without_held_out_images_their_accuracy_is_not_spoken_of(trained, tiny_params, tiny_dataset, tmp_path, capsys):
+    (tmp_path / "data").symlink_to(trained.root / "data")
+    for fraction, said in ((0.1, True), (0.0, False)):
+        recipes = tiny_params.pretrain | {
+            "tiny": tiny_params.pretrain["tiny"].model_copy(update={"held_out": fraction})
+        }
+        params = tiny_params.model_copy(update={"pretrain": recipes})
+        pretrain(params, tiny_dataset, "synthetic", 0, Paths(tmp_path), choose_compute("cpu"))
+        lines = [line for line in capsys.readouterr().err.splitlines() if "  epoch " in line]
+        assert lines
+        assert all(("held-out source accuracy" in line) == said and "nan" not in line for line in lines)
+
+
 def test_adapting_without_the_targets_labels_gives_the_same_bytes(trained, tiny_params, tiny_dataset):
     before = run(tiny_params, tiny_dataset, trained, "dacsm")
     labels = trained.shards("tiny", "optdigits") / "labels.csv"
@@ -75,7 +95,7 @@ def test_adapting_without_the_targets_labels_gives_the_same_bytes(trained, tiny_
         assert run(tiny_params, tiny_dataset, trained, "dacsm", workers=2) == before
     finally:
         hidden.rename(labels)
-    assert set(before) == {"model.safetensors", "last.safetensors", "noise.safetensors", "log.csv", "epochs.npz"}
+    assert set(before) == {"model.safetensors", "last.safetensors", "log.csv", "epochs.npz"}
 
 
 def test_all_weights_zero_is_cdtrans_bit_for_bit(trained, tiny_params, tiny_dataset):
@@ -107,11 +127,31 @@ def test_each_part_changes_the_model_and_nothing_else_moves(trained, tiny_params
 
 def test_what_an_adaptation_leaves(trained, tiny_params, tiny_dataset):
     run(tiny_params, tiny_dataset, trained, "cdtrans")
-    with np.load(trained.adapted("tiny", "cdtrans", TASK, 0) / "epochs.npz") as epochs:
-        assert epochs["predicted"].shape == epochs["pseudo_labels"].shape == (2, 60)
-        assert tuple(epochs["validators"]) == NAMES
-        best = epochs["scores"][:, NAMES.index(str(epochs["validator"]))].argmax() + 1
-        assert epochs["selected"] == best
+    path = trained.adapted("tiny", "cdtrans", TASK, 0) / "epochs.npz"
+    epochs = read_epochs(path, "dacsm adapt", images=60, classes=10)
+    assert epochs.predicted.shape == epochs.pseudo_labels.shape == (2, 60)
+    assert epochs.logits.shape == (2, 60, 10)
+    assert epochs.features.shape == (2, 60, 32)
+    assert epochs.logits.dtype == epochs.features.dtype == np.float16
+    assert sorted(epochs.logits[0].argmax(axis=1)) == sorted(epochs.predicted[0])  # in another order
+    scores = score_epochs(epochs)
+    assert epochs.kept == scores["infomax"].argmax() + 1
+    assert np.isfinite([*scores.values()]).all()
+    with (path.parent / "log.csv").open(newline="") as file:
+        assert [float(row["infomax"]) for row in csv.DictReader(file)] == pytest.approx(scores["infomax"], rel=1e-4)
+
+
+@pytest.mark.parametrize("validator", ["snd", "class_ami", "source_accuracy", "last"])
+def test_the_weights_of_the_epoch_that_the_recipes_validator_selects_are_kept(
+    trained, tiny_params, tiny_dataset, validator
+):
+    run(with_recipe(tiny_params, validator=validator), tiny_dataset, trained, "cdtrans")
+    folder = trained.adapted("tiny", "cdtrans", TASK, 0)
+    epochs = read_epochs(folder / "epochs.npz", "dacsm adapt", images=60, classes=10)
+    assert epochs.kept == score_epochs(epochs)[validator].argmax() + 1
+    classifier = load_checkpoint(folder / "model.safetensors")
+    seen = predict(classifier, ShardedImages(trained.shards("tiny", "optdigits")), choose_compute("cpu"))
+    assert np.array_equal(seen.predicted, epochs.predicted[epochs.kept - 1])
 
 
 def test_the_weight_average_is_what_is_evaluated(trained, tiny_params, tiny_dataset):
@@ -146,18 +186,42 @@ def test_views_at_other_scales_come_every_other_step_and_go_on_where_they_stoppe
     images = ShardedImages(trained.shards("tiny", "optdigits"))
     recipe, model = tiny_params.adaptation("tiny", "dacsm"), tiny_params.recipe("pretrain", "tiny").model
 
-    def batches(steps: range, **settings) -> list:
-        return list(scale_batches(images, model, recipe, Consistency(**settings), 0, 1, steps, workers=0))
+    def views(steps: range) -> list:
+        of_epoch = TargetScaleViews(images, model, recipe, Consistency(weight=1, every=2), 0, 1, 7)
+        return [of_epoch(step) for step in steps]
 
-    whole = batches(range(7), weight=1, every=2)
+    whole = views(range(7))
     assert [batch is not None for batch in whole] == [True, False, True, False, True, False, True]
-    for done, rest in ((3, batches(range(3, 7), weight=1, every=2)), (4, batches(range(4, 7), weight=1, every=2))):
-        for ours, theirs in zip(whole[done:], rest, strict=True):
+    for done in (3, 4):
+        for ours, theirs in zip(whole[done:], views(range(done, 7)), strict=True):
             assert (ours is None) == (theirs is None)
             assert ours is None or all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
     seen = torch.cat([batch[1] for batch in whole if batch is not None])
     assert sorted(seen[: len(images)].tolist()) == list(range(len(images)))  # all of them before one comes again
-    assert batches(range(3), weight=0) == [None] * 3
+
+
+def test_one_set_of_workers_makes_all_of_a_step(trained, tiny_params, tiny_dataset, monkeypatch):
+    started, counted = [], []
+    start = BaseProcess.start
+    monkeypatch.setattr(BaseProcess, "start", lambda self: started.append(self) or start(self))
+    for kind, name in ((Resume, "start_epoch"), (TrainingProgress, "step")):
+        known = getattr(kind, name)
+        watch = lambda *given, known=known, name=name, **parts: (  # noqa: E731
+            counted.append((name, len(started))) or known(*given, **parts)
+        )
+        monkeypatch.setattr(kind, name, watch)
+    run(tiny_params, tiny_dataset, trained, "dacsm", workers=2)
+    of_epoch = [after - before for (name, before), (_, after) in itertools.pairwise(counted) if name == "start_epoch"]
+    assert of_epoch == [2, 2]
+
+
+def test_what_the_method_leaves_is_in_the_last_checkpoint_and_not_in_the_classifier(trained, tiny_params, tiny_dataset):
+    for method, layers in (("dacsm", 2), ("cdtrans", 0)):
+        run(tiny_params, tiny_dataset, trained, method)
+        folder = trained.adapted("tiny", method, TASK, 0)
+        assert len(load_method_tensors(folder / "last.safetensors")) == layers
+        assert not load_method_tensors(folder / "model.safetensors")
+        load_checkpoint(folder / "last.safetensors")
 
 
 @pytest.mark.parametrize(("pairs", "expected"), [(100, 96), (48, 48), (17, 16), (5, 16), (1, 16)])
@@ -188,7 +252,7 @@ def test_a_refresh_without_pairs_keeps_the_former_ones_and_says_so(
         none = np.zeros(0, dtype=np.int64)
         return found[0] if len(found) == 1 else pairing.Pairs(none, none, none, none)
 
-    monkeypatch.setattr("dacsm.methods.cdtrans.refresh.agreeing_pairs", agreeing_pairs)
+    monkeypatch.setattr("dacsm.methods.cdtrans.method.agreeing_pairs", agreeing_pairs)
     run(tiny_params, tiny_dataset, trained, "cdtrans")
     notes = [line for line in capsys.readouterr().err.splitlines() if "former pairs are kept" in line]
     assert len(notes) == 1
@@ -199,9 +263,7 @@ def test_a_refresh_without_pairs_keeps_the_former_ones_and_says_so(
 
 def test_no_pair_at_all_is_a_sentence(trained, tiny_params, tiny_dataset, monkeypatch):
     none = np.zeros(0, dtype=np.int64)
-    monkeypatch.setattr(
-        "dacsm.methods.cdtrans.refresh.agreeing_pairs", lambda *_: pairing.Pairs(none, none, none, none)
-    )
+    monkeypatch.setattr("dacsm.methods.cdtrans.method.agreeing_pairs", lambda *_: pairing.Pairs(none, none, none, none))
     with pytest.raises(InputError, match="no pair to adapt on"):
         run(tiny_params, tiny_dataset, trained, "cdtrans")
 
@@ -218,7 +280,7 @@ def test_features_on_disk_change_nothing_and_those_in_float16_stay_so(
         kept.update(part.dtype for part in (source, *targets))
         return pairing.nearest_over_scales(source, targets, *others)
 
-    monkeypatch.setattr("dacsm.methods.cdtrans.refresh.nearest_over_scales", nearest_over_scales)
+    monkeypatch.setattr("dacsm.methods.cdtrans.method.nearest_over_scales", nearest_over_scales)
     run(with_recipe(tiny_params, features="float16"), tiny_dataset, trained, "dacsm")
     assert kept == {torch.float16}
 

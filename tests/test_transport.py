@@ -1,4 +1,6 @@
-"""Labels by transport: what the firmness of the hold on class shares means."""
+"""Labels by transport: what the relaxation of the class marginal means."""
+
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -6,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from dacsm.adaptation import optimal_transport
 from dacsm.adaptation.optimal_transport import class_offsets, transport
 
-SHARES = torch.tensor([0.5, 0.3, 0.2])
+FRACTIONS = torch.tensor([0.5, 0.3, 0.2])
 
 
 def images(seed: int, count: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,35 +24,56 @@ def images(seed: int, count: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
 
 @settings(max_examples=25)
 @given(st.integers(0, 1000), st.floats(0.3, 2))
-def test_a_firm_hold_gives_each_class_its_share(seed, temperature):
+def test_without_relaxation_each_class_has_its_fraction(seed, temperature):
     scores = images(seed)[1] / temperature
-    plan = F.softmax(scores + class_offsets(scores, SHARES, 1.0), dim=1)
-    torch.testing.assert_close(plan.mean(dim=0), SHARES, rtol=0, atol=0.02)
+    plan = F.softmax(scores + class_offsets([scores], FRACTIONS, 0.0), dim=1)
+    torch.testing.assert_close(plan.mean(dim=0), FRACTIONS, rtol=0, atol=0.02)
 
 
 @settings(max_examples=25)
 @given(st.integers(0, 1000))
-def test_the_firmer_the_hold_the_closer_the_shares(seed):
+def test_the_less_relaxation_the_closer_the_fractions(seed):
     scores = images(seed)[1]
-    plans = [F.softmax(scores + class_offsets(scores, SHARES, firmness), dim=1) for firmness in (0.0, 0.5, 1.0)]
-    far = [(plan.mean(dim=0) - SHARES).abs().sum().item() for plan in plans]
+    plans = [F.softmax(scores + class_offsets([scores], FRACTIONS, relaxed), dim=1) for relaxed in (1.0, 0.5, 0.0)]
+    far = [(plan.mean(dim=0) - FRACTIONS).abs().sum().item() for plan in plans]
     assert far[0] + 1e-6 >= far[1] >= far[2] - 1e-6
 
 
 @settings(max_examples=25)
 @given(st.integers(0, 1000))
-def test_without_a_hold_the_closest_centre_is_taken(seed):
+def test_fully_relaxed_the_closest_centre_is_taken(seed):
     features, logits = images(seed)
-    assert torch.equal(class_offsets(logits, SHARES, 0.0), torch.zeros(3))
-    loose, other = (transport(features, logits, shares, 0.0, 0.1) for shares in (SHARES, SHARES.flip(0)))
+    assert torch.equal(class_offsets([logits], FRACTIONS, 1.0), torch.zeros(3))
+    loose, other = (transport(features, logits, wanted, 1.0, 0.1) for wanted in (FRACTIONS, FRACTIONS.flip(0)))
     assert torch.equal(loose, other)
 
 
-@pytest.mark.parametrize("firmness", [0.0, 0.7, 1.0])
-def test_a_class_without_a_share_takes_no_part(firmness):
+@pytest.mark.parametrize("relaxed", [1.0, 0.3, 0.0])
+def test_a_class_without_a_fraction_takes_no_part(relaxed):
     features, logits = images(0)
-    found = transport(features, logits, torch.tensor([0.6, 0.0, 0.4]), firmness, 0.1).argmax(dim=1)
-    assert set(found.tolist()) == {0, 2}
+    found = transport(features, logits, torch.tensor([0.6, 0.0, 0.4]), relaxed, 0.1)
+    assert set(found.argmax(dim=1).tolist()) == {0, 2}
+    assert torch.equal(found[:, 1], torch.full((60,), -torch.inf))
+    assert found[:, [0, 2]].isfinite().all()
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 1000), st.sampled_from([1, 7, 59]), st.sampled_from([0, 2**31]))
+def test_blocks_change_only_the_rounding(seed, block, kept_bytes):
+    features, logits = images(seed)
+    whole = transport(features, logits, FRACTIONS, 0.3, 0.1)
+    with patch.multiple(optimal_transport, BLOCK=block, KEPT_BYTES=kept_bytes):
+        blocks = transport(features, logits, FRACTIONS, 0.3, 0.1)
+    torch.testing.assert_close(blocks, whole, rtol=1e-3, atol=1e-3)
+
+
+def test_features_are_never_copied_as_a_whole(monkeypatch):
+    rows = []
+    extended = optimal_transport.extended
+    monkeypatch.setattr(optimal_transport, "extended", lambda part: rows.append(len(part)) or extended(part))
+    monkeypatch.setattr(optimal_transport, "BLOCK", 16)
+    transport(*images(0), FRACTIONS, 0.3, 0.1)
+    assert max(rows) == 16
 
 
 @settings(max_examples=10)
@@ -57,19 +81,19 @@ def test_a_class_without_a_share_takes_no_part(firmness):
 def test_the_order_of_images_does_not_matter(seed, order):
     features, logits = images(seed)
     order = torch.tensor(order)
-    found = transport(features, logits, SHARES, 0.7, 0.1)
+    found = transport(features, logits, FRACTIONS, 0.3, 0.1)
     torch.testing.assert_close(
-        transport(features[order], logits[order], SHARES, 0.7, 0.1), found[order], rtol=0, atol=1e-3
+        transport(features[order], logits[order], FRACTIONS, 0.3, 0.1), found[order], rtol=0, atol=1e-3
     )
 
 
-def test_shares_mend_labels_where_one_class_takes_too_much():
-    """Features that lie nearer to class 0 than they should: a hold on the right shares gives lost labels back."""
+def test_fractions_mend_labels_where_one_class_takes_too_much():
+    """Features that lie nearer to class 0 than they should: the right fractions give lost labels back."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(300) % 3
     features = F.one_hot(labels, 5) + 0.5 * torch.randn(300, 5, generator=generator)
     logits = 3 * features[:, :3] + torch.tensor([2.0, 0.0, 0.0])
     equal = torch.full((3,), 1 / 3)
-    plans = [transport(features, logits, equal, firmness, 0.1) for firmness in (0.0, 0.7)]
+    plans = [transport(features, logits, equal, relaxed, 0.1) for relaxed in (1.0, 0.3)]
     right = [(plan.argmax(dim=1) == labels).float().mean().item() for plan in plans]
     assert right[1] > right[0]

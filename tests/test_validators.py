@@ -1,6 +1,7 @@
 """Validators, judged with target labels: from made-up scores and accuracies of epochs, worked out by hand."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from scipy.stats import spearmanr
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Experiment, Params
 from dacsm.config.paths import Paths
-from dacsm.report.measured import Measured, Scored
-from dacsm.report.validators import HEADER, Judged, judge_validators
+from dacsm.report.measured import Runs
+from dacsm.report.validators import HEADER, judge_validators
 
 Scores = dict[str, list[float | None]]
 
@@ -169,32 +170,32 @@ def test_runs_without_scores_leave_a_header(made: Made) -> None:
 epochs = st.lists(st.tuples(st.integers(0, 10_000), st.none() | st.integers(-5, 5)), min_size=1, max_size=9)
 
 
-def judged(runs: list[list[tuple[int, int | None]]]) -> Judged:
+def judged(dataset: DatasetSpec, runs: list[list[tuple[int, int | None]]]) -> dict[str, Any]:
     """One validator over runs, each a list of accuracies in hundredths and scores."""
-    scored = []
+    metrics = []
     for run in runs:
         scores = np.array([np.nan if score is None else score for _accuracy, score in run], dtype=float)
         chosen = None if np.isnan(scores).all() else int(np.nanargmax(scores)) + 1
-        accuracy = np.array([accuracy / 100 for accuracy, _score in run])
-        scored.append(Scored(accuracy, {"x": scores}, {"x": chosen}, "x"))
+        accuracy = {dataset.headline: [accuracy / 100 for accuracy, _score in run]}
+        found = {"x": {"epoch": chosen, "scores": [score for _accuracy, score in run]}}
+        metrics.append({"validator": "x", "validators": found, "accuracy_by_epoch": accuracy})
     experiment = Experiment(tasks=(TASK,), methods=("cdtrans",), seeds=tuple(range(len(runs))))
-    measured = {(TASK, "cdtrans"): Measured(None, None, None, "vit", tuple(scored))}
-    return judge_validators(experiment, measured)[0]
+    return judge_validators(Runs(dataset, experiment, {(TASK, "cdtrans"): metrics}))[0]
 
 
 @given(st.lists(epochs, min_size=1, max_size=5))
-def test_no_choice_is_better_than_the_oracles(runs: list[list[tuple[int, int | None]]]) -> None:
-    found = judged(runs)
-    assert found.runs + found.without == len(runs)
-    if found.runs:
-        assert -1e-9 <= found.gap <= found.worst_gap + 1e-9
-        assert found.accuracy <= found.oracle + 1e-9
-    for correlation in (found.within_runs, found.across_runs):
+def test_no_choice_is_better_than_the_oracles(tiny_dataset, runs: list[list[tuple[int, int | None]]]) -> None:
+    found = judged(tiny_dataset, runs)
+    assert found["runs"] + found["runs_without_scores"] == len(runs)
+    if found["runs"]:
+        assert -1e-9 <= found["gap"] <= found["worst_gap"] + 1e-9
+        assert found["accuracy"] <= found["oracle"] + 1e-9
+    for correlation in (found["rank_correlation_epochs"], found["rank_correlation_runs"]):
         assert np.isnan(correlation) or -1 - 1e-9 <= correlation <= 1 + 1e-9
 
 
 @given(st.lists(st.lists(st.integers(0, 10_000), min_size=3, max_size=9, unique=True), min_size=1, max_size=5))
-def test_a_validator_that_knows_the_accuracy_is_the_oracle(runs: list[list[int]]) -> None:
-    found = judged([[(accuracy, accuracy) for accuracy in run] for run in runs])
-    assert found.worst_gap == 0
-    assert found.within_runs == pytest.approx(1)
+def test_a_validator_that_knows_the_accuracy_is_the_oracle(tiny_dataset, runs: list[list[int]]) -> None:
+    found = judged(tiny_dataset, [[(accuracy, accuracy) for accuracy in run] for run in runs])
+    assert found["worst_gap"] == 0
+    assert found["rank_correlation_epochs"] == pytest.approx(1)

@@ -6,6 +6,7 @@ All tests share one copy of the built project: each leaves it as it was.
 import csv
 import shutil
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ import yaml
 from tiny_project import Project
 
 from dacsm.config.presets import PRESETS
-from dacsm.ledger.provenance import STAGES, code_of
+from dacsm.ledger.pipeline import STAGES
+from dacsm.ledger.provenance import code_of
 from dacsm.report.published import PUBLISHED
 
 NOTHING = "Nothing to be done"
@@ -43,17 +45,17 @@ def test_one_command_makes_the_table(project: Project) -> None:
     }
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_dvc_lists_what_snakemake_uses(project: Project, stage: str) -> None:
+@pytest.mark.parametrize("name", [stage.name for stage in STAGES.values() if not stage.optional])
+def test_dvc_lists_what_snakemake_uses(project: Project, name: str) -> None:
     """A file that only one of the two knows would let the other record what is not so."""
     text = (project.folder / "dvc.yaml").read_text().replace("${item}", "tiny").replace("${key}", "tiny")
-    stage = yaml.safe_load(text)["stages"][stage]["do"]
+    stage = yaml.safe_load(text)["stages"][name]["do"]
     outs = [place for entry in (*stage["outs"], *stage.get("metrics", [])) for place in entry]
-    used, made = project.files_of(stage)
-    # Presets are in the settings that Snakemake sees; tiny has no published numbers, and is of one reader alone.
-    elsewhere = {str(PRESETS), str(PUBLISHED), *code_of(stage)} - set(code_of(stage, "digits"))
-    deps = [dep for dep in stage["deps"] if dep not in elsewhere]
+    used, made = project.files_of(name)
+    # Presets and code are in what Snakemake's params say; tiny has no published numbers.
     assert str(PRESETS) in stage["deps"]
+    assert {file for file in code_of(name) if not any(Path(file).is_relative_to(dep) for dep in stage["deps"])} == set()
+    deps = [dep for dep in stage["deps"] if dep not in (str(PRESETS), str(PUBLISHED)) and not dep.startswith("dacsm/")]
     for found, listed in ((used, deps), (made, outs)):
         assert {path for path in found if not any(Path(path).is_relative_to(place) for place in listed)} == set()
         assert {place for place in listed if not any(Path(path).is_relative_to(place) for path in found)} == set()
@@ -164,17 +166,33 @@ def test_what_is_beside_the_table_is_made_and_audited(project: Project, tmp_path
     assert "where the rescaled runs give" in printed
 
 
-def test_a_comment_in_the_table_stage_trains_nothing(project: Project) -> None:
-    with project.edited("dacsm/stages/table.py", '"""', '# A comment.\n"""'):
-        assert project.jobs() == {"table": 1}
-
-
-def test_modules_that_do_no_stages_work_touch_nothing(project: Project) -> None:
-    with (
-        project.edited("dacsm/cli/main.py", '"""', '# A comment.\n"""'),
-        project.edited("params.yaml", "root", "# A\nroot"),
-    ):
+def test_comments_in_every_module_re_make_nothing(project: Project) -> None:
+    with ExitStack() as edits:
+        for path in (project.folder / "dacsm").rglob("*.py"):
+            edits.enter_context(project.edited(str(path.relative_to(project.folder)), '"""', '# A comment.\n"""More. '))
+        edits.enter_context(project.edited("params.yaml", "root", "# A comment.\nroot"))
         assert NOTHING in project.snakemake("-n")
+
+
+@pytest.mark.parametrize(
+    ("file", "jobs"),
+    [
+        ("dacsm/report/statistics.py", {"table": 1}),
+        ("dacsm/stages/evaluate.py", {"evaluate": 4, "table": 1}),
+        ("dacsm/methods/cdtrans/parts/noise.py", {"adapt": 2, "evaluate": 2, "table": 1}),
+        ("dacsm/stages/pretrain.py", {"pretrain": 2, "adapt": 2, "evaluate": 4, "table": 1}),
+        ("dacsm/config/params.py", {}),
+        ("dacsm/cli/main.py", {}),
+    ],
+)
+def test_an_edit_of_code_re_makes_what_it_computes(project: Project, file: str, jobs: dict[str, int]) -> None:
+    path = project.folder / file
+    before = path.read_text()
+    path.write_text(f"{before}\nAN_EDIT = 1\n")
+    try:
+        assert project.jobs() == jobs
+    finally:
+        path.write_text(before)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Pseudo labels by optimal transport from images to class centres, the classes' fractions held more or less firmly."""
+"""Pseudo labels by entropic optimal transport from images to class centres, with a relaxed class marginal."""
 
 import torch
 from torch import Tensor
@@ -9,30 +9,59 @@ from dacsm.adaptation.pairing import extended
 EPSILON = 1e-8
 ROUNDS = 2  # centres from predictions, then from the labels that these give, as in CDTrans
 ITERATIONS = 50  # the offsets settle in fewer
+BLOCK = 16384  # images at a time
+KEPT_BYTES = 2 * 2**30  # scores of all images stay on the device where they take no more
 
 
-def transport(features: Tensor, logits: Tensor, fractions: Tensor, firmness: float, temperature: float) -> Tensor:
+def transport(
+    features: Tensor,
+    logits: Tensor,
+    fractions: Tensor,
+    marginal_relaxation: float,
+    temperature: float,
+    device: torch.device | None = None,
+) -> Tensor:
     """Log probabilities (N, K) for target features (N, D) and logits (N, K), where classes have the `fractions` (K,).
 
-    As `dacsm.adaptation.pairing.centre_labels`, but that images are sent to centres by entropic transport at
-    `temperature` (of cosines), whose class marginal is held to the fractions by the power `firmness`: 0 takes the
-    closest centre, 1 keeps to the fractions exactly, and in between they are a pull that the features may outweigh
-    (unbalanced transport, Chizat et al. 2018). A class without a fraction takes no part.
+    As `dacsm.adaptation.pairing.centre_labels`, but images are sent to centres by entropic transport at `temperature`
+    (of cosines). With a `marginal_relaxation` of 0 classes have exactly these fractions; with 1 every image takes its
+    closest centre; in between the fractions pull, and the features may outweigh them (unbalanced transport, Chizat et
+    al. 2018). A class whose fraction is 0 gets no image: its log probability is minus infinity.
+
+    Features are copied to `device` (by default where they are) in blocks, and never as a whole.
     """
-    extension = extended(features)  # (N, D + 1)
-    scores = F.log_softmax(logits, dim=1)
+    device = device or features.device
+    starts = range(0, len(features), BLOCK)
+    kept = device if logits.numel() * logits.element_size() <= KEPT_BYTES else torch.device("cpu")
+    fractions = fractions.to(device)
+    scores = [F.log_softmax(logits[start : start + BLOCK].to(kept), dim=1) for start in starts]
     for _ in range(ROUNDS):
-        plan = F.softmax(scores + class_offsets(scores, fractions, firmness), dim=1)  # (N, K)
-        centres = F.normalize(plan.T @ extension / (plan.sum(dim=0)[:, None] + EPSILON), dim=1)
-        scores = extension @ centres.T / temperature
-    return F.log_softmax(scores + class_offsets(scores, fractions, firmness), dim=1)
+        offsets = class_offsets(scores, fractions, marginal_relaxation)
+        total = weight = 0
+        for start, block in zip(starts, scores, strict=True):
+            plan = F.softmax(block.to(device) + offsets, dim=1)  # (block, K)
+            total = total + plan.T @ extended(features[start : start + BLOCK].to(device))  # (K, D + 1)
+            weight = weight + plan.sum(dim=0)
+        centres = F.normalize(total / (weight[:, None] + EPSILON), dim=1)
+        blocks = (extended(features[start : start + BLOCK].to(device)) for start in starts)
+        scores = [(block @ centres.T / temperature).to(kept) for block in blocks]
+    offsets = class_offsets(scores, fractions, marginal_relaxation)
+    return torch.cat([F.log_softmax(block.to(device) + offsets, dim=1).to(logits.device) for block in scores])
 
 
-def class_offsets(scores: Tensor, fractions: Tensor, firmness: float) -> Tensor:
-    """What to add to the classes' scores (N, K) so that their softmax comes closer to the fractions (K,): (K,)."""
-    wanted = torch.log(fractions.to(scores.dtype))  # a class without a fraction is at minus infinity, and stays there
-    offsets = torch.where(fractions > 0, 0.0, -torch.inf).to(scores.dtype)
+def class_offsets(scores: list[Tensor], fractions: Tensor, marginal_relaxation: float) -> Tensor:
+    """What to add to the classes' scores so that their softmax comes closer to the fractions (K,): (K,).
+
+    Scores (N, K) come in blocks of rows, and are read where the fractions are.
+    """
+    device = fractions.device
+    images = torch.tensor(sum(map(len, scores)), device=device)
+    fractions = fractions.to(scores[0].dtype)
+    wanted = torch.log(fractions)
+    offsets = torch.where(fractions > 0, 0.0, -torch.inf).to(fractions.dtype)
     for _ in range(ITERATIONS):
-        found = torch.logsumexp(F.log_softmax(scores + offsets, dim=1), dim=0) - torch.log(torch.tensor(len(scores)))
-        offsets = torch.where(fractions > 0, firmness * (wanted - found + offsets), -torch.inf)
+        found = [torch.logsumexp(F.log_softmax(block.to(device) + offsets, dim=1), dim=0) for block in scores]
+        mass = torch.logsumexp(torch.stack(found), dim=0) if len(found) > 1 else found[0]
+        pulled = (1 - marginal_relaxation) * (wanted - (mass - torch.log(images)) + offsets)
+        offsets = torch.where(fractions > 0, pulled, -torch.inf)  # a class without a fraction stays without
     return offsets

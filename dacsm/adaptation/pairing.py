@@ -12,7 +12,7 @@ EPSILON = 1e-8
 BLOCK = 16384  # images at a time where classes are few
 CHUNK = 64  # a tile's sides are multiples of it
 # Source rows × target rows of a tile of similarities, by measurement: 64 MB keep a CPU's matrix product at its full
-# rate, and the caches help the search for maxima; 268 MB on a GPU.
+# rate, and the caches help the search for maxima; 268 MB on a GPU, and on any other device.
 TILES = {"cpu": (2048, 8192), "cuda": (2048, 32768)}
 
 
@@ -38,7 +38,7 @@ def unit(features: Tensor) -> Tensor:
     return features / (features.norm(dim=1, keepdim=True) + EPSILON)
 
 
-def _widened(features: Tensor) -> Tensor:
+def widened(features: Tensor) -> Tensor:
     """Features as they are computed with: float16 is for keeping them only."""
     return features.to(torch.promote_types(features.dtype, torch.float32))
 
@@ -70,27 +70,8 @@ def _nearest_centre(features: Tensor, blocks: list[slice], members: Iterable[Ten
 
 def extended(features: Tensor) -> Tensor:
     """Features (N, D) with a constant 1 appended, at unit length: (N, D + 1)."""
-    features = _widened(features)
+    features = widened(features)
     return F.normalize(torch.cat([features, features.new_ones(len(features), 1)], dim=1), dim=1)
-
-
-def fuse_scales(features: list[Tensor], logits: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """One view of each image from several sizes: features (N, D) and logits (N, K) for each size, to one of each.
-
-    An image's sizes count by how sure the prediction is there. Features are fused at unit length, and probabilities
-    rather than logits; what comes back are log probabilities. One size comes back as it is.
-    """
-    if len(features) == 1:
-        return features[0], logits[0]
-    probabilities = torch.stack([F.softmax(part, dim=1) for part in logits])  # (sizes, N, K)
-    weights = probabilities.amax(dim=2, keepdim=True)
-    weights = weights / weights.sum(dim=0)
-    fused = torch.empty_like(features[0])
-    for start in range(0, len(fused), BLOCK):
-        block = slice(start, start + BLOCK)
-        units = torch.stack([unit(_widened(part[block])) for part in features])  # (sizes, block, D)
-        fused[block] = (weights[:, block] * units).sum(dim=0)
-    return fused, torch.log((weights * probabilities).sum(dim=0) + EPSILON)
 
 
 def nearest_over_scales(
@@ -117,7 +98,7 @@ def _nearest(source: Tensor, target: Tensor, device: torch.device) -> tuple[Tens
     """The largest similarity of each source row and where it is, then the same of each target row."""
     source_best, source_index = _nothing_yet(source, device)
     target_best, target_index = _nothing_yet(target, device)
-    rows, columns = TILES[device.type]
+    rows, columns = TILES.get(device.type, TILES["cuda"])
     rows, columns = min(rows, _round_up(len(source))), min(columns, _round_up(len(target)))
     for left in range(0, len(target), columns):
         target_tile = _tile(target, left, columns, device)
@@ -156,12 +137,12 @@ def _improve(best: Tensor, index: Tensor, chunks: Tensor, peaks: Tensor, start: 
 
 
 def _nothing_yet(features: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    least = torch.full((len(features),), -torch.inf, dtype=_widened(features[:0]).dtype, device=device)
+    least = torch.full((len(features),), -torch.inf, dtype=widened(features[:0]).dtype, device=device)
     return least, torch.zeros(len(features), dtype=torch.int64, device=device)
 
 
 def _tile(features: Tensor, start: int, rows: int, device: torch.device) -> Tensor:
-    return unit(_widened(features[start : start + rows].to(device)))
+    return unit(widened(features[start : start + rows].to(device)))
 
 
 def _round_up(length: int) -> int:

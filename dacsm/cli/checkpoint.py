@@ -1,14 +1,12 @@
 """The commands about single checkpoints, outside the pipeline: `dacsm import-cdtrans` and `dacsm predict`."""
 
 import argparse
-import os
-import sys
 from pathlib import Path
 
-from dacsm.cli.options import add_device, add_params
+from dacsm.cli.options import Commands, add_compute, add_params, add_workers, compute_of, whole_from
 
 
-def add_checkpoint_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_checkpoint_commands(commands: Commands) -> None:
     """Add both commands to the command line's."""
     entry = commands.add_parser(
         "import-cdtrans",
@@ -20,7 +18,9 @@ def add_checkpoint_commands(commands: "argparse._SubParsersAction[argparse.Argum
     entry.add_argument("--dataset", metavar="NAME", help="a file of workflow/datasets, for the names of the classes")
     entry.add_argument("--classes", metavar="FILE", type=Path, help="or a text file, a class name a line")
     entry.add_argument("--model", metavar="NAME", help="small, base or a timm model; else the DeiT of that width")
-    entry.add_argument("--heads", metavar="N", type=_count, help="attention heads, where the model does not tell")
+    entry.add_argument(
+        "--heads", metavar="N", type=whole_from(1), help="attention heads, where the model does not tell"
+    )
     add_params(entry)
     entry.set_defaults(command=_import_cdtrans)
 
@@ -31,17 +31,11 @@ def add_checkpoint_commands(commands: "argparse._SubParsersAction[argparse.Argum
     )
     entry.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="a model.safetensors of ours")
     entry.add_argument("paths", metavar="PATH", type=Path, nargs="+", help="a picture, or a folder with pictures")
-    entry.add_argument("--top", metavar="N", type=_count, default=1, help="how many classes to name, best first")
+    entry.add_argument("--top", metavar="N", type=whole_from(1), default=1, help="how many classes to name, best first")
     entry.add_argument("--json", action="store_true", help="a JSON object a line")
-    add_device(entry)
-    entry.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read pictures")
+    add_compute(entry)
+    add_workers(entry)
     entry.set_defaults(command=_predict)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
 
 
 def _import_cdtrans(args: argparse.Namespace) -> None:
@@ -72,11 +66,5 @@ def _import_cdtrans(args: argparse.Namespace) -> None:
 
 def _predict(args: argparse.Namespace) -> None:
     from dacsm.evaluation.classify import classify, print_classified
-    from dacsm.runtime.device import choose_compute
 
-    compute = choose_compute(args.device, args.workers)
-    try:
-        print_classified(classify(args.checkpoint, args.paths, args.top, compute), args.json)
-        sys.stdout.flush()
-    except BrokenPipeError:  # who reads has seen enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print_classified(classify(args.checkpoint, args.paths, args.top, compute_of(args)), args.json)

@@ -1,30 +1,26 @@
-"""The commands about a table as a whole, outside the pipeline: `dacsm plan` and `dacsm cell`."""
+"""The commands about a table as a whole: `dacsm plan` and `dacsm cell`."""
 
 import argparse
 
-from dacsm.cli.options import add_device, add_params
-from dacsm.cli.recorded import read_settings
+from dacsm.cli.options import Commands, add_arguments, add_compute, add_params, add_workers, compute_of
 
 
-def add_table_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add both commands to the command line's."""
+def add_table_commands(commands: Commands) -> None:
+    """Add both commands."""
     entry = commands.add_parser(
         "plan",
         help="say what a table would take, before anything starts",
         description="Say what a table would take: runs, downloads, disk, and hours on this device.",
     )
-    entry.add_argument("experiment", metavar="EXPERIMENT", help="an entry of experiments in params.yaml, such as visda")
-    add_device(entry)
+    add_arguments(entry, "experiment")
+    add_compute(entry)
+    add_workers(entry)
     add_params(entry)
     entry.set_defaults(command=_plan)
 
-    entry = commands.add_parser(
-        "cell",
-        help="say what one number of a table rests on, and how to make it again",
-        description="Say what one number of a table rests on, and how to make it again.",
-    )
-    entry.add_argument("experiment", metavar="EXPERIMENT", help="an entry of experiments in params.yaml, such as visda")
-    entry.add_argument("method", metavar="METHOD", help="source_only, or an entry of adapt.methods in params.yaml")
+    summary = "say what one number of a table rests on, and how to make it again"
+    entry = commands.add_parser("cell", help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    add_arguments(entry, "experiment", "method")
     entry.add_argument(
         "cell", metavar="CELL", help="a class, mean_per_class, overall, a task such as art-clipart, average"
     )
@@ -34,19 +30,18 @@ def add_table_commands(commands: "argparse._SubParsersAction[argparse.ArgumentPa
 
 
 def _cell(args: argparse.Namespace) -> None:
+    from dacsm.config.project import open_project
     from dacsm.ledger.cell import describe_cell
 
-    params, dataset, paths = read_settings(args)
-    experiment = params.experiment(args.experiment)
-    for line in list(describe_cell(dataset, experiment, args.method, args.cell, args.task, paths, args.params)):
+    project = open_project(args.params, experiment=args.experiment)
+    for line in list(describe_cell(project, args.experiment, args.method, args.cell, args.task)):
         print(line)
 
 
 def _plan(args: argparse.Namespace) -> None:
+    from dacsm.config.project import open_project
     from dacsm.ledger.plan import describe_plan
-    from dacsm.runtime.device import choose_compute
 
-    params, dataset, paths = read_settings(args)
-    experiment, compute = params.experiment(args.experiment), choose_compute(args.device)
-    for line in describe_plan(params, dataset, experiment, paths, compute, args.params):
+    project = open_project(args.params, experiment=args.experiment)
+    for line in describe_plan(project, args.experiment, compute_of(args)):
         print(line, flush=True)

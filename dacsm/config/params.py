@@ -5,19 +5,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from dacsm.config import SOURCE_ONLY
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.experiments import Experiment, check_experiments, check_tables, load_dataset_of, with_all_tasks
 from dacsm.config.folders import Folder, require_described
-from dacsm.config.kinds.cdtrans import Method
+from dacsm.config.kinds import MethodSettings, settings_of_any_kind
 from dacsm.config.presets import Presets
 from dacsm.config.validation import Fraction, Frozen, Name, UserPath, Weight, validate
 from dacsm.config.yaml_file import read_yaml
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.workers import MOST_WORKERS
 
-SOURCE_ONLY = "source_only"
+DEFAULT = "default"
 
 Precision = Literal["float32", "bfloat16"]
 Pixels = Annotated[int, Field(ge=1, le=4096)]
+Validator = Literal["infomax", "entropy", "bnm", "snd", "class_ami", "source_accuracy", "last"]
 
 
 class Shard(Frozen):
@@ -29,16 +32,18 @@ class Shard(Frozen):
 
 
 class Model(Frozen):
-    """A timm Vision Transformer by name, with overrides (null: as named), and the head of CDTrans."""
+    """A timm network by name, and the head of CDTrans; of a plain Vision Transformer the shape may be changed."""
 
-    name: str = Field(description="a timm VisionTransformer")
+    name: str = Field(description="a timm model; methods of kind cdtrans ask for a plain Vision Transformer")
     weights: UserPath = Field(description="none, timm:<model name>, or the path of a local weights file")
     image_size: Pixels = Field(description="pixels; what the model sees")
     resize: Pixels = Field(description="pixels; images are squashed to this square before the crop to image_size")
     channels: Literal[1, 3] = Field(description="1: grey, 3: colour")
     mean: tuple[float, ...] = Field(description="per channel, subtracted from pixels in 0..1")
     std: tuple[PositiveFloat, ...] = Field(description="per channel, divides after the mean is subtracted")
-    patch_size: PositiveInt | None = Field(description="pixels; null: as the name says, here and below")
+    patch_size: PositiveInt | None = Field(
+        description="pixels; null: as the name says. This and the next three are for plain Vision Transformers alone"
+    )
     dim: PositiveInt | None = Field(description="width of a token")
     depth: PositiveInt | None = Field(description="number of blocks")
     heads: PositiveInt | None = Field(description="attention heads of a block")
@@ -113,20 +118,27 @@ class AdaptRecipe(Training):
     averaging: Fraction = Field(
         description="decay of the weight average that is evaluated; 0 takes the weights as they are"
     )
-    validator: Literal["infomax", "entropy", "bnm", "snd", "class_ami", "source_accuracy", "last"] = Field(
-        description="how the epoch is selected, without target labels"
-    )
+    validator: Validator = Field(description="how the epoch is selected, without target labels")
 
 
 class Adapt(Frozen):
     recipes: dict[Name, AdaptRecipe] = Field(description="settings of each dataset, the same for every method")
-    methods: dict[Name, Method] = Field(description="what each method adds to CDTrans")
+    methods: dict[Name, settings_of_any_kind()] = Field(description="each method's kind, and its settings")
 
     @model_validator(mode="after")
     def _reserved(self) -> "Adapt":
         if SOURCE_ONLY in self.methods:
             raise ValueError(f"methods has {SOURCE_ONLY!r}, which is the pretrained model itself and takes no settings")
         return self
+
+
+class Resources(Frozen):
+    """What a job of a dataset needs of a machine; it changes no number."""
+
+    memory_mb: PositiveInt = Field(description="of the stages that run a model")
+    minutes: PositiveInt = Field(description="at most, for a cluster's time limit")
+    gpus: Annotated[int, Field(ge=0)] = Field(description="for each run of a model")
+    workers: int = Field(ge=0, le=MOST_WORKERS, description="processes that read or encode images; 0: the run itself")
 
 
 class Rescale(Frozen):
@@ -159,12 +171,15 @@ class Params(Frozen):
     pretrain: dict[Name, Pretrain] = Field(description="source pretraining of each dataset")
     adapt: Adapt
     rescale: Rescale
+    resources: dict[Name, Resources] = Field(description="what the jobs of a dataset need; default: of all others")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Params":
         recipes = {"shard": self.shard, "pretrain": self.pretrain, "adapt.recipes": self.adapt.recipes}
         check_experiments(self.experiments, recipes)
         check_tables(self.tables, self.experiments, self.datasets)
+        if DEFAULT not in self.resources:
+            raise ValueError(f"resources has no {DEFAULT!r}, for the datasets that it does not name; add it")
         for name, experiment in self.experiments.items():
             for method in experiment.methods:
                 if method != SOURCE_ONLY and method not in self.adapt.methods:
@@ -224,6 +239,10 @@ class Params(Frozen):
             raise InputError(f"params.yaml: {key} has no settings for {dataset!r}; add {key}.{dataset}.")
         return recipes[dataset]
 
+    def resources_of(self, dataset: str) -> Resources:
+        """What the jobs of a dataset need of a machine."""
+        return self.resources.get(dataset, self.resources[DEFAULT])
+
     def adaptation(self, dataset: str, method: str) -> AdaptRecipe:
         """The recipe by which a method adapts on a dataset: that of all, but for what the method itself changes.
 
@@ -236,7 +255,7 @@ class Params(Frozen):
         epochs = max(1, round(changes.epochs * recipe.epochs))
         return recipe.model_copy(update={"epochs": epochs, "augment": recipe.augment.model_copy(update={"zoom": zoom})})
 
-    def method(self, name: str) -> Method:
+    def method(self, name: str) -> MethodSettings:
         """The settings of a method.
 
         Raises:

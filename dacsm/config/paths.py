@@ -1,22 +1,28 @@
-"""Where every file of the pipeline lies. Snakemake's wildcards pass through: `raw("{dataset}")` is a pattern."""
+"""Where every file of the pipeline lies. Snakemake's wildcards pass through: `paths.raw("{dataset}")` is a pattern."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from dacsm.config.params import SOURCE_ONLY
+from dacsm.config import SOURCE_ONLY
+
+Seed = int | str
 
 
 @dataclass(frozen=True)
 class Paths:
-    """Paths under one root (`root:` in params.yaml). One folder a phase, since DVC refuses outputs that overlap."""
+    """Paths under one root (`root:` in params.yaml). A phase has a folder, since DVC refuses outputs that overlap."""
 
     root: Path = Path()
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results"
 
     def raw(self, dataset: str) -> Path:
         return self.root / "data" / "raw" / dataset
 
     def receipt(self, dataset: str, archive: str) -> Path:
-        """A folder of their own: receipts are in git, archives are not."""
+        """Receipts have a folder, since they are in git and archives are not."""
         return self.raw(dataset) / "receipts" / f"{archive}.json"
 
     def hashes(self, dataset: str) -> Path:
@@ -26,61 +32,56 @@ class Paths:
     def shards(self, dataset: str, domain: str) -> Path:
         return self.root / "data" / "shards" / dataset / domain
 
-    def phase(self, dataset: str, phase: str) -> Path:
-        return self.root / "results" / dataset / phase
+    def pretrained(self, dataset: str, source: str, seed: Seed) -> Path:
+        return self.results / dataset / "pretrained" / source / f"seed{seed}"
 
-    def pretrained(self, dataset: str, source: str, seed: int | str) -> Path:
-        return self.phase(dataset, "pretrained") / source / f"seed{seed}"
+    def adapted(self, dataset: str, method: str, task: str, seed: Seed) -> Path:
+        return self._run("adapted", dataset, method, task, seed)
 
-    def adapted(self, dataset: str, method: str, task: str, seed: int | str) -> Path:
-        return self.phase(dataset, "adapted") / method / task / f"seed{seed}"
+    def evaluated(self, dataset: str, method: str, task: str, seed: Seed) -> Path:
+        return self._run("evaluated", dataset, method, task, seed)
 
-    def trained(self, dataset: str, method: str, source: str, target: str, seed: int | str) -> Path:
+    def rescaled(self, dataset: str, method: str, task: str, seed: Seed) -> Path:
+        return self._run("rescaled", dataset, method, task, seed)
+
+    def explained(self, dataset: str, method: str, task: str, seed: Seed) -> Path:
+        return self._run("explained", dataset, method, task, seed)
+
+    def _run(self, phase: str, dataset: str, method: str, task: str, seed: Seed) -> Path:
+        return self.results / dataset / phase / method / task / f"seed{seed}"
+
+    def trained(self, dataset: str, method: str, task: str, seed: Seed) -> Path:
         """The folder of the model that a method is evaluated by on a task: the pretrained one for source_only."""
         if method == SOURCE_ONLY:
-            return self.pretrained(dataset, source, seed)
-        return self.adapted(dataset, method, f"{source}-{target}", seed)
+            return self.pretrained(dataset, task.partition("-")[0], seed)
+        return self.adapted(dataset, method, task, seed)
 
-    def evaluated(self, dataset: str, method: str, task: str, seed: int | str) -> Path:
-        return self.phase(dataset, "evaluated") / method / task / f"seed{seed}"
+    def table(self, experiment: str, suffix: str = "csv") -> Path:
+        return self.results / f"{experiment}_table.{suffix}"
 
-    def rescaled(self, dataset: str, method: str, task: str, seed: int | str) -> Path:
-        return self.phase(dataset, "rescaled") / method / task / f"seed{seed}"
+    def differences(self, experiment: str) -> Path:
+        return self.results / f"{experiment}_differences.csv"
 
-    def explained(self, dataset: str, method: str, task: str, seed: int | str) -> Path:
-        return self.phase(dataset, "explained") / method / task / f"seed{seed}"
+    def validators(self, experiment: str) -> Path:
+        return self.results / f"{experiment}_validators.csv"
 
-    def record(self, output: Path) -> Path:
-        """The record of a run that wrote into the folder `output`: results/<dataset>/records/<phase>/….json."""
-        dataset, *inside = output.relative_to(self.root / "results").parts
-        return self.phase(dataset, "records").joinpath(*inside[:-1]) / f"{inside[-1]}.json"
+    def metrics(self, experiment: str) -> Path:
+        return self.results / f"{experiment}_metrics.json"
 
-    def resume(self, output: Path) -> Path:
-        """Where the state of an unfinished run is kept that writes into the folder `output`: .resume/<name of the run>.
+    def scales(self, experiment: str, suffix: str = "csv") -> Path:
+        """Beside the table, and not among its plots, which the stage `table` owns."""
+        return self.results / f"{experiment}_scales.{suffix}"
+
+    def plots(self, experiment: str) -> Path:
+        return self.results / experiment / "plots"
+
+    def records(self, name: str) -> Path:
+        """The folder of the run records of a dataset, or of what is made of an experiment as a whole."""
+        return self.results / name / "records"
+
+    def resume(self, folder: Path) -> Path:
+        """Where the state of an unfinished run is kept that writes into a folder of results: .resume/<name of the run>.
 
         Outside data/ and results/, since Snakemake removes the outputs of a run that was killed.
         """
-        return self.root / ".resume" / "-".join(output.relative_to(self.root / "results").parts)
-
-    def table(self, experiment: str, suffix: str = "csv") -> Path:
-        return self.root / "results" / f"{experiment}_table.{suffix}"
-
-    def differences(self, experiment: str) -> Path:
-        return self.root / "results" / f"{experiment}_differences.csv"
-
-    def scales(self, experiment: str, suffix: str = "csv") -> Path:
-        """Beside the table, and not among its plots: those are one output of the table."""
-        return self.root / "results" / f"{experiment}_scales.{suffix}"
-
-    def validators(self, experiment: str) -> Path:
-        return self.root / "results" / f"{experiment}_validators.csv"
-
-    def metrics(self, experiment: str) -> Path:
-        return self.root / "results" / f"{experiment}_metrics.json"
-
-    def plots(self, experiment: str) -> Path:
-        return self.root / "results" / experiment / "plots"
-
-    def experiment_record(self, experiment: str, phase: str) -> Path:
-        """The record of what is made of a whole experiment: no run in a folder, so that it is named for its phase."""
-        return self.root / "results" / experiment / "records" / f"{phase}.json"
+        return self.root / ".resume" / "-".join(folder.relative_to(self.results).parts)

@@ -41,8 +41,14 @@ def _mapping(value: dict[str, Any]) -> dict[str, Any]:
     """A mapping from names of the user's own, such as datasets, where `preset` is none of them."""
     if "patternProperties" not in value:
         return value
-    patterns = {pattern.replace("^", f"^(?!{PRESET}$)", 1): of for pattern, of in value["patternProperties"].items()}
+    names = value["patternProperties"].items()
+    patterns = {pattern.replace("^", f"^(?!{PRESET}$)", 1): _any_kind(of) for pattern, of in names}
     return {**value, "patternProperties": patterns, "properties": {PRESET: PRESET_KEY}}
+
+
+def _any_kind(value: dict[str, Any]) -> dict[str, Any]:
+    """Settings of one of several kinds, where a preset may say which."""
+    return {"anyOf": value["oneOf"]} if "oneOf" in value else value
 
 
 def _whole(keys: dict[str, Any], definition: dict[str, Any]) -> dict[str, Any]:
@@ -54,6 +60,8 @@ def _whole(keys: dict[str, Any], definition: dict[str, Any]) -> dict[str, Any]:
 def _whole_value(value: dict[str, Any]) -> dict[str, Any]:
     if "$ref" in value:
         return _refer(f"Whole{value['$ref'].rpartition('/')[2]}")
+    if "anyOf" in value and all("$ref" in one for one in value["anyOf"]):
+        return {"anyOf": [_whole_value(one) for one in value["anyOf"]]}
     if "patternProperties" in value:
         patterns = {pattern: _whole_value(of) for pattern, of in value["patternProperties"].items()}
         return {"if": HAS_PRESET, "else": {"patternProperties": patterns}}

@@ -75,19 +75,25 @@ def validate(model: type[Model], content: Any, name: str | Path | Callable[[Key]
         errors = error.errors()
         # a misspelt key is both unknown and missing: the unknown one says what is wrong
         first = next((found for found in errors if found["type"] == "extra_forbidden"), errors[0])
-        raise refused(first["loc"], _sentence(model, first)) from error
+        raise refused(_place(model, first["loc"])[0], _sentence(model, first)) from error
     if (key := _number_from_truth(content, found)) is not None:
         raise refused(key, f"{'.'.join(map(str, key))} is true or false, but it should be a number; change it there.")
     return found
 
 
 def _sentence(model: type[BaseModel], error: dict[str, Any]) -> str:
-    key = ".".join(str(part) for part in error["loc"]) or "the file"
+    key = ".".join(map(str, _place(model, error["loc"])[0])) or "the file"
     if error["type"] == "extra_forbidden":
-        known = ", ".join(_keys_at(model, error["loc"][:-1]))
+        holder = _place(model, error["loc"][:-1])[1]
+        known = ", ".join(sorted(getattr(holder, "model_fields", {})))
         return f"{key} is not a known key; expected one of {known}; remove it or correct its name."
     if error["type"] == "missing":
         return f"{key} is missing; add it."
+    if error["type"].startswith("union_tag"):
+        known = ", ".join(_choices(_place(model, error["loc"])[1]))
+        if error["type"] == "union_tag_not_found":
+            return f"{key}.kind is missing; add it: one of {known}."
+        return f"{key}.kind is {error['ctx']['tag']!r}, expected one of {known}; change it there."
     reason = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{reason}; change it there." if key == "the file" else f"{key}: {reason}; change it there."
@@ -98,15 +104,32 @@ def _sentence(model: type[BaseModel], error: dict[str, Any]) -> str:
     return f"{key.removesuffix('.[key]')} is {shown}, but {words}; change it there."
 
 
-def _keys_at(model: Any, location: tuple[Any, ...]) -> list[str]:
-    """The keys that the model at `location` inside `model` knows."""
+def _place(model: Any, location: Key) -> tuple[Key, Any]:
+    """The key of an error inside `model`, and the type that is there.
+
+    In a location pydantic puts the kind that it chose among several before what is inside; a key does not have it.
+    """
+    key = []
     for part in location:
+        choices = _choices(model)
+        if part in choices:
+            model = choices[part]
+            continue
+        key.append(part)
         field = model.model_fields.get(part) if isinstance(model, type) else None
         if field is not None:
             model = field.annotation
         elif getattr(model, "__args__", None):
             model = model.__args__[-1]  # dict[Name, X] -> X
-    return sorted(getattr(model, "model_fields", {}))
+    return tuple(key), model
+
+
+def _choices(model: Any) -> dict[str, Any]:
+    """The models among which the key `kind` chooses, by kind; none where there is no choice."""
+    if not any(getattr(part, "discriminator", None) for part in getattr(model, "__metadata__", ())):
+        return {}
+    one_of = getattr(model.__origin__, "__args__", (model.__origin__,))
+    return {kind: one for one in one_of for kind in one.model_fields["kind"].annotation.__args__}
 
 
 def _number_from_truth(content: Any, found: Any, key: Key = ()) -> Key | None:

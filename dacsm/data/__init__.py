@@ -1,1 +1,1 @@
-
+"""Images: raw data, shards and their index, random views, seeds."""

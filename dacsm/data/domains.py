@@ -13,24 +13,32 @@ from dacsm.runtime.errors import InputError
 
 @dataclass(frozen=True)
 class Domains:
-    """Both domains' images, the source's labels, and which source images are for training."""
+    """Both domains' images, the source's labels, and which source images are for training.
 
-    source: ShardedImages
+    A method that reads no source data has no source images: None, and empty tensors.
+    """
+
+    source: ShardedImages | None
     target: ShardedImages
     source_labels: Tensor  # (S,)
     training: Tensor  # indices of the source images that are trained on
     held_out: Tensor  # indices of those kept out
 
 
-def open_domains(source: Path, target: Path, fraction: float, size: int) -> Domains:
+def open_domains(source: Path | None, target: Path, fraction: float, size: int) -> Domains:
     """Open the shards in two folders, whose images are of `size` pixels; `fraction` of the source is not trained on.
+
+    Without a source folder the target alone is opened.
 
     Raises:
         InputError: where the shards or the source's labels cannot be used, or no source image is left to train on.
     """
-    source_images, target_images = ShardedImages(source), ShardedImages(target)
-    for images in (source_images, target_images):
-        require_size(images, size)
+    target_images = ShardedImages(target)
+    require_size(target_images, size)
+    if source is None:
+        return Domains(None, target_images, *(torch.empty(0, dtype=torch.int64) for _ in range(3)))
+    source_images = ShardedImages(source)
+    require_size(source_images, size)
     kept_out = torch.from_numpy(held_out(len(source_images), fraction))
     if kept_out.all():
         dataset = source_images.index.dataset

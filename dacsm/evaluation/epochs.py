@@ -1,7 +1,7 @@
-"""Reading epochs.npz, what an adaptation wrote about its epochs: predictions and scores, no labels."""
+"""Reading epochs.npz, what an adaptation wrote about its epochs: predictions and outputs, no labels."""
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +11,17 @@ from dacsm.runtime.errors import InputError
 
 @dataclass(frozen=True)
 class Epochs:
-    """What an adaptation wrote about its E epochs, on N target images, with V validators; no labels among it."""
+    """What an adaptation wrote about its E epochs, on N target images of K classes; no labels among it.
+
+    Logits and features are of a sample of the images, as dacsm/evaluation/outputs.py draws it.
+    """
 
     predicted: np.ndarray  # (E, N) class after each epoch
-    pseudo_labels: np.ndarray  # (E, N) class in use during each epoch
-    validators: tuple[str, ...]  # (V,)
-    scores: np.ndarray  # (E, V) higher is better; NaN where a validator has none
-    selected: int  # the selected epoch, counted from 1
-    validator: str  # the validator that selected it
+    pseudo_labels: np.ndarray  # (E, N) class in use during each epoch; -1 for a method without
+    logits: np.ndarray  # (E, M, K) float16
+    features: np.ndarray  # (E, F, D) float16, of the first F images of the sample
+    source_accuracy: np.ndarray  # (E,) on held-out source images; NaN without any
+    kept: int  # the epoch, counted from 1, whose weights model.safetensors has
 
 
 def read_epochs(path: Path, made_by: str, images: int, classes: int) -> Epochs:
@@ -27,39 +30,35 @@ def read_epochs(path: Path, made_by: str, images: int, classes: int) -> Epochs:
     Raises:
         InputError: where it is missing, unreadable, or made for other images or classes.
     """
+    again = f"make it again with `{made_by}`."
     try:
         with np.load(path, allow_pickle=False) as file:
-            epochs = Epochs(
-                predicted=file["predicted"],
-                pseudo_labels=file["pseudo_labels"],
-                validators=tuple(str(name) for name in file["validators"]),
-                scores=file["scores"],
-                selected=int(file["selected"]),
-                validator=str(file["validator"]),
-            )
+            arrays = {field.name: file[field.name] for field in fields(Epochs)}
+            epochs = Epochs(**arrays | {"kept": int(arrays["kept"])})
     except FileNotFoundError as error:
         raise InputError(f"{path} was not found; make it with `{made_by}`.") from error
     except (OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read ({error}); make it again with `{made_by}`.") from error
+        raise InputError(f"{path} cannot be read ({error}); {again}") from error
 
     count = len(epochs.predicted) if epochs.predicted.ndim else 0
-    shapes = {
+    shapes = {  # None is any number
         "predicted": (count, images),
         "pseudo_labels": (count, images),
-        "scores": (count, len(epochs.validators)),
+        "logits": (count, None, classes),
+        "features": (count, None, None),
+        "source_accuracy": (count,),
     }
     for name, expected in shapes.items():
         found = getattr(epochs, name).shape
-        if found != expected:
-            raise InputError(f"{path}: {name} has shape {found}, expected {expected}; make it again with `{made_by}`.")
-    if not 1 <= epochs.selected <= count:
-        raise InputError(
-            f"{path}: selected is epoch {epochs.selected}, expected one of 1 to {count}; "
-            f"make it again with `{made_by}`."
-        )
+        sizes = [size if wanted is None else wanted for size, wanted in zip(found, expected, strict=False)]
+        if tuple(sizes) != found or len(found) != len(expected):
+            shown = str(expected).replace("None", "any")
+            raise InputError(f"{path}: {name} has shape {found}, expected {shown}; {again}")
+    if not 1 <= epochs.kept <= count:
+        raise InputError(f"{path}: kept is epoch {epochs.kept}, expected one of 1 to {count}; {again}")
     if epochs.predicted.size and not 0 <= epochs.predicted.min() <= epochs.predicted.max() < classes:
         raise InputError(
-            f"{path}: predicted has class numbers from {epochs.predicted.min()} to {epochs.predicted.max()}, expected "
-            f"0 to {classes - 1}; make it again with `{made_by}`."
+            f"{path}: predicted has class indices from {epochs.predicted.min()} to {epochs.predicted.max()}, expected "
+            f"0 to {classes - 1}; {again}"
         )
     return epochs

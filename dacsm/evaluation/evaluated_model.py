@@ -34,8 +34,8 @@ def evaluated_model(
     Raises:
         InputError: where the dataset has no such task, or params.yaml no such method or no recipe.
     """
-    source, target = dataset.split_task(task)
-    folder = paths.trained(dataset.name, method, source, target, seed)
+    source, _target = dataset.split_task(task)
+    folder = paths.trained(dataset.name, method, task, seed)
     if method == SOURCE_ONLY:
         made_by = f"dacsm pretrain {dataset.name} {source} --seed {seed}"
         return EvaluatedModel(folder, params.recipe("pretrain", dataset.name), made_by)
@@ -62,7 +62,7 @@ def predict_domain(
     from dacsm.data.shards import ShardedImages, require_size
     from dacsm.evaluation.predictions import predict
     from dacsm.models.classifier import load_checkpoint
-    from dacsm.runtime.device import set_threads  # these import torch, which reading metrics does not need
+    from dacsm.models.precision import set_threads  # these import torch, which reading metrics does not need
 
     set_threads(model.recipe.threads)  # as in training, so that sums are taken in the same order
     checkpoint = model.folder / name
@@ -84,8 +84,8 @@ def predict_domain(
     return predictions.predicted, logits, classifier.description.model.name
 
 
-def read_class_numbers(shards: Path, dataset: DatasetSpec, domain: str) -> np.ndarray:
-    """The labels of a domain's images, as class numbers, int64 (N,).
+def read_class_indices(shards: Path, dataset: DatasetSpec, domain: str) -> np.ndarray:
+    """The labels of a domain's images, as class indices, int64 (N,).
 
     Raises:
         InputError: where there are none, or they are not of the dataset's classes.
@@ -98,7 +98,7 @@ def read_class_numbers(shards: Path, dataset: DatasetSpec, domain: str) -> np.nd
         raise InputError(f"{shards} has no labelled images; make it again with `{made_by}`.")
     if not 0 <= labels.min() <= labels.max() < len(dataset.classes):
         raise InputError(
-            f"{shards} has class numbers from {labels.min()} to {labels.max()}, expected 0 to "
+            f"{shards} has class indices from {labels.min()} to {labels.max()}, expected 0 to "
             f"{len(dataset.classes) - 1}; make it again with `{made_by}`."
         )
     return labels

@@ -14,7 +14,8 @@ from dacsm.config.params import Model
 from dacsm.data.shards import ShardedImages
 from dacsm.data.transforms import centre_view, normalise
 from dacsm.models.classifier import Classifier
-from dacsm.runtime.device import Compute, autocast
+from dacsm.models.precision import autocast
+from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
 
 
@@ -32,17 +33,17 @@ class Predictions:
 
 
 class CentreViews(Dataset):
-    """The centre view of each image, or of the images with the given numbers, with objects at some scale."""
+    """The centre view of each image, or of those with the given indices, with objects at some scale."""
 
-    def __init__(self, images: ShardedImages, model: Model, numbers: np.ndarray | None = None, scale: float = 1.0):
+    def __init__(self, images: ShardedImages, model: Model, indices: np.ndarray | None = None, scale: float = 1.0):
         self.images, self.model, self.scale = images, model, scale
-        self.numbers = np.arange(len(images)) if numbers is None else numbers
+        self.indices = np.arange(len(images)) if indices is None else indices
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.indices)
 
     def __getitem__(self, position: int) -> Tensor:
-        return centre_view(self.images[int(self.numbers[position])], self.model, self.scale)
+        return centre_view(self.images[int(self.indices[position])], self.model, self.scale)
 
 
 @torch.inference_mode()
@@ -52,14 +53,14 @@ def predict(
     compute: Compute,
     precision: str = "float32",
     batch_size: int = 256,
-    numbers: np.ndarray | None = None,
+    indices: np.ndarray | None = None,
     keep: str = "float32",
     scale: float = 1.0,
 ) -> Predictions:
     """Features and logits of a domain's images, in evaluation mode; the classifier's mode is put back.
 
-    `numbers` picks images; `keep` is what features are kept in, float32 or float16; `scale` is how large objects appear
-    beside what they are in the images.
+    `indices` picks images; `keep` is what features are kept in, float32 or float16; `scale` enlarges the objects in the
+    images.
 
     Raises:
         InputError: where the folder for features, if one is named, has no room for them.
@@ -67,8 +68,8 @@ def predict(
     training = classifier.training
     classifier.eval()
     model = classifier.description.model
-    views = CentreViews(images, model, numbers, scale)
-    features = _array(len(views), classifier.backbone.embed_dim, getattr(torch, keep), compute.features_folder)
+    views = CentreViews(images, model, indices, scale)
+    features = _array(len(views), classifier.width, getattr(torch, keep), compute.features_folder)
     logits = torch.empty(len(views), len(classifier.description.classes))
     start = 0
     loader = DataLoader(views, batch_size, num_workers=compute.workers, generator=torch.Generator())
@@ -84,7 +85,7 @@ def predict(
 
 
 def _array(rows: int, columns: int, dtype: torch.dtype, folder: Path | None) -> Tensor:
-    """An array to be filled, in memory, or in a file of the folder that has no name and goes when it is not used."""
+    """An empty array, in memory, or in a temporary file in the folder, which is removed once nothing uses it."""
     array = torch.empty(0 if folder else rows, columns, dtype=dtype)
     if folder is None or not rows:
         return array

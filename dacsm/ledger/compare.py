@@ -14,13 +14,14 @@ from pathlib import PurePath
 from typing import Any
 
 from dacsm.config.paths import Paths
-from dacsm.ledger.audit.traces import differences
-from dacsm.ledger.provenance import STAGES, code_of
+from dacsm.ledger.audit.traces import changed_files, differences
+from dacsm.ledger.pipeline import STAGES
+from dacsm.ledger.provenance import code_of
 from dacsm.runtime.errors import InputError
 
 SUMMARIES = ("mean_per_class", "overall")  # these cells come first
 METRICS = "_metrics.json"
-Card = Mapping[str, Any]
+Record = Mapping[str, Any]
 
 
 def compare(old: str, new: str, tables: Sequence[str]) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def compare(old: str, new: str, tables: Sequence[str]) -> dict[str, Any]:
     cells = {PurePath(file).name.removesuffix(METRICS): rows for file, rows in found.items()}
     changed = {}
     for name in tables or sorted(cells):
-        records = [_cards(commit, name) for commit in commits]
+        records = [_records(commit, name) for commit in commits]
         changed[name] = [
             {"task": task, "method": method, "cells": rows, **_reasons(task, method, *records)}
             for (task, method), rows in _by_run(cells.get(name, {})).items()
@@ -88,15 +89,14 @@ def _dvc(kind: str, commits: Sequence[str], *options: str) -> dict[str, dict[str
     return json.loads(result.stdout or "{}")
 
 
-def _cards(commit: str, table: str) -> dict[str, Card]:
+def _records(commit: str, table: str) -> dict[str, Record]:
     """The records in a commit of the runs of a table's dataset, by path; of the seeds that the table shows."""
     dataset, seeds = table, None
-    written = _git_show(commit, str(Paths().experiment_record(table, "tabled")))
+    written = _git_show(commit, str(STAGES["table"].record_of(Paths(), {"experiment": table})))
     if written is not None:
-        record = json.loads(written)
-        dataset = record["arguments"]["dataset"]
-        seeds = record["settings"][f"experiments.{table}"]["seeds"]
-    folder = str(Paths().phase(dataset, "records"))
+        experiment = json.loads(written)["settings"][f"experiments.{table}"]
+        dataset, seeds = experiment["dataset"] or table, experiment["seeds"]
+    folder = str(Paths().records(dataset))
     result = subprocess.run(["git", "archive", "--format=tar", commit, folder], capture_output=True)
     if result.returncode != 0:
         return {}  # a commit without records
@@ -118,7 +118,7 @@ def _by_run(rows: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], dict
     return {run: dict(sorted(cells.items(), key=lambda cell: cell[0] not in SUMMARIES)) for run, cells in found.items()}
 
 
-def _reasons(task: str, method: str, old: Mapping[str, Card], new: Mapping[str, Card]) -> dict[str, Any]:
+def _reasons(task: str, method: str, old: Mapping[str, Record], new: Mapping[str, Record]) -> dict[str, Any]:
     """What the records behind a method on a task say differently: settings, code, and raw inputs."""
     behind = [_behind(task, method, records) for records in (old, new)]
     settings: dict[str, tuple[Any, Any]] = {}
@@ -126,8 +126,8 @@ def _reasons(task: str, method: str, old: Mapping[str, Card], new: Mapping[str, 
     for path in behind[0].keys() & behind[1].keys():
         before, after = behind[0][path], behind[1][path]
         settings |= differences(before["settings"], after["settings"])
-        code |= set(_changed_files(before.get("code", {}), after.get("code", {})))
-        inputs = _changed_files(before["inputs"], after["inputs"])
+        code |= set(changed_files(before.get("code", {}), after.get("code", {})))
+        inputs = changed_files(before["inputs"], after["inputs"])
         data |= {file for file in inputs if not file.startswith("results/")}
     seeds = [sorted({record["arguments"]["seed"] for record in records.values()}) for records in behind]
     if seeds[0] != seeds[1]:
@@ -135,7 +135,7 @@ def _reasons(task: str, method: str, old: Mapping[str, Card], new: Mapping[str, 
     return {"settings": settings, "code": sorted(code), "data": sorted(data)}
 
 
-def _behind(task: str, method: str, records: Mapping[str, Card]) -> dict[str, Card]:
+def _behind(task: str, method: str, records: Mapping[str, Record]) -> dict[str, Record]:
     """The records of the runs that made a method's numbers on a task: pretraining, adaptation and evaluation."""
     source = task.split("-")[0]
     wanted = ({"source": source}, {"method": method, "task": task})
@@ -144,11 +144,6 @@ def _behind(task: str, method: str, records: Mapping[str, Card]) -> dict[str, Ca
         for path, record in records.items()
         if "seed" in record["arguments"] and any(keys.items() <= record["arguments"].items() for keys in wanted)
     }
-
-
-def _changed_files(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """The files whose hash differs, or that only one has."""
-    return sorted(file for file in old.keys() | new.keys() if old.get(file) != new.get(file))
 
 
 def print_comparison(found: Mapping[str, Any], as_json: bool) -> None:

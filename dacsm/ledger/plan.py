@@ -3,13 +3,12 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sized
 from pathlib import Path
 
-from dacsm.config.datasets import DatasetSpec
-from dacsm.config.params import SOURCE_ONLY, AdaptRecipe, Experiment, Params, Pretrain
-from dacsm.config.paths import Paths
+from dacsm.config import PARAMS_FILE, SOURCE_ONLY
+from dacsm.config.project import Project
 from dacsm.ledger.runs import Run, runs_of
 from dacsm.ledger.speed import Speed, adapt_speed, parameters_of, predict_speed, pretrain_speed
 from dacsm.runtime.device import Compute
@@ -17,40 +16,42 @@ from dacsm.runtime.errors import InputError
 
 BYTES_A_PIXEL = {"jpeg": 0.29, "png": 0.45}  # of photographs at 256 pixels and of digits, for each channel of png
 BYTES_A_SAMPLE = 1300  # headers and padding of a tar file
+MODEL_STAGES = ("pretrain", "adapt", "evaluate")
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run of a stage, and the file that stands for it."""
+def describe_plan(project: Project, table: str, compute: Compute) -> Iterator[str]:
+    """The lines that `dacsm plan` prints; the last ones come after a measurement of some seconds.
 
-    stage: str
-    file: Path
-    method: str = ""
-    source: str = ""
-    target: str = ""
+    Raises:
+        InputError: where there is no such experiment, or Snakemake refuses.
+    """
+    experiment, dataset = project.params.experiment(table), project.dataset
+    runs = runs_of(project, experiment)
+    model = project.params.recipe("pretrain", dataset.name).model
+    sizes = [_count(experiment.tasks, "task"), _count(experiment.methods, "method"), _count(experiment.seeds, "seed")]
+    yield f"{experiment.title(dataset)}: {', '.join(sizes)}, {model.name}"
+    unmade = pending(project, table)
+    todo = [run for run in runs if run.outputs[0] in unmade]
+    yield "runs       to do   made"
+    every, left = (Counter(run.stage for run in some) for some in (runs, todo))
+    for stage, count in every.items():
+        yield f"  {stage:8} {left[stage]:5}  {count - left[stage]:5}"
+    yield from _downloads(project, runs, todo)
+    yield from _disk(project, runs)
+    if any(run.stage in MODEL_STAGES for run in todo):
+        yield from _hours(project, todo, compute)
+    else:
+        yield "time       none: every model is made and evaluated"
 
 
-def jobs_of(params: Params, dataset: DatasetSpec, experiment: Experiment, paths: Paths) -> list[Job]:
-    """Every run behind an experiment's table, in the order of the pipeline."""
-    return [_job(run, dataset) for run in runs_of(params, dataset, experiment, paths)]
-
-
-def _job(run: Run, dataset: DatasetSpec) -> Job:
-    arguments = run.arguments
-    source, target = arguments.get("source", ""), arguments.get("domain", "")
-    if "task" in arguments:
-        source, target = dataset.split_task(arguments["task"])
-    return Job(run.stage, run.outputs[0], arguments.get("method", ""), source, target)
-
-
-def pending(experiment: Experiment, paths: Paths, file: Path) -> set[Path]:
-    """The files that Snakemake would make or make again for the table.
+def pending(project: Project, table: str) -> set[Path]:
+    """The files that Snakemake would make or make again for a table.
 
     Raises:
         InputError: with Snakemake's last words, where it refuses.
     """
-    settings = [] if file == Path("params.yaml") else ["--configfile", str(file)]
-    command = [sys.executable, "-m", "snakemake", "--summary", *settings, "--", str(paths.table(experiment.name))]
+    settings = [] if project.file == PARAMS_FILE else ["--configfile", str(project.file)]
+    command = [sys.executable, "-m", "snakemake", "--summary", *settings, "--", str(project.paths.table(table))]
     result = subprocess.run(command, capture_output=True, text=True)
     rows = [line.split("\t") for line in result.stdout.splitlines()]
     if result.returncode or not rows:
@@ -59,76 +60,52 @@ def pending(experiment: Experiment, paths: Paths, file: Path) -> set[Path]:
     return {Path(row[0]) for row in rows if row[-1] != "no update"}
 
 
-def describe_plan(
-    params: Params, dataset: DatasetSpec, experiment: Experiment, paths: Paths, compute: Compute, file: Path
-) -> Iterator[str]:
-    """The lines that `dacsm plan` prints; the last ones come after a measurement of some seconds.
-
-    Raises:
-        InputError: where Snakemake refuses.
-    """
-    jobs = jobs_of(params, dataset, experiment, paths)
-    model = params.recipe("pretrain", dataset.name).model
-    yield f"{experiment.title(dataset)}: {_count(experiment.tasks, 'task')}, {_count(experiment.methods, 'method')}, " \
-          f"{_count(experiment.seeds, 'seed')}, {model.name}"  # fmt: skip
-    unmade = pending(experiment, paths, file)
-    todo = [job for job in jobs if job.file in unmade]
-    yield "runs       to do   made"
-    for stage in dict.fromkeys(job.stage for job in jobs):
-        count, left = (sum(job.stage == stage for job in some) for some in (jobs, todo))
-        yield f"  {stage:8} {left:5}  {count - left:5}"
-    yield from _downloads(dataset, jobs, todo)
-    yield from _disk(params, dataset, jobs, paths)
-    if any(job.stage in ("pretrain", "adapt", "evaluate") for job in todo):
-        yield from _hours(params, dataset, todo, compute)
-    else:
-        yield "time       none: every model is made and evaluated"
-
-
-def _downloads(dataset: DatasetSpec, jobs: list[Job], todo: list[Job]) -> Iterator[str]:
-    fetched = {job.file.stem for job in jobs if job.stage == "download" and job not in todo}
-    wanted = [name for job in jobs if job.stage == "download" and (name := job.file.stem) not in fetched]
-    remote = [dataset.archives[name] for name in wanted if dataset.archives[name].urls or dataset.archives[name].page]
+def _downloads(project: Project, runs: list[Run], todo: list[Run]) -> Iterator[str]:
+    archives = project.dataset.archives
+    fetched = {run.arguments["archive"] for run in runs if run.stage == "download" and run not in todo}
+    wanted = [archives[run.arguments["archive"]] for run in runs if run.stage == "download" and run in todo]
+    remote = [archive for archive in wanted if archive.urls or archive.page]
     if not remote:
         yield "downloads  none" + (", all is here" if fetched and not wanted else "")
         return
-    known = sum(archive.bytes or 0 for archive in remote)
-    unknown = [archive.file for archive in remote if archive.bytes is None]
-    yield f"downloads  {_bytes(known)} of known size in {len(remote) - len(unknown)} archives"
-    for archive in remote:
-        if archive.bytes is not None:
-            yield f"  {archive.file}: {_bytes(archive.bytes)}"
-    if unknown:
+    known = [archive for archive in remote if archive.bytes is not None]
+    yield f"downloads  {_bytes(sum(archive.bytes for archive in known))} of known size in {len(known)} archives"
+    for archive in known:
+        yield f"  {archive.file}: {_bytes(archive.bytes)}"
+    if unknown := [archive.file for archive in remote if archive.bytes is None]:
         yield f"  of unknown size: {', '.join(unknown)}"
-    by_hand = [archive for archive in remote if not archive.urls]
-    for archive in by_hand:
-        yield f"  {archive.file} is to be fetched by hand, from {archive.page}"
+    for archive in remote:
+        if not archive.urls:
+            yield f"  {archive.file} is to be fetched by hand, from {archive.page}"
 
 
-def _disk(params: Params, dataset: DatasetSpec, jobs: list[Job], paths: Paths) -> Iterator[str]:
+def _disk(project: Project, runs: list[Run]) -> Iterator[str]:
     """What the files take when all is made, and what is free."""
-    stored = params.recipe("shard", dataset.name)
+    dataset, params = project.dataset, project.params
+    stored, recipe = params.recipe("shard", dataset.name), params.recipe("adapt", dataset.name)
     channels = dataset.channels if stored.encoding == "png" else 1
     image = stored.image_size**2 * BYTES_A_PIXEL[stored.encoding] * channels + BYTES_A_SAMPLE
-    recipe: AdaptRecipe = params.recipe("adapt", dataset.name)
     weights = 4 * parameters_of(params.recipe("pretrain", dataset.name).model, dataset)
     sizes = dict.fromkeys(("raw archives", "shards", "checkpoints", "predictions"), 0.0)
-    for job in jobs:
-        images = dataset.domains[job.target].stored if job.target else 0
-        if job.stage == "download":
-            sizes["raw archives"] += dataset.archives[job.file.stem].bytes or 0
-        elif job.stage == "shard":
+    unknown = False
+    for run in runs:
+        _source, target = _domains(run, project)
+        images = dataset.domains[target].stored if target else 0
+        if run.stage == "download":
+            archive = dataset.archives[run.arguments["archive"]]
+            sizes["raw archives"] += archive.bytes or 0
+            unknown |= archive.bytes is None
+        elif run.stage == "shard":
             sizes["shards"] += images * image
-        elif job.stage == "pretrain":
+        elif run.stage == "pretrain":
             sizes["checkpoints"] += weights
-        elif job.stage == "adapt":
+        elif run.stage == "adapt":
             sizes["checkpoints"] += 2 * weights
-            sizes["predictions"] += recipe.epochs * images * 2  # two class numbers an epoch, compressed
-        elif job.stage == "evaluate":
+            sizes["predictions"] += recipe.epochs * images * 2  # two class indices an epoch, compressed
+        elif run.stage == "evaluate":
             sizes["predictions"] += images * 20
-    place = next(folder for folder in (paths.root.absolute(), *paths.root.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(place).free
-    unknown = any(dataset.archives[job.file.stem].bytes is None for job in jobs if job.stage == "download")
+    root = project.paths.root.absolute()
+    free = shutil.disk_usage(next(folder for folder in (root, *root.parents) if folder.exists())).free
     less = " besides archives of unknown size" if unknown and sizes["raw archives"] else ""
     parts = ", ".join(f"{what} {_bytes(size)}" for what, size in sizes.items() if size)
     yield f"disk       about {_bytes(sum(sizes.values()))}{less} when all is made: {parts}; {_bytes(free)} are free"
@@ -136,49 +113,56 @@ def _disk(params: Params, dataset: DatasetSpec, jobs: list[Job], paths: Paths) -
         yield "  that is more than is free: make room, or name another `root:`"
 
 
-def _hours(params: Params, dataset: DatasetSpec, todo: list[Job], compute: Compute) -> Iterator[str]:
+def _hours(project: Project, todo: list[Run], compute: Compute) -> Iterator[str]:
     """What the runs to do take on this device, one after the other."""
-    methods = list(dict.fromkeys(job.method for job in todo if job.stage == "adapt"))
+    params, dataset = project.params, project.dataset
     predict = predict_speed(params, dataset, compute)
+    methods = dict.fromkeys(run.arguments["method"] for run in todo if run.stage == "adapt")
     train: dict[str, Speed] = {method: adapt_speed(params, dataset, method, compute) for method in methods}
-    if any(job.stage == "pretrain" for job in todo):
+    if any(run.stage == "pretrain" for run in todo):
         train[SOURCE_ONLY] = pretrain_speed(params, dataset, compute)
     hours: dict[tuple[str, str], list[float]] = {}
-    for job in todo:
-        seconds = _seconds(params, dataset, job, predict, train)
-        if seconds:
-            hours.setdefault((job.stage, job.method if job.stage == "adapt" else ""), []).append(seconds / 3600)
+    for run in todo:
+        if run.stage in MODEL_STAGES:
+            name = run.stage, run.arguments["method"] if run.stage == "adapt" else ""
+            hours.setdefault(name, []).append(_seconds(project, run, predict, train) / 3600)
     total = sum(map(sum, hours.values()))
     yield f"time       at most {_hour(total)} of computing on {_device(compute)}, one run after the other:"
     for (stage, method), each in hours.items():
         speed = predict if stage == "evaluate" else train[method or SOURCE_ONLY]
         unit = "pairs" if stage == "adapt" else "images"
-        name = f"{stage} {method}".strip()
         yield (
-            f"  {name}: {_count(each, 'run')}, {_hour(sum(each))}, at {1 / speed.seconds:.3g} {unit}/s "
-            f"(measured at {speed.batch} a step)"
+            f"  {f'{stage} {method}'.strip()}: {_count(each, 'run')}, {_hour(sum(each))}, "
+            f"at {1 / speed.seconds:.3g} {unit}/s (measured at {speed.batch} a step)"
         )
     yield "  where reading images is as fast; pairs are counted as if the filter left all, so that adapting takes less"
 
 
-def _seconds(params: Params, dataset: DatasetSpec, job: Job, predict: Speed, train: Mapping[str, Speed]) -> float:
+def _seconds(project: Project, run: Run, predict: Speed, train: Mapping[str, Speed]) -> float:
     """The training steps and the passes over whole domains of one run."""
-    pretrain: Pretrain = params.recipe("pretrain", dataset.name)
-    source = dataset.domains[job.source].stored if job.source else 0
+    params, dataset = project.params, project.dataset
+    source_domain, target_domain = _domains(run, project)
+    if run.stage == "evaluate":
+        return dataset.domains[dataset.evaluation_domain(target_domain)].stored * predict.seconds
+    pretrain, source = params.recipe("pretrain", dataset.name), dataset.domains[source_domain].stored
     kept = source * (1 - pretrain.held_out)
-    if job.stage == "pretrain":
+    if run.stage == "pretrain":
         return pretrain.epochs * (kept * train[SOURCE_ONLY].seconds + (source - kept) * predict.seconds)
-    if job.stage == "evaluate":
-        return dataset.domains[dataset.evaluation_domain(job.target)].stored * predict.seconds
-    if job.stage != "adapt":
-        return 0
-    recipe = params.adaptation(dataset.name, job.method)
-    target = dataset.domains[job.target].stored
+    method = run.arguments["method"]
+    recipe, target = params.adaptation(dataset.name, method), dataset.domains[target_domain].stored
     pairs = kept + target if recipe.max_pairs is None else min(recipe.max_pairs, kept + target)
     refreshes = -(-recipe.epochs // recipe.refresh_epochs)
-    more_scales = len(params.method(job.method).matching.scales)
-    passes = recipe.epochs * (target + source - kept) + refreshes * (kept + more_scales * target) + target
-    return recipe.epochs * pairs * train[job.method].seconds + passes * predict.seconds
+    passes = recipe.epochs * (target + source - kept) + target
+    of_source, of_target = params.method(method).refresh_passes
+    passes += refreshes * (of_source * kept + of_target * target)
+    return recipe.epochs * pairs * train[method].seconds + passes * predict.seconds
+
+
+def _domains(run: Run, project: Project) -> tuple[str, str]:
+    """The source and the target of a run, or the domain that it shards; empty where it has none."""
+    if "task" in run.arguments:
+        return project.dataset.split_task(run.arguments["task"])
+    return run.arguments.get("source", ""), run.arguments.get("domain", "")
 
 
 def _device(compute: Compute) -> str:
@@ -189,9 +173,8 @@ def _device(compute: Compute) -> str:
     return "this CPU"
 
 
-def _count(things: object, name: str) -> str:
-    number = len(things)
-    return f"{number} {name}" if number == 1 else f"{number} {name}s"
+def _count(things: Sized, name: str) -> str:
+    return f"{len(things)} {name}" if len(things) == 1 else f"{len(things)} {name}s"
 
 
 def _bytes(size: float) -> str:

@@ -1,140 +1,169 @@
-"""What a result depends on: the code that makes it, and the settings that it takes."""
+"""What a run depends on besides its inputs: the settings that it takes, and the code that computes it.
+
+Code counts by its meaning: comments, docstrings and layout are left out of its hash. Two folders compute nothing, so
+that an edit of them re-makes nothing: `config`, since the settings that a run takes are recorded with it, and
+`runtime`, which shows, fetches, saves and reports. Everything else that a stage imports counts, directly or not, also
+inside functions. Where a module is chosen by name, only the chosen one counts:
+
+* `import_module(f"dacsm.methods.{kind}")` brings the kind of the run's method, and so for readers of raw data
+  and for the validator that selects an epoch;
+* a module in a folder `parts` counts where the method's settings name it.
+"""
 
 import ast
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
 from functools import lru_cache, reduce
+from importlib.metadata import version
 from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
-from dacsm.config.datasets import DatasetSpec
-from dacsm.config.params import SOURCE_ONLY, Params
+from dacsm.config import SOURCE_ONLY
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
+from dacsm.ledger.pipeline import STAGES
+from dacsm.ledger.runs import Run
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.files import sha256
 
 PACKAGE = Path(__file__).parents[1]
-STAGES = ("download", "shard", "pretrain", "adapt", "evaluate", "table")
-ASIDES = ("rescale", "scales", "explain")  # stages beside the way to the table, which are only made when asked for
-
-# Modules that do none of a stage's work: what a stage takes from params.yaml and the catalog is in its settings,
-# the format of files is stated by a version inside them, and what is transferred is held to its size and hash. A change
-# to these alone must train nothing.
-NOT_CODE = {
-    "runtime",
-    "config",
-    "ledger",
-    "cli",
-    *("catalog", "cli", "errors", "files", "paths", "methods", "params", "provenance", "validation"),
-    *("transfer", "transfer_progress"),
-}
-
-# What each stage takes from params.yaml. {…} are the run's arguments; {recipe} is that of the run that is evaluated.
-SETTINGS = {
-    "download": (),
-    "shard": ("shard.{dataset}",),
-    "pretrain": ("pretrain.{dataset}",),
-    "adapt": ("adapt.recipes.{dataset}", "adapt.methods.{method}", "pretrain.{dataset}"),
-    "evaluate": ("{recipe}.{dataset}",),
-    "table": ("experiments.{experiment}",),
-    "rescale": ("{recipe}.{dataset}", "rescale.scales"),
-    "scales": ("experiments.{experiment}", "rescale.scales"),
-    "explain": ("adapt.recipes.{dataset}", "adapt.methods.{method}", "pretrain.{dataset}"),
-}
-# What each stage takes from the dataset's file in the catalog. The table shows all of it, so that the file is an input.
-FACTS = {
-    "download": ("reader", "archives", "domains"),
-    "shard": ("reader", "classes", "channels", "domains.{domain}"),
-    "pretrain": ("classes", "channels"),
-    "adapt": ("classes", "channels"),
-    "evaluate": ("classes", "headline", "protocol"),
-    "table": (),
-    "rescale": ("classes", "protocol"),
-    "scales": ("title", "headline", "protocol", "development_task"),
-    "explain": ("title", "classes", "channels"),
-}
+NOT_COMPUTING = ("config", "runtime")
+PARTS = "parts"
+VERSIONS = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "webdataset")  # they decide a run's bits
 
 
-def code_of(stage: str, reader: str | None = None) -> list[str]:
-    """The project's files whose code does a stage's work, relative to the project's folder and sorted.
+def settings_of(project: Project, stage: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run takes from params.yaml and from its dataset's file, all defaults filled in, by dotted key.
 
-    These are what dacsm/<stage>.py imports, directly or not, also inside functions; nothing is imported to find out.
-    Of modules imported by a computed name (dacsm.data.raw) only `reader` counts, or all where it is not given.
+    A recipe is the one that the method trains by: where the method changes some of it, with that change.
     """
-    found: set[Path] = set()
+    declared, method = STAGES[stage], arguments.get("method")
+    recipe = "pretrain" if method == SOURCE_ONLY else "adapt.recipes"
+    params, dataset = project.plain_params, project.dataset
+    if method not in (None, SOURCE_ONLY):
+        own = project.params.adaptation(dataset.name, method).model_dump(mode="json")
+        params = {**params, "adapt": {**params["adapt"], "recipes": {dataset.name: own}}}
+    keys = [key.format(recipe=recipe, **arguments) for key in declared.settings]
+    found = {key: value for key in keys if (value := _at(params, key)) is not None}
+    facts = project.plain_dataset
+    if stage == "download":
+        facts = _of_archive(facts, arguments["archive"])
+    return found | {key: _at(facts, key) for key in (key.format(**arguments) for key in declared.facts)}
+
+
+def _at(content: Any, key: str) -> Any:
+    """What stands at a dotted key; None where nothing does, as a validator in a recipe of pretraining."""
+    return reduce(lambda part, name: part.get(name) if isinstance(part, dict) else None, key.split("."), content)
+
+
+def _of_archive(facts: Mapping[str, Any], archive: str) -> dict[str, Any]:
+    """The facts that decide an archive: where it is fetched from does not, the options of its domains do."""
+    holders = {name: domain["options"] for name, domain in facts["domains"].items() if archive in domain["archives"]}
+    known = {key: facts["archives"][archive][key] for key in ("file", "bytes", "sha256", "md5")}
+    return {**facts, "domains": holders, "archives": {archive: known}}
+
+
+Chosen = frozenset[str] | None  # modules that are chosen by name; None stands for all that could be
+
+
+def chosen_by(project: Project, arguments: Mapping[str, Any]) -> frozenset[str]:
+    """The modules that a run's dataset and method choose: its reader, its kind, the kind's parts, its validator."""
+    names = {f"dacsm.data.raw.{project.dataset.reader}"}
+    method = arguments.get("method", SOURCE_ONLY)
+    if method != SOURCE_ONLY:
+        settings, recipe = project.params.method(method), project.params.recipe("adapt", project.dataset.name)
+        names |= {f"dacsm.adaptation.validators.{recipe.validator}"}
+        names |= {f"dacsm.methods.{settings.kind}"}
+        names |= {f"dacsm.methods.{settings.kind}.{PARTS}.{part}" for part in settings.parts}
+    return frozenset(names)
+
+
+def code_of(stage: str, chosen: Chosen = None) -> dict[str, str]:
+    """The files whose code does a stage's work, relative to the project's folder and sorted, each with its hash.
+
+    Nothing is imported to find out. The hash is of the code's meaning.
+    """
+    found: dict[Path, str] = {}
     waiting = {PACKAGE / "stages" / f"{stage}.py"}
     while waiting:
         path = waiting.pop()
-        found.add(path)
-        fixed, chosen = _imports(path)
-        waiting |= {*fixed, *(file for file in chosen if reader in (None, file.stem))} - found
-    return sorted(str(path.relative_to(PACKAGE.parent)) for path in found)
+        imports, found[path] = _read(path)
+        waiting |= {file for name, by_name in imports for file in _files(name, by_name, chosen)} - found.keys()
+    return {str(path.relative_to(PACKAGE.parent)): found[path] for path in sorted(found)}
 
 
-@lru_cache
-def _imports(path: Path) -> tuple[frozenset[Path], frozenset[Path]]:
-    """The project's files that a file imports by name, and those that it may import by a computed name."""
+def digest(value: Any) -> str:
+    """A short hash of plain values: 16 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _read(path: Path) -> tuple[frozenset[tuple[str, bool]], str]:
     package = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts[:-1])
-    names: set[str] = set()
-    chosen: set[Path] = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    return _understood(path.read_bytes(), package)
+
+
+@lru_cache(maxsize=1000)
+def _understood(source: bytes, package: str) -> tuple[frozenset[tuple[str, bool]], str]:
+    """The modules that some code imports, each with whether it is chosen by name, and the hash of its meaning."""
+    tree = ast.parse(source)
+    imports: set[tuple[str, bool]] = set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            imports |= {(alias.name, False) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             module = resolve_name("." * node.level + (node.module or ""), package)
-            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+            imports |= {(module, False), *((f"{module}.{alias.name}", False) for alias in node.names)}
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            prefix = (
-                ast.unparse(node.args[0]).removeprefix("f").strip("'\"").split("{")[0]
-            )  # f'dacsm.data.raw.{reader}'
-            chosen |= {file for file in _folder(prefix.rstrip(".")).glob("*.py") if file.stem != "__init__"}
-    return frozenset(file for name in names for file in _files(name)), frozenset(chosen)
+            prefix = ast.unparse(node.args[0]).removeprefix("f").strip("'\"").split("{")[0]
+            imports.add((prefix.rstrip("."), True))
+    return frozenset(imports), hashlib.sha256(_meaning(tree).encode()).hexdigest()
 
 
-def _folder(module: str) -> Path:
-    return PACKAGE.parent.joinpath(*module.split("."))
+def _meaning(node: Any) -> str:
+    """Code as text in which places, comments and docstrings have no part; the same for every version of Python."""
+    if isinstance(node, list):
+        return f"[{','.join(map(_meaning, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = dict(ast.iter_fields(node))
+    if (
+        isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and ast.get_docstring(node) is not None
+    ):
+        fields["body"] = fields["body"][1:]
+    said = (f"{name}={_meaning(value)}" for name, value in fields.items() if value is not None and value != [])
+    return f"{type(node).__name__}({','.join(said)})"
 
 
-def _files(module: str) -> list[Path]:
-    """The files that run when `module` is imported: its own, and the __init__.py of the packages that it is in."""
+def _files(module: str, by_name: bool, chosen: Chosen) -> Iterable[Path]:
+    """The files that run when a module is imported: its own, and the __init__.py of the packages that it is in."""
+    if by_name:
+        folder = PACKAGE.parent.joinpath(*module.split("."))
+        options = {f"{module}.{path.stem}" for path in folder.glob("*") if path.stem[0] not in "_."}
+        names = options if chosen is None else options & chosen
+        return [file for name in names for file in _files(name, False, chosen)]
     top, *inside = module.split(".")
-    if top != PACKAGE.name or not inside or inside[0] in NOT_CODE:
+    if top != PACKAGE.name or not inside or inside[0] in NOT_COMPUTING:
         return []
+    if PARTS in inside[:-1] and chosen is not None:
+        part = ".".join((top, *inside[: inside.index(PARTS) + 2]))
+        if part not in chosen:
+            return []
     packages = [PACKAGE.joinpath(*inside[: depth + 1]) / "__init__.py" for depth in range(len(inside))]
     own = PACKAGE.joinpath(*inside).with_suffix(".py")
     return [path for path in (*packages, own) if path.is_file()]
 
 
-def settings_of(stage: str, params: Params, dataset: DatasetSpec, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run takes from params.yaml and from its dataset's file, all defaults filled in, by dotted key.
+def run_key(run: Run, settings: Mapping[str, Any], code: Mapping[str, str], device: str) -> str:
+    """A name for all that decides the bits of a run on a kind of device, by which a killed run is found again.
 
-    `arguments` are the run's own: dataset, and archive, domain, source, method, task, seed or experiment, as its stage
-    has them.
+    Inputs are hashed; one that is missing counts as such, and the stage will say so.
     """
-    facts = dict(_plain(dataset))
-    if stage == "download":  # an archive is made anew for the options of its domains alone
-        holders = {name: domain for name, domain in dataset.domains.items() if arguments["archive"] in domain.archives}
-        facts["domains"] = {name: domain.options for name, domain in holders.items()}
-        known = facts["archives"][arguments["archive"]]  # where it is fetched from changes nothing
-        facts["archives"] = {arguments["archive"]: {key: known[key] for key in ("file", "bytes", "sha256", "md5")}}
-    recipe = "pretrain" if arguments.get("method") == SOURCE_ONLY else "adapt.recipes"
-    found = {}
-    for keys, content in ((SETTINGS[stage], _plain(params)), (FACTS[stage], facts)):
-        for key in keys:
-            place = key.format(recipe=recipe, **arguments)
-            found[place] = reduce(lambda part, name: part[name], place.split("."), content)
-    return found
-
-
-_PLAIN: dict[int, tuple[BaseModel, dict[str, Any]]] = {}  # the object itself too, so that its id stays its own
-
-
-def _plain(settings: BaseModel) -> dict[str, Any]:
-    """Settings or facts as plain values; made once for each object, since Snakemake asks for every job."""
-    if id(settings) not in _PLAIN:
-        _PLAIN[id(settings)] = settings, settings.model_dump(mode="json")
-    return _PLAIN[id(settings)][1]
+    inputs = {str(path): sha256(path) if path.is_file() else None for path in run.inputs}
+    versions = {name: version(name) for name in VERSIONS}
+    return digest([run.stage, dict(run.arguments), dict(settings), inputs, dict(code), versions, device])
 
 
 def require_records(paths: Paths, records: Path = Path(".snakemake/metadata")) -> None:
@@ -145,11 +174,10 @@ def require_records(paths: Paths, records: Path = Path(".snakemake/metadata")) -
     Raises:
         InputError: where results have no records.
     """
-    results = paths.table("*").parent
     patterns = ("*_table.csv", "*_scales.csv", "*/evaluated/**/metrics.json", "*/rescaled/**/metrics.json")
-    present = any(True for pattern in patterns for _ in results.glob(pattern))
+    present = any(True for pattern in patterns for _ in paths.results.glob(pattern))
     if present and not (records.is_dir() and any(records.iterdir())):
         raise InputError(
-            f"{results} holds results, but {records} has no records of how they were made; "
-            f"bring them back with `git checkout -- {records}`, or remove {results} to start anew."
+            f"{paths.results} holds results, but {records} has no records of how they were made; "
+            f"bring them back with `git checkout -- {records}`, or remove {paths.results} to start anew."
         )

@@ -1,4 +1,4 @@
-"""The record that each run leaves behind: what it was made from and with, what it wrote, and what it took."""
+"""The run record that each run leaves: what it was made from and with, what it wrote, and what it took."""
 
 import os
 import platform
@@ -6,7 +6,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -19,24 +19,24 @@ from dacsm.runtime.files import sha256, write_json
 
 # A tree is clean where these are as committed; results and notes may differ.
 DECIDING = ("dacsm", "workflow", "profiles", "Snakefile", "dvc.yaml", "params.yaml", "requirements.lock")
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "webdataset", "pillow", "simplejpeg", "snakemake", "dvc")
+PACKAGES = (*provenance.VERSIONS, "snakemake", "dvc")
 
 
 @contextmanager
-def record(
-    run: Run, settings: Mapping[str, Any], code: Sequence[str], device: Any = None
+def recorded(
+    run: Run, settings: Mapping[str, Any], code: Mapping[str, str], device: Any = None
 ) -> Iterator[dict[str, float]]:
-    """Write the record of the run inside the `with` block, once it has succeeded.
+    """Write the run record of what happens inside the `with` block, once it has succeeded.
 
-    Yields the dict of what the run measures. Code and inputs are hashed before it, so that an edit during a long run
-    is not taken for what ran; outputs after it. `device` is a torch.device, or None for a stage that runs no model.
-    Times, memory and the like go into records alone, so that everything else is the same at each repetition.
+    Yields the dict of what the run measures. Inputs are hashed before it, so that an edit during a long run is not
+    taken for what ran, and outputs after it. `device` is a torch.device, or None for a stage that runs no model. Times
+    and memory go into run records alone, so that everything else is the same at each repetition.
+
+    A run that fails leaves an earlier record alone: it still vouches for the files that it names, and for no others.
     """
-    run.record.unlink(missing_ok=True)  # an old record must not vouch for a run that fails
     measured: dict[str, float] = {}
     commit, clean = git_state()
-    code_hashes = {file: sha256(provenance.PACKAGE.parent / file) for file in code}
-    inputs = {str(file): sha256(file) for file in run.inputs if file.is_file()}  # the stage itself says what is missing
+    inputs = {str(file): sha256(file) for file in run.inputs if file.is_file()}  # the stage says what is missing
     started, clock = datetime.now(UTC), time.perf_counter()
     yield measured
     content = {
@@ -44,32 +44,18 @@ def record(
         "arguments": dict(run.arguments),
         "settings": dict(settings),
         "git": {"commit": commit, "clean": clean},
-        "code": code_hashes,
+        "code": dict(code),
         "inputs": inputs,
-        "outputs": {str(file): sha256(file) for file in files_in(run.outputs)},
+        "outputs": {str(file): sha256(file) for file in run.written()},
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "device": _device_name(device),
-    }
-    if device is not None:
-        content["arithmetic"] = _arithmetic()
-    content |= {
+        **({} if device is None else {"arithmetic": _arithmetic()}),
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - clock, 2),
         "peak_memory_mb": _peak_memory(device),
         "measured": measured,
     }
     write_json(run.record, content)
-
-
-def files_in(outputs: Sequence[Path]) -> list[Path]:
-    """The outputs, with a folder's own files in its place; leftovers of interrupted writes are none of them."""
-    found = []
-    for place in outputs:
-        inside = (
-            sorted(file for file in place.iterdir() if not file.name.startswith(".")) if place.is_dir() else [place]
-        )
-        found += inside
-    return found
 
 
 def git_state() -> tuple[str | None, bool | None]:

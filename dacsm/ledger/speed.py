@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 
 import torch
@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dacsm.config.datasets import DatasetSpec
-from dacsm.config.kinds.cdtrans import Method
+from dacsm.config.kinds import MethodSettings
 from dacsm.config.params import AdaptRecipe, Model, Params
-from dacsm.methods.cdtrans.run import start_run
-from dacsm.methods.cdtrans.step import Batch, step_losses
+from dacsm.methods import load_kind
 from dacsm.models.classifier import Classifier, Description
-from dacsm.runtime.device import Compute, autocast, set_threads
-from dacsm.training.optim import build_optimiser
+from dacsm.models.precision import autocast, set_threads
+from dacsm.runtime.device import Compute
+from dacsm.training.learner import Learner
+from dacsm.training.optim import build_optimiser, descend
 
 ENOUGH = 2.0  # seconds that a measurement takes before its batch is large enough
 STEPS = 2  # after one that warms up
@@ -32,31 +33,21 @@ class Speed:
 
 
 class AdaptationSteps:
-    """An adaptation by a method, halfway through, whose pairs are made up."""
+    """An adaptation by a method, halfway through, on batches of random values."""
 
-    def __init__(self, recipe: AdaptRecipe, method: Method, classifier: Classifier, compute: Compute):
-        self.run = start_run(recipe, method, 0, compute, classifier.train())
-        if self.run.noise is not None:
-            self.run.noise.progress = 0.5
-        self.numbers = count()
-        self.batches: dict[int, Batch] = {}  # by size, so that making up images takes no time of a step
+    def __init__(self, recipe: AdaptRecipe, settings: MethodSettings, classifier: Classifier, compute: Compute):
+        self.method = load_kind(settings.kind)(classifier.train(), recipe, settings, None, 0, compute)
+        self.learner = Learner(recipe, classifier, self.method.modules, compute)
+        self.taken = count()
+        self.batches: dict[int, list] = {}  # by size, so that making up images takes no time of a step
 
     def step(self, pairs: int) -> None:
-        """One step of so many pairs; where the method has views at other scales, they come at every so many steps."""
+        """One step of so many pairs."""
         if pairs not in self.batches:
-            self.batches[pairs] = self._made_up(pairs)
-        batch = self.batches[pairs]
-        if not self.run.method.consistency.comes_at(next(self.numbers)):
-            batch = replace(batch, at_scale=None)
-        _losses, total = step_losses(self.run, batch)
-        _descend(total, self.run.optimiser, self.run.recipe.optimiser.clip_norm)
-
-    def _made_up(self, pairs: int) -> Batch:
-        compute, description = self.run.compute, self.run.classifier.description
-        source, target, views = (_images(description.model, pairs, compute) for _ in range(3))
-        labels = _labels(description.classes, pairs, compute)
-        soft_targets = torch.zeros(pairs, len(description.classes), device=compute.device).log_softmax(dim=1)
-        return Batch(source, target, labels, labels, (views, soft_targets))
+            self.batches[pairs] = self.method.made_up_batches(pairs)
+        batches = self.batches[pairs]
+        _losses, total = self.method.losses(batches[next(self.taken) % len(batches)], 0.5)
+        self.learner.step(total, 1, 0.5)
 
 
 def parameters_of(model: Model, dataset: DatasetSpec) -> int:
@@ -77,15 +68,18 @@ def pretrain_speed(params: Params, dataset: DatasetSpec, compute: Compute) -> Sp
         with autocast(compute.device, recipe.precision):
             logits = classifier(_images(recipe.model, batch, compute))
         loss = F.cross_entropy(logits, _labels(dataset.classes, batch, compute), label_smoothing=recipe.label_smoothing)
-        _descend(loss, optimiser, recipe.optimiser.clip_norm)
+        descend(loss, optimiser, classifier.parameters(), recipe.optimiser.clip_norm)
 
     return _measure(step, recipe.batch_size, compute)
 
 
 def adapt_speed(params: Params, dataset: DatasetSpec, method: str, compute: Compute) -> Speed:
-    """A step of adaptation with a method, for each pair."""
+    """A step of a method, for each pair; where it cannot be tried, that of two images in pretraining."""
     recipe = params.adaptation(dataset.name, method)
     steps = AdaptationSteps(recipe, params.method(method), _classifier(params, dataset, compute), compute)
+    if not steps.method.made_up_batches(1):
+        speed = pretrain_speed(params, dataset, compute)
+        return Speed(2 * speed.seconds, speed.batch)
     _set_threads(recipe.threads)
     return _measure(steps.step, recipe.batch_size, compute)
 
@@ -123,13 +117,6 @@ def _images(model: Model, batch: int, compute: Compute) -> Tensor:
 
 def _labels(classes: Sequence[str], batch: int, compute: Compute) -> Tensor:
     return torch.arange(batch, device=compute.device) % len(classes)
-
-
-def _descend(loss: Tensor, optimiser: torch.optim.Optimizer, clip_norm: float) -> None:
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], clip_norm)
-    optimiser.step()
 
 
 def _measure(step: Callable[[int], None], most: int, compute: Compute) -> Speed:

@@ -1,199 +1,133 @@
-"""A plain Vision Transformer from timm, taken apart into the pieces that the three streams need."""
+"""A network from timm that gives one vector of features an image, and the pretrained weights that it may start from."""
 
+import re
 from difflib import get_close_matches
 from pathlib import Path
 
 import timm
 import torch
-from timm.models.vision_transformer import Block, VisionTransformer
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from dacsm.config.params import Model
+from dacsm.models.plain_vit import is_plain, resize_position
 from dacsm.models.weights import read_weights
 from dacsm.runtime.errors import InputError
 
+# Settings of a plain Vision Transformer's shape, and timm's names for them.
+SHAPE = {"patch_size": "patch_size", "dim": "embed_dim", "depth": "depth", "heads": "num_heads"}
+DISTILLED = ("dist_token", "head_dist.")  # what a distilled DeiT has besides a plain one
 
-def build_backbone(config: Model) -> VisionTransformer:
-    """A timm Vision Transformer without head; overrides in `config` replace what its name says.
+
+def build_backbone(config: Model) -> nn.Module:
+    """A timm network without its classification head; a shape in `config` replaces what the name says.
 
     Raises:
-        InputError: for a name that timm does not know, or a model that is not a plain Vision Transformer.
+        InputError: for a name that timm does not know, for settings that the network cannot take, or for a shape of a
+            network other than a plain Vision Transformer.
     """
-    overrides = {
-        "patch_size": config.patch_size,
-        "embed_dim": config.dim,
-        "depth": config.depth,
-        "num_heads": config.heads,
-    }
     if not timm.is_model(config.name):
-        close = get_close_matches(config.name, timm.list_models("*vit_*") + timm.list_models("deit_*"), n=3)
-        hint = f"such as {', '.join(close or ['deit_small_patch16_224'])}"
-        raise InputError(f"params.yaml: model.name is {config.name!r}, which timm does not know; name one {hint}.")
-    try:
-        backbone = timm.create_model(
-            config.name,
-            img_size=config.image_size,
-            in_chans=config.channels,
-            num_classes=0,
-            drop_path_rate=config.drop_path,
-            **{key: value for key, value in overrides.items() if value is not None},
-        )
-        plain = _is_plain(backbone)
-    except (TypeError, AssertionError):  # a network of another kind does not take these arguments
-        plain = False
-    if not plain:
-        raise InputError(
-            f"params.yaml: model.name is {config.name!r}, which is not a plain Vision Transformer with a class token "
-            "alone; name one such as deit_small_patch16_224 or vit_base_patch16_224."
-        )
+        close = get_close_matches(config.name, timm.list_models(), n=3) or ["deit_small_patch16_224", "resnet50"]
+        hint = f"name one such as {', '.join(close)}"
+        raise InputError(f"params.yaml: model.name is {config.name!r}, which timm does not know; {hint}.")
+    shape = {key: value for key in SHAPE if (value := getattr(config, key)) is not None}
+    backbone = _create(config, shape)
+    if shape and not is_plain(backbone):
+        raise _no_shape(config.name, shape)
     return backbone
 
 
-def _is_plain(backbone: torch.nn.Module) -> bool:
-    """The three streams know a class token, blocks of norm, attention and MLP, and nothing else."""
-    return (
-        type(backbone) is VisionTransformer
-        and backbone.num_prefix_tokens == 1
-        and not backbone.no_embed_class
-        and backbone.patch_embed.flatten
-        and all(type(block) is Block and _is_plain_attention(block.attn) for block in backbone.blocks)
+def _create(config: Model, shape: dict[str, int]) -> nn.Module:
+    options = {SHAPE[key]: value for key, value in shape.items()}
+    options |= {"img_size": config.image_size, "drop_path_rate": config.drop_path}
+    while True:
+        try:
+            return timm.create_model(config.name, in_chans=config.channels, num_classes=0, **options)
+        except Exception as error:  # each network refuses in its own way what it cannot be
+            refused = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+            option = refused and refused[1]
+            if option == "img_size" or (option == "drop_path_rate" and not config.drop_path):
+                del options[option]  # it takes any size, and drops no paths as it is
+            elif option == "drop_path_rate":
+                found = f"model.drop_path is {config.drop_path}, but {config.name} drops no paths"
+                raise InputError(f"params.yaml: {found}; set it to 0.") from error
+            elif option in SHAPE.values():
+                raise _no_shape(config.name, shape) from error
+            else:
+                raise _unfit(config, error) from error
+
+
+def feature_width(backbone: nn.Module, config: Model) -> int:
+    """How many features the network gives of an image, D: of a blank one, unless the network says it itself.
+
+    Raises:
+        InputError: where it cannot take the images that `config` describes, or gives no vector of them.
+    """
+    if is_plain(backbone):
+        return backbone.embed_dim
+    image = torch.zeros(1, config.channels, config.image_size, config.image_size)
+    training = backbone.training
+    try:
+        with torch.no_grad():
+            features = backbone.eval()(image)
+    except Exception as error:  # whatever goes wrong inside
+        raise _unfit(config, error) from error
+    if not isinstance(features, Tensor) or features.ndim != 2:
+        raise InputError(
+            f"params.yaml: model.name is {config.name!r}, which gives no vector of features of an image; name another."
+        )
+    backbone.train(training)
+    return features.shape[1]
+
+
+def _no_shape(name: str, shape: dict[str, int]) -> InputError:
+    settings = ", ".join(f"model.{key}" for key in shape)
+    return InputError(
+        f"params.yaml: {settings} can only be set for a plain Vision Transformer, which {name} is not; write null."
     )
 
 
-def _is_plain_attention(attention: torch.nn.Module) -> bool:
-    """Whether nothing stands between attention and projection: no norm and no gate, as BEiT-3 and others have."""
-    norm, gate = getattr(attention, "norm", None), getattr(attention, "gate", None)  # older timm has neither
-    return gate is None and (norm is None or isinstance(norm, torch.nn.Identity))
+def _unfit(config: Model, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:150] or type(error).__name__
+    images = f"images of {config.image_size} pixels and {config.channels} channel{'s' * (config.channels > 1)}"
+    return InputError(
+        f"params.yaml: model.name is {config.name!r}, which cannot be built for {images} ({reason}); change "
+        "model.image_size or model.channels, or name another."
+    )
 
 
-def embed(backbone: VisionTransformer, images: Tensor) -> Tensor:
-    """Patches, class token and position embedding: (B, C, H, W) to (B, 1 + h w, D), at any size H, W in patches."""
-    patches = backbone.patch_embed.proj(images)  # (B, D, h, w)
-    grid = (patches.shape[2], patches.shape[3])
-    tokens = backbone.patch_embed.norm(patches.flatten(2).transpose(1, 2))
-    tokens = torch.cat([backbone.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
-    position = resize_position(backbone.pos_embed, backbone.patch_embed.grid_size, grid)
-    return backbone.norm_pre(backbone.pos_drop(tokens + position))
-
-
-def plain_block(block: Block, tokens: Tensor, wanted: int | None = None) -> Tensor:
-    """One block over the tokens (B, N, D) of one stream: timm's own, but for how dropped paths are drawn.
-
-    With `wanted`, only that many first tokens come out, (B, wanted, D); the others are read and no more.
-    """
-    attention_factors, mlp_factors = drop_path_factors(block, tokens)
-    queries, keys, values = project_heads(block.attn, block.norm1(tokens), wanted)
-    attended = merge_heads(attend(queries, keys, values, block.attn.scale))
-    tokens = add_branch(tokens[:, :wanted], block.ls1(block.attn.proj(attended)), attention_factors)
-    return add_branch(tokens, block.ls2(block.mlp(block.norm2(tokens))), mlp_factors)
-
-
-def attend(queries: Tensor, keys: Tensor, values: Tensor, scale: float, dropout: float = 0.0) -> Tensor:
-    """Attention of queries (B, heads, n, d) over keys and values (B, heads, N, d); `dropout` is of its weights.
-
-    PyTorch's fused form, but for bfloat16 on a CPU, where it is slow: forward and backward of 197 tokens, 6 heads of 64
-    and 8 images took 57 ms fused and 30 ms written out (one core of a Xeon with AVX-512), against 26 ms both ways in
-    float32. Of 17 tokens and 3 heads of 32, float32 took 1.2 ms fused and 1.9 ms written out.
-    """
-    if queries.device.type == "cpu" and queries.dtype == torch.bfloat16:
-        weights = ((queries * scale) @ keys.transpose(-2, -1)).softmax(dim=-1)  # (B, heads, n, N)
-        return F.dropout(weights, dropout) @ values
-    return F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout, scale=scale)
-
-
-def project_heads(attention: torch.nn.Module, normed: Tensor, wanted: int | None = None) -> tuple[Tensor, ...]:
-    """Queries (B, heads, wanted or N, d), keys and values (B, heads, N, d) of normed tokens (B, N, D)."""
-    queries, keys_values = project(attention, normed, wanted)
-    return split_queries(attention, queries), *split_keys_values(attention, *keys_values.chunk(2, dim=-1))
-
-
-def project(attention: torch.nn.Module, normed: Tensor, wanted: int | None = None) -> tuple[Tensor, Tensor]:
-    """Queries (B, wanted or N, D), and keys beside values (B, N, 2 D), of normed tokens (B, N, D), heads together."""
-    width = normed.shape[-1]
-    weight, bias = attention.qkv.weight, attention.qkv.bias
-    if wanted is None:
-        return attention.qkv(normed).split((width, 2 * width), dim=-1)
-    queries = F.linear(normed[:, :wanted], weight[:width], None if bias is None else bias[:width])
-    return queries, F.linear(normed, weight[width:], None if bias is None else bias[width:])
-
-
-def split_queries(attention: torch.nn.Module, queries: Tensor) -> Tensor:
-    """Queries (B, n, D), heads together, to (B, heads, n, D / heads)."""
-    return attention.q_norm(_split_heads(attention, queries))
-
-
-def split_keys_values(attention: torch.nn.Module, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys and values (B, N, D), heads together, to (B, heads, N, D / heads) each."""
-    return attention.k_norm(_split_heads(attention, keys)), _split_heads(attention, values)
-
-
-def _split_heads(attention: torch.nn.Module, projected: Tensor) -> Tensor:
-    return projected.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
-
-
-def merge_heads(attended: Tensor) -> Tensor:
-    """Put heads together again: (B, heads, N, D / heads) to (B, N, D)."""
-    return attended.transpose(1, 2).flatten(2)
-
-
-def add_branch(tokens: Tensor, branch: Tensor, factors: Tensor | None) -> Tensor:
-    """Tokens (B, N, D) plus a residual branch (B, N, D) times its factors (B, 1, 1), if any.
-
-    Factors are rounded to the branch's precision, as in the original: those in float32 would make a bfloat16 branch
-    float32, and the sums over it slower.
-    """
-    return tokens + (branch if factors is None else factors.to(branch.dtype) * branch)
-
-
-def drop_path_factors(block: Block, tokens: Tensor, streams: int = 1) -> tuple[Tensor, Tensor] | tuple[None, None]:
-    """Factors (streams · B, 1, 1) for attention and MLP: 0 where a path is dropped, 1 / keep elsewhere.
-
-    Tokens are (streams · B, N, D), stream after stream. Draws are those of CDTrans: floor(keep + uniform), for each
-    stream first the attention's, then the MLP's. None where nothing is dropped.
-    """
-    rate = getattr(block.drop_path1, "drop_prob", 0.0)
-    if not block.training or not rate:
-        return None, None
-    keep = 1.0 - rate
-    draws = torch.rand(streams, 2, len(tokens) // streams, dtype=tokens.dtype, device=tokens.device)
-    factors = (keep + draws).floor() / keep
-    attention, mlp = factors.transpose(0, 1).reshape(2, len(tokens), 1, 1)
-    return attention, mlp
-
-
-def resize_position(position: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:
-    """Resize a position embedding (1, 1 + h w, D) to another grid, bilinearly, leaving the class token's as it is.
-
-    The way of CDTrans (bilinear, corners not aligned); the same grid gives the same tensor.
-    """
-    if tuple(old_grid) == tuple(new_grid):
-        return position
-    token, patches = position[:, :1], position[:, 1:]
-    patches = patches.reshape(1, *old_grid, -1).permute(0, 3, 1, 2)
-    patches = F.interpolate(patches, size=new_grid, mode="bilinear", align_corners=False)
-    return torch.cat([token, patches.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
-
-
-def load_weights(backbone: VisionTransformer, weights: str, name: str) -> None:
+def load_weights(backbone: nn.Module, weights: str, name: str) -> None:
     """Fill the backbone with pretrained weights: `none`, `timm:<model name>`, or a local file.
 
-    A classification head and the distillation token of distilled DeiT are left out; a position embedding of another
-    grid is resized. Anything else must fit exactly.
+    A classification head, by timm's name for it, and the distillation token of distilled DeiT are left out; a plain
+    Vision Transformer's position embedding of another grid is resized. Anything else must fit exactly.
 
     Raises:
         InputError: where the weights cannot be had, or do not fit the backbone `name`.
     """
     if weights == "none":
         return
-    state = (
-        _timm_weights(weights.removeprefix("timm:")) if weights.startswith("timm:") else _local_weights(Path(weights))
-    )
-    wanted = backbone.state_dict()
+    heads = _heads(backbone)
+    if weights.startswith("timm:"):
+        model = _timm_model(weights.removeprefix("timm:"))
+        state, heads = model.state_dict(), heads + _heads(model)
+    else:
+        state = _local_weights(Path(weights))
     distilled = any(key.startswith("dist_token") for key in state)
-    state = {key: value for key, value in state.items() if "head" not in key and "dist" not in key}
-    if "pos_embed" in state:
+    state = {key: value for key, value in state.items() if not key.startswith(heads + DISTILLED)}
+    if is_plain(backbone) and "pos_embed" in state:
         state["pos_embed"] = _fit_position(state["pos_embed"], backbone, distilled)
+    _require_fit(state, backbone.state_dict(), weights, name)
+    backbone.load_state_dict(state)
+
+
+def _heads(model: nn.Module) -> tuple[str, ...]:
+    """What the names of a timm model's classification heads begin with."""
+    found = model.pretrained_cfg.get("classifier") or ()
+    return tuple(f"{head}." for head in ((found,) if isinstance(found, str) else found))
+
+
+def _require_fit(state: dict[str, Tensor], wanted: dict[str, Tensor], weights: str, name: str) -> None:
+    """Raise InputError unless both have the same tensors, by name and shape."""
     problems = [f"{key} is missing" for key in wanted if key not in state]
     problems += [f"{key} is unexpected" for key in state if key not in wanted]
     problems += [
@@ -204,10 +138,9 @@ def load_weights(backbone: VisionTransformer, weights: str, name: str) -> None:
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise InputError(f"weights {weights!r} do not fit {name}: {'; '.join(problems[:3])}{more}; name fitting ones.")
-    backbone.load_state_dict(state)
 
 
-def _fit_position(position: Tensor, backbone: VisionTransformer, distilled: bool) -> Tensor:
+def _fit_position(position: Tensor, backbone: nn.Module, distilled: bool) -> Tensor:
     if distilled:
         position = torch.cat([position[:, :1], position[:, 2:]], dim=1)  # without the distillation token's
     side = int((position.shape[1] - 1) ** 0.5)
@@ -216,11 +149,12 @@ def _fit_position(position: Tensor, backbone: VisionTransformer, distilled: bool
     return resize_position(position, (side, side), backbone.patch_embed.grid_size)
 
 
-def _timm_weights(name: str) -> dict[str, Tensor]:
+def _timm_model(name: str) -> nn.Module:
+    """A timm model with its pretrained weights."""
     if not timm.is_model(name):
         raise InputError(f"params.yaml: model.weights is 'timm:{name}', which timm does not know; name another.")
     try:
-        return timm.create_model(name, pretrained=True).state_dict()
+        return timm.create_model(name, pretrained=True)
     except Exception as error:  # timm and its hub raise whatever their network library raises
         reason = " ".join(str(error).split())[:200]
         raise InputError(

@@ -17,6 +17,7 @@ from dacsm.config.params import Model
 from dacsm.config.validation import validate
 from dacsm.models.backbone import build_backbone
 from dacsm.models.classifier import Classifier, Description
+from dacsm.models.plain_vit import is_plain
 from dacsm.models.weights import read_weights
 from dacsm.runtime.errors import InputError
 
@@ -175,13 +176,14 @@ def _named(name: str, channels: int) -> tuple[int, int]:
     nothing = {"patch_size": None, "dim": None, "depth": None, "heads": None}
     views = {"image_size": 224, "resize": 224, "mean": (0,) * channels, "std": (1,) * channels}
     config = {"name": name, "weights": "none", "channels": channels, "drop_path": 0, **nothing, **views}
+    unfit = f"--model is {name!r}, which is not a plain Vision Transformer; name small, base, or a timm one."
     try:
         with torch.device("meta"):
             backbone = build_backbone(Model.model_validate(config))
     except InputError as error:
-        raise InputError(
-            f"--model is {name!r}, which is not a plain Vision Transformer; name small, base, or a timm one."
-        ) from error
+        raise InputError(unfit) from error
+    if not is_plain(backbone):
+        raise InputError(unfit)
     return backbone.embed_dim, backbone.blocks[0].attn.num_heads
 
 

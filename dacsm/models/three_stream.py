@@ -1,7 +1,8 @@
 """The three-stream forward of CDTrans (arXiv 2109.06165, section 3.2), in one batch.
 
 The source and the target stream are the plain network. The mix stream starts as a copy of the target's tokens; in every
-block its attention takes queries from the source and keys and values from the target, and it feeds nobody.
+block its attention takes queries from the source and keys and values from the target. Nothing of it goes back into the
+other two streams.
 """
 
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor
 
-from dacsm.models.backbone import (
+from dacsm.models.classifier import Classifier
+from dacsm.models.plain_vit import (
     add_branch,
     attend,
     drop_path_factors,
@@ -22,7 +24,6 @@ from dacsm.models.backbone import (
     split_keys_values,
     split_queries,
 )
-from dacsm.models.classifier import Classifier
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class CrossAttentionNoise(Protocol):
     dropout: float  # of the attention weights
 
     def perturb(self, layer: int, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys beside values (B, N, 2 D) of both streams to the keys and values (B, N, D) that the mix stream reads."""
+        """From keys and values of each stream, concatenated (B, N, 2 D), those that the mix stream reads, (B, N, D)."""
 
 
 def three_stream(

@@ -1,1 +1,1 @@
-"""What the numbers of runs look like: tables as CSV, Markdown and LaTeX, differences, and pictures."""
+"""Tables, pages and pictures of what was measured."""

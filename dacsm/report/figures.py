@@ -3,19 +3,19 @@
 Where methods are compared with CDTrans, their paired differences are drawn too.
 """
 
-import csv
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
 from dacsm.report import plots
 from dacsm.report.differences import Comparisons, compared_with
-from dacsm.report.measured import Measured, Runs, evaluate_command
-from dacsm.report.published import AVERAGE
-from dacsm.report.shapes import MEASURES, arrow, by_task, measured_grids
-from dacsm.report.statistics import average_tasks, deviation
+from dacsm.report.measured import Runs, evaluate_command
+from dacsm.report.shapes import AVERAGE, MEASURES, arrow, matrix
+from dacsm.report.tables import decimal
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import write_csv
 
@@ -26,111 +26,108 @@ MOST_DIFFERENCES = 120  # lines of methods and tasks; past that the average alon
 MOST_CONFUSIONS = 12  # methods times tasks; past that nobody looks at them, and drawing them takes minutes
 
 
-def draw_figures(
-    dataset: DatasetSpec, experiment: Experiment, runs: Runs, comparisons: Comparisons, paths: Paths
-) -> None:
+def draw_figures(runs: Runs, comparisons: Comparisons, paths: Paths) -> None:
     """The pictures, and CSVs from which DVC draws the same; whatever an earlier table left there goes."""
-    folder = paths.plots(experiment.name)
+    folder = paths.plots(runs.experiment.name)
     for pattern in ("per_class*", "confusion_*", FIGURE, DIFFERENCES):
         for stale in folder.glob(pattern):
             stale.unlink()
-    if dataset.table_form == "matrix":
-        _draw_matrix(dataset, experiment, runs, paths)
-    elif dataset.table_form == "tasks" or len(dataset.classes) > MOST_CLASSES:
-        _draw_tasks(dataset, experiment, runs, paths)
+    draw_accuracy = _draw_matrix if runs.dataset.table_form == "matrix" else _draw_bars
+    draw_accuracy(runs, folder / FIGURE)
+    for task, method in drawn_runs(runs.dataset, runs.experiment):
+        _draw_run(runs, task, method, paths)
+    _draw_differences(runs, comparisons, folder / DIFFERENCES)
+
+
+def _draws_classes(dataset: DatasetSpec) -> bool:
+    return dataset.table_form == "classes" and len(dataset.classes) <= MOST_CLASSES
+
+
+def drawn_runs(dataset: DatasetSpec, experiment: Experiment) -> list[tuple[str, str]]:
+    """Task and method of the runs whose classes and confusions are drawn."""
+    runs = [(task, method) for task in experiment.tasks for method in experiment.methods]
+    return runs if _draws_classes(dataset) and len(runs) <= MOST_CONFUSIONS else []
+
+
+def drawn_csv(what: str, method: str, task: str, experiment: Experiment, paths: Paths) -> Path:
+    """Where the numbers of a drawn run lie: `what` is per_class or confusion."""
+    return paths.plots(experiment.name) / f"{what}_{method}_{task}.csv"
+
+
+def _over_seeds(experiment: Experiment) -> str:
+    return f"mean of {len(experiment.seeds)} seeds" if len(experiment.seeds) > 1 else f"seed {experiment.seeds[0]}"
+
+
+def _average(experiment: Experiment) -> str:
+    return f"average of {len(experiment.tasks)} tasks"
+
+
+def _draw_bars(runs: Runs, path: Path) -> None:
+    """A group of bars for each class, averaged over tasks, or for each task; and one for their mean."""
+    experiment, title = runs.experiment, runs.title
+    if _draws_classes(runs.dataset):
+        title += f", {_average(experiment) if runs.several else arrow(*experiment.tasks)}: accuracy per class"
+        columns = {name: name for name in (*runs.dataset.classes, "mean_per_class")} | MEASURES
+        columns.pop("overall")
+        rows = {method: runs.rows["selected", AVERAGE, method].numbers for method in experiment.methods}
     else:
-        _draw_classes(dataset, experiment, runs, paths)
-        if len(runs) <= MOST_CONFUSIONS:
-            for (task, method), run in runs.items():
-                _draw_run(dataset, experiment, task, method, run, paths)
-    _draw_differences(dataset, experiment, comparisons, paths)
+        title += f": {runs.measure} accuracy per task"
+        columns = {task: arrow(task) for task in (*experiment.tasks, AVERAGE)}
+        rows = {method: runs.by_task(method).numbers for method in experiment.methods}
+    spread = " ± standard deviation" if len(experiment.seeds) > 1 else ""
+    title += f", label-free selection\n{_over_seeds(experiment)}{spread}"
+    plots.bars(path, title, {method: {columns[name]: of[name] for name in columns} for method, of in rows.items()})
 
 
-def _averaged(experiment: Experiment) -> str:
-    several = len(experiment.seeds) > 1
-    return f"mean of {len(experiment.seeds)} seeds" if several else f"seed {experiment.seeds[0]}"
+def _draw_matrix(runs: Runs, path: Path) -> None:
+    matrices = {}
+    for line in runs.lines():
+        cells = matrix(runs.dataset, runs.experiment.tasks, line.cells)
+        means = [[number.mean for number in of_source.values()] for of_source in cells.values()]
+        matrices[f"{line.facts['method']} ({line.facts['selection']})"] = np.array(means)
+    title = f"{runs.title}: {runs.measure} accuracy, label-free selection, {_over_seeds(runs.experiment)}"
+    plots.matrices(path, title, list(cells), matrices)
 
 
-def _spread(experiment: Experiment) -> str:
-    return " ± standard deviation" if len(experiment.seeds) > 1 else ""
-
-
-def _draw_classes(dataset: DatasetSpec, experiment: Experiment, runs: Runs, paths: Paths) -> None:
-    shown = arrow(experiment.tasks[0]) if len(experiment.tasks) == 1 else f"average over {len(experiment.tasks)} tasks"
-    bars = {}
-    for method in experiment.methods:
-        average = average_tasks([runs[task, method].selected for task in experiment.tasks], shown)
-        bars[method] = (average.mean[:-1], average.spread[:-1])  # without overall
-    title = f"{experiment.title(dataset)}, {shown}: accuracy per class, label-free selection\n"
-    title += f"{_averaged(experiment)}{_spread(experiment)}"
-    plots.bars(paths.plots(experiment.name) / FIGURE, title, (*dataset.classes, "mean per class"), bars)
-
-
-def _draw_tasks(dataset: DatasetSpec, experiment: Experiment, runs: Runs, paths: Paths) -> None:
-    bars = {}
-    for method in experiment.methods:
-        values = by_task([runs[task, method].selected for task in experiment.tasks], dataset.headline)
-        values = np.column_stack([values, values.mean(axis=1)])  # (S, T + 1)
-        bars[method] = (values.mean(axis=0), deviation(values))
-    title = f"{experiment.title(dataset)}: {MEASURES[dataset.headline]} accuracy per task, label-free selection\n"
-    title += f"{_averaged(experiment)}{_spread(experiment)}"
-    plots.bars(paths.plots(experiment.name) / FIGURE, title, (*map(arrow, experiment.tasks), "average"), bars)
-
-
-def _draw_matrix(dataset: DatasetSpec, experiment: Experiment, runs: Runs, paths: Paths) -> None:
-    rows = {key: run.selected for key, run in runs.items()}
-    grids = measured_grids(dataset, experiment.tasks, experiment.methods, rows)
-    matrices = {grid.title: np.array([line.mean for line in grid.lines]) for grid in grids}
-    title = f"{experiment.title(dataset)}: {MEASURES[dataset.headline]} accuracy, label-free selection, "
-    title += _averaged(experiment)
-    plots.matrices(paths.plots(experiment.name) / FIGURE, title, grids[0].columns, matrices)
-
-
-def _draw_run(
-    dataset: DatasetSpec, experiment: Experiment, task: str, method: str, run: Measured, paths: Paths
-) -> None:
+def _draw_run(runs: Runs, task: str, method: str, paths: Paths) -> None:
     """The confusions of a method on a task: as a picture over all seeds, and as a CSV of the first."""
-    folder = paths.plots(experiment.name)
-    accuracies = zip(dataset.classes, run.selected.mean, strict=False)
-    rows = [(name, f"{value:.2f}") for name, value in accuracies if not np.isnan(value)]
-    write_csv(folder / f"per_class_{method}_{task}.csv", ("class", "accuracy"), rows)
+    dataset, experiment, row = runs.dataset, runs.experiment, runs.rows["selected", task, method]
+    means = {name: decimal(row.numbers[name].mean) for name in dataset.classes}
+    per_class = [(name, mean) for name, mean in means.items() if mean]
+    write_csv(drawn_csv("per_class", method, task, experiment, paths), ("class", "accuracy"), per_class)
     predictions = [read_predictions(dataset, method, task, seed, paths) for seed in experiment.seeds]
-    named = [[dataset.classes[number] for number in pair] for pair in predictions[0].tolist()]
-    write_csv(folder / f"confusion_{method}_{task}.csv", ("actual", "predicted"), named)
-    title = f"{experiment.title(dataset)}, {arrow(task)}: {method}\n"
-    title += f"selection: {run.selected.selection}; {_averaged(experiment)}"
-    shares = np.mean([_confusion_shares(pairs, len(dataset.classes)) for pairs in predictions], axis=0)
-    plots.confusion(folder / f"confusion_{method}_{task}.png", title, dataset.classes, 100 * shares)
+    confusion = drawn_csv("confusion", method, task, experiment, paths)
+    write_csv(confusion, ("actual", "predicted"), np.array(dataset.classes)[predictions[0]].tolist())
+    title = f"{runs.title}, {arrow(task)}: {method}\nselection: {row.selection}; {_over_seeds(experiment)}"
+    percent = 100 * np.mean([_confusion(pairs, len(dataset.classes)) for pairs in predictions], axis=0)
+    plots.confusion(confusion.with_suffix(".png"), title, dataset.classes, percent)
 
 
-def _draw_differences(dataset: DatasetSpec, experiment: Experiment, comparisons: Comparisons, paths: Paths) -> None:
+def _draw_differences(runs: Runs, comparisons: Comparisons, path: Path) -> None:
     """Every method's difference to the baseline, task by task and for their average; no picture where there is none."""
-    if AVERAGE in comparisons and sum(map(len, comparisons.values())) > MOST_DIFFERENCES:
+    if runs.several and sum(map(len, comparisons.values())) > MOST_DIFFERENCES:
         comparisons = {AVERAGE: comparisons[AVERAGE]}
     groups = {
-        f"average of {len(experiment.tasks)} tasks" if task == AVERAGE else arrow(task): {
-            comparison.name: comparison.summary(dataset.headline) for comparison in of_task
+        _average(runs.experiment) if task == AVERAGE else arrow(task): {
+            one.name: one.differences[runs.dataset.headline] for one in of_task
         }
         for task, of_task in comparisons.items()
         if of_task
     }
     if groups:
-        of = experiment.title(dataset) + (f", {next(iter(groups))}" if len(groups) == 1 else "")
-        title = (
-            f"{of}: difference to {compared_with(experiment)} in {MEASURES[dataset.headline]} accuracy, paired by seed"
-        )
-        plots.differences(paths.plots(experiment.name) / DIFFERENCES, title, groups)
+        of = f"{runs.title}, {next(iter(groups))}" if len(groups) == 1 else runs.title
+        what = f"difference to {compared_with(runs.experiment)} in {runs.measure} accuracy, paired by seed"
+        plots.differences(path, f"{of}: {what}", groups)
 
 
-def _confusion_shares(pairs: np.ndarray, classes: int) -> np.ndarray:
-    """From (N, 2) actual and predicted classes to shares of each actual class, (K, K); NaN for one without images."""
-    counts = np.bincount(pairs[:, 0] * classes + pairs[:, 1], minlength=classes**2).reshape(classes, classes)
-    images = counts.sum(axis=1, keepdims=True)
-    return np.divide(counts, images, out=np.full(counts.shape, np.nan), where=images > 0)
+def _confusion(pairs: np.ndarray, classes: int) -> np.ndarray:
+    """From (N, 2) actual and predicted classes to fractions of each actual one, (K, K); NaN for one without images."""
+    fractions = pd.crosstab(*pairs.T, normalize="index")
+    return fractions.reindex(columns=range(classes), fill_value=0).reindex(range(classes)).to_numpy()
 
 
 def read_predictions(dataset: DatasetSpec, method: str, task: str, seed: int, paths: Paths) -> np.ndarray:
-    """The actual and the predicted class of every image at the selected epoch, by number, int (N, 2).
+    """The actual and the predicted class of every image at the selected epoch, as indices, int (N, 2).
 
     Raises:
         InputError: where predictions.csv is missing, unreadable, or of other classes.
@@ -138,12 +135,11 @@ def read_predictions(dataset: DatasetSpec, method: str, task: str, seed: int, pa
     path = paths.evaluated(dataset.name, method, task, seed) / "predictions.csv"
     made_by = evaluate_command(dataset, method, task, seed)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            pairs = np.array([(int(row["label"]), int(row["predicted"])) for row in csv.DictReader(file)])
-        if pairs.ndim != 2 or not 0 <= pairs.min() <= pairs.max() < len(dataset.classes):
-            raise ValueError(f"expected class numbers from 0 to {len(dataset.classes) - 1}")
+        pairs = pd.read_csv(path, usecols=["label", "predicted"], dtype=int)[["label", "predicted"]].to_numpy()
+        if not len(pairs) or not 0 <= pairs.min() <= pairs.max() < len(dataset.classes):
+            raise ValueError(f"expected class indices from 0 to {len(dataset.classes) - 1}")
         return pairs
     except FileNotFoundError as error:
         raise InputError(f"{path} was not found; make it with `{made_by}`.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}); make it again with `{made_by}`.") from error

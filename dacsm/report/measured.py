@@ -2,43 +2,115 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
-from dacsm.report.statistics import SUMMARIES, Row
+from dacsm.report.shapes import AVERAGE, MEAN, MEASURES, Line, lay_out
+from dacsm.report.tables import Number, Table
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import read_json
 
 KINDS = ("selected", "last", "oracle")  # ways to choose a run's checkpoint; the first is the primary one
+Metrics = Mapping[str, Any]  # of one run, as evaluate writes it
 
 
 @dataclass(frozen=True)
-class Scored:
-    """The E epochs of one run: how good each was, and what every validator said of it without knowing that."""
+class Row:
+    """One method on one task, or on the average of all, under one way to choose the checkpoint."""
 
-    accuracy: np.ndarray  # (E,) percent, the dataset's headline measure
-    scores: Mapping[str, np.ndarray]  # by validator, (E,); NaN where it has none
-    chosen: Mapping[str, int | None]  # by validator, the epoch that it likes best, counted from 1; None without scores
-    validator: str  # the one that selected the run's epoch
+    selection: str
+    epochs: tuple[int, ...]  # the chosen epoch of each seed; of an average, none
+    accuracy: pd.DataFrame  # (S, C) percent by seed and cell; NaN for a class without images
+
+    @cached_property
+    def numbers(self) -> dict[str, Number]:
+        """The mean over seeds of each cell, with its sample standard deviation."""
+        columns = (self.accuracy, self.accuracy.mean().tolist(), self.accuracy.std().tolist())
+        return {cell: Number(mean, spread) for cell, mean, spread in zip(*columns, strict=True)}
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A method on a task, over all seeds."""
+class Runs:
+    """All runs of an experiment."""
 
-    selected: Row
-    last: Row
-    oracle: Row | None  # none for source-only, which has one checkpoint
-    backbone: str
-    scored: tuple[Scored, ...] = ()  # of each seed; none for source-only, and where other images are evaluated on
+    dataset: DatasetSpec
+    experiment: Experiment
+    metrics: Mapping[tuple[str, str], Sequence[Metrics]]  # by task and method, one a seed
+    backbone: str = ""
+
+    @property
+    def several(self) -> bool:
+        """Whether there are several tasks, so that their average is of interest."""
+        return len(self.experiment.tasks) > 1
+
+    @property
+    def measure(self) -> str:
+        """The dataset's headline measure, in words."""
+        return MEASURES[self.dataset.headline]
+
+    @property
+    def title(self) -> str:
+        return self.experiment.title(self.dataset)
+
+    @cached_property
+    def rows(self) -> dict[tuple[str, str, str], Row]:
+        """By kind, task or AVERAGE, and method; source-only has no oracle."""
+        rows = {}
+        for kind in KINDS:
+            for (task, method), found in self.metrics.items():
+                if all(kind in one for one in found):
+                    rows[kind, task, method] = self._row([one[kind] for one in found])
+            for method in self.experiment.methods:
+                of = [rows[kind, task, method] for task in self.experiment.tasks if (kind, task, method) in rows]
+                if len(of) == len(self.experiment.tasks):  # averaged seed by seed: the spread is that of the average
+                    mean = sum(row.accuracy for row in of) / len(of)
+                    rows[kind, AVERAGE, method] = Row(_distinct([row.selection for row in of]), (), mean)
+        return rows
+
+    def _row(self, choices: Sequence[Metrics]) -> Row:
+        cells = [{**one["per_class"], **{name: one[name] for name in MEASURES}} for one in choices]
+        accuracy = pd.DataFrame(cells, list(self.experiment.seeds), dtype=float)  # None becomes NaN
+        return Row(_distinct([one["selection"] for one in choices]), tuple(one["epoch"] for one in choices), accuracy)
+
+    def by_task(self, method: str, kind: str = "selected") -> Row:
+        """The headline measure on each task and on their average, and the means of a matrix's lines and columns.
+
+        A mean is only known where no task of its line or column is missing.
+        """
+        tasks = (*self.experiment.tasks, AVERAGE)
+        cells = pd.DataFrame({task: self.rows[kind, task, method].accuracy[self.dataset.headline] for task in tasks})
+        domains = dict.fromkeys(domain for task in tasks[:-1] for domain in self.dataset.split_task(task))
+        for domain in domains:
+            others = [other for other in domains if other != domain]
+            for mean, of in ((f"{domain}-{MEAN}", f"{domain}-{{}}"), (f"{MEAN}-{domain}", f"{{}}-{domain}")):
+                cells[mean] = cells.reindex(columns=map(of.format, others)).mean(axis=1, skipna=False)
+        return Row(self.rows[kind, AVERAGE, method].selection, (), cells)
+
+    def lines(self, kind: str = "selected") -> list[Line]:
+        """The lines of the table: one for each method, and in a table of classes for each task."""
+        by_class, seeds = self.dataset.table_form == "classes", " ".join(map(str, self.experiment.seeds))
+        lines = []
+        for task in self.experiment.tasks if by_class else (AVERAGE,):
+            for method in self.experiment.methods:
+                if (kind, task, method) in self.rows:
+                    row = self.rows[kind, task, method] if by_class else self.by_task(method, kind)
+                    facts = {"task": task, "method": method, "selection": row.selection, "seeds": seeds}
+                    lines.append(Line(facts, row.numbers))
+        return lines
+
+    def tables(self) -> list[Table]:
+        """The numbers selected without target labels, in the dataset's form."""
+        return lay_out(self.dataset, self.experiment.tasks, ("method", "selection"), self.lines())
 
 
-Runs = Mapping[tuple[str, str], Measured]  # by task and method
+def _distinct(names: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
 
 
 def collect(dataset: DatasetSpec, experiment: Experiment, paths: Paths) -> Runs:
@@ -47,52 +119,18 @@ def collect(dataset: DatasetSpec, experiment: Experiment, paths: Paths) -> Runs:
     Raises:
         InputError: where one is missing, is not what evaluate writes, or is of another protocol or backbone.
     """
-    runs = {
-        (task, method): collect_run(dataset, method, task, experiment.seeds, paths)
+    metrics = {
+        (task, method): [read_metrics(dataset, method, task, seed, paths) for seed in experiment.seeds]
         for task in experiment.tasks
         for method in experiment.methods
     }
-    backbones = {run.backbone: place for place, run in runs.items()}
+    backbones = {one["backbone"]: " ".join(place) for place, found in metrics.items() for one in found}
     if len(backbones) > 1:
-        found = " and ".join(f"{name} ({' '.join(place)})" for name, place in backbones.items())
+        found = " and ".join(f"{name} ({place})" for name, place in backbones.items())
         raise InputError(
             f"the runs of {dataset.name} are of different backbones, {found}; evaluate the older ones again."
         )
-    return runs
-
-
-def collect_run(dataset: DatasetSpec, method: str, task: str, seeds: Sequence[int], paths: Paths) -> Measured:
-    """Read the metrics of every seed of a method on a task."""
-    measured = [read_metrics(dataset, method, task, seed, paths) for seed in seeds]
-
-    def row(kind: str) -> Row:
-        chosen = [metrics[kind] for metrics in measured]
-        names = dict.fromkeys(choice["selection"] for choice in chosen)
-        accuracy = [[*(choice["per_class"][name] for name in dataset.classes), *(choice[s] for s in SUMMARIES)]
-                    for choice in chosen]  # fmt: skip
-        return Row(
-            task=task,
-            method=method,
-            selection=", ".join(names),
-            seeds=tuple(seeds),
-            epochs=tuple(choice["epoch"] for choice in chosen),
-            accuracy=np.array(accuracy, dtype=float),  # None, of a class without images, becomes NaN
-        )
-
-    oracle = row("oracle") if all("oracle" in metrics for metrics in measured) else None
-    backbones = dict.fromkeys(metrics["backbone"] for metrics in measured)
-    scored = tuple(_scored(dataset, metrics) for metrics in measured if "validators" in metrics)
-    return Measured(row("selected"), row("last"), oracle, ", ".join(backbones), scored)
-
-
-def _scored(dataset: DatasetSpec, metrics: Mapping[str, Any]) -> Scored:
-    validators = metrics["validators"]
-    return Scored(
-        accuracy=np.array(metrics["accuracy_by_epoch"][dataset.headline]),
-        scores={name: np.array(found["scores"], dtype=float) for name, found in validators.items()},  # None is NaN
-        chosen={name: found["epoch"] for name, found in validators.items()},
-        validator=metrics["validator"],
-    )
+    return Runs(dataset, experiment, metrics, *backbones)
 
 
 def metrics_path(dataset: DatasetSpec, method: str, task: str, seed: int, paths: Paths) -> Path:
@@ -104,47 +142,54 @@ def evaluate_command(dataset: DatasetSpec, method: str, task: str, seed: int) ->
     return f"dacsm evaluate {dataset.name} {method} {task} --seed {seed}"
 
 
-def read_metrics(dataset: DatasetSpec, method: str, task: str, seed: int, paths: Paths) -> dict[str, Any]:
+def read_metrics(dataset: DatasetSpec, method: str, task: str, seed: int, paths: Paths) -> Metrics:
     """One run's metrics.json, if it is of that run, of these classes and of this protocol.
 
     Raises:
         InputError: where it is missing or anything else.
     """
-    path = metrics_path(dataset, method, task, seed, paths)
-    made_by = evaluate_command(dataset, method, task, seed)
-    metrics = read_json(path, made_by)
-    expected = {"dataset": dataset.name, "method": method, "task": task, "seed": seed, "protocol": dataset.protocol}
-    for key, value in expected.items():
-        if not isinstance(metrics, dict) or metrics.get(key) != value:
-            raise InputError(f"{path} is not of {key} {value!r}; make it again with `{made_by}`.")
-    if not isinstance(metrics.get("backbone"), str):
-        raise InputError(f"{path} names no backbone; make it again with `{made_by}`.")
-    needed = {"selection", "epoch", "per_class", *SUMMARIES}
-    for kind in ("selected", "last", *(["oracle"] if "oracle" in metrics else [])):
-        choice = metrics.get(kind)
-        if not isinstance(choice, dict) or not needed <= choice.keys():
-            raise InputError(f"{path}: {kind} is not what evaluate writes; make it again with `{made_by}`.")
-        if list(choice["per_class"]) != list(dataset.classes):
-            raise InputError(
-                f"{path}: {kind}.per_class does not hold the {len(dataset.classes)} classes of {dataset.name}; "
-                f"make it again with `{made_by}`."
-            )
-    if "validators" in metrics and not _has_epochs(metrics):
-        raise InputError(
-            f"{path} does not have an accuracy and the validators' scores for every epoch; make it again with "
-            f"`{made_by}`."
-        )
+    path, made_by = metrics_path(dataset, method, task, seed, paths), evaluate_command(dataset, method, task, seed)
+    metrics = read_run(path, made_by, dataset, method, task, seed)
+    if problem := _problem(dataset, metrics):
+        raise InputError(f"{path} {problem}; make it again with `{made_by}`.")
     return metrics
 
 
-def _has_epochs(metrics: Mapping[str, Any]) -> bool:
-    """Whether every epoch has its accuracies and every validator's score, as evaluate writes them."""
-    accuracy, validators = metrics.get("accuracy_by_epoch"), metrics["validators"]
-    if not (isinstance(accuracy, dict) and isinstance(validators, dict) and metrics.get("validator") in validators):
+def read_run(path: Path, made_by: str, dataset: DatasetSpec, method: str, task: str, seed: int) -> Metrics:
+    """A JSON file about one run that the command `made_by` makes, if it is of that run and of the dataset's protocol.
+
+    Raises:
+        InputError: where it is missing or anything else.
+    """
+    found = read_json(path, made_by)
+    expected = {"dataset": dataset.name, "method": method, "task": task, "seed": seed, "protocol": dataset.protocol}
+    for key, value in expected.items():
+        if not isinstance(found, dict) or found.get(key) != value:
+            raise InputError(f"{path} is not of {key} {value!r}; make it again with `{made_by}`.")
+    return found
+
+
+def _problem(dataset: DatasetSpec, metrics: Metrics) -> str | None:
+    """What is not as evaluate writes it."""
+    if not isinstance(metrics.get("backbone"), str):
+        return "names no backbone"
+    for kind in KINDS if "oracle" in metrics else KINDS[:2]:
+        choice = metrics.get(kind)
+        if not isinstance(choice, dict) or not {"selection", "epoch", "per_class", *MEASURES} <= choice.keys():
+            return f"is wrong: {kind} is not what evaluate writes"
+        if list(choice["per_class"]) != list(dataset.classes):
+            return f"is wrong: {kind}.per_class does not hold the {len(dataset.classes)} classes of {dataset.name}"
+    if "validators" in metrics and not _has_epochs(metrics):
+        return "does not have an accuracy and the validators' scores for every epoch"
+    return None
+
+
+def _has_epochs(metrics: Metrics) -> bool:
+    try:
+        validators = metrics["validators"].values()
+        columns = [metrics["accuracy_by_epoch"][measure] for measure in MEASURES]
+        columns += [found["scores"] for found in validators if "epoch" in found]
+        complete = metrics["validator"] in metrics["validators"] and len(columns) == len(MEASURES) + len(validators)
+    except (KeyError, TypeError, AttributeError):
         return False
-    columns = [accuracy.get(measure) for measure in SUMMARIES]
-    for found in validators.values():
-        if not isinstance(found, dict) or "epoch" not in found:
-            return False
-        columns.append(found.get("scores"))
-    return all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns)
+    return complete and all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns)

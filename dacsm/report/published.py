@@ -1,34 +1,21 @@
 """Numbers that others published, from workflow/published/<dataset>.csv, for rows of their own."""
 
 import csv
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dacsm.config.datasets import DatasetSpec
-from dacsm.report.statistics import SUMMARIES
+from dacsm.report.shapes import AVERAGE, MEASURES, Line, lay_out
+from dacsm.report.tables import Number, Table
 from dacsm.runtime.errors import InputError
 
 PUBLISHED = Path("workflow/published")
 FACTS = ("method", "backbone", "selection", "protocol", "found_in")
-AVERAGE = "average"
-
-
-@dataclass(frozen=True)
-class Published:
-    """One published row: accuracies in percent by column, without those that were not published."""
-
-    method: str
-    backbone: str
-    selection: str
-    found_in: str
-    task: str  # of a table by classes; empty where the columns are tasks
-    accuracy: Mapping[str, float]
 
 
 def published_columns(dataset: DatasetSpec) -> tuple[str, ...]:
-    """The columns of a dataset's published rows: those of its table."""
-    return (*dataset.classes, *SUMMARIES) if dataset.table_form == "classes" else (*dataset.tasks, AVERAGE)
+    """The cells of a dataset's table that others may have published: all but the means of a matrix."""
+    return (*dataset.classes, *MEASURES) if dataset.table_form == "classes" else (*dataset.tasks, AVERAGE)
 
 
 def published_header(dataset: DatasetSpec) -> tuple[str, ...]:
@@ -42,8 +29,8 @@ def published_file(dataset: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def read_published(dataset: DatasetSpec) -> list[Published]:
-    """Every published row of a dataset; none where it has no file.
+def read_published(dataset: DatasetSpec) -> list[Line]:
+    """Every published line of a dataset, with the cells that were published; none where it has no file.
 
     Raises:
         InputError: where the file is not of this dataset's table, or a row is of another protocol.
@@ -52,24 +39,23 @@ def read_published(dataset: DatasetSpec) -> list[Published]:
     if path is None:
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        header = tuple(reader.fieldnames or ())
-        expected = published_header(dataset)
-        if header != expected:
-            unknown = [name for name in header if name not in expected]
-            missing = [name for name in expected if name not in header]
-            problem = (
-                f"has no column {missing[0]!r}" if missing else f"has a column {unknown[0]!r}" if unknown else None
-            )
-            raise InputError(
-                f"{path} {problem or 'has its columns in another order'}; the table of {dataset.name} wants "
-                f"{', '.join(expected[:8])}, …"
-            )
-        return [_row(dataset, path, reader.line_num, row) for row in reader]
+        reader, expected = csv.DictReader(file), published_header(dataset)
+        header = reader.fieldnames or []
+        if tuple(header) != expected:
+            wrong = [f"has no column {name!r}" for name in expected if name not in header]
+            wrong += [f"has a column {name!r}" for name in header if name not in expected]
+            problem = wrong[0] if wrong else "has its columns in another order"
+            raise InputError(f"{path} {problem}; the table of {dataset.name} wants {', '.join(expected[:8])}, …")
+        return [_line(dataset, f"{path}, line {reader.line_num}", row) for row in reader]
 
 
-def _row(dataset: DatasetSpec, path: Path, line: int, row: Mapping[str, str]) -> Published:
-    place = f"{path}, line {line}"
+def published_tables(dataset: DatasetSpec, published: Sequence[Line]) -> list[Table]:
+    """The published numbers in the dataset's form, exactly as they were published: no mean is added."""
+    names = ("method", "backbone", "selection", "found_in")
+    return lay_out(dataset, dataset.tasks, names, published) if published else []
+
+
+def _line(dataset: DatasetSpec, place: str, row: Mapping[str, str]) -> Line:
     for key in FACTS:
         if not row[key]:
             raise InputError(f"{place}: {key} is empty; a published number says where it is from, and what it is of.")
@@ -78,21 +64,18 @@ def _row(dataset: DatasetSpec, path: Path, line: int, row: Mapping[str, str]) ->
             f"{place} is of the protocol {row['protocol']!r}, but {dataset.name} is of {dataset.protocol!r}, and a "
             "table holds one protocol; move the row to the file of a dataset with its protocol."
         )
-    task = row.get("task", "")
-    if dataset.table_form == "classes":
-        dataset.split_task(task)
-    accuracy = {}
-    for column in published_columns(dataset):
-        if row[column]:
-            accuracy[column] = _percent(row[column], place, column)
-    return Published(row["method"], row["backbone"], row["selection"], row["found_in"], task, accuracy)
+    facts = {key: row[key] for key in ("task", *FACTS) if key in row}
+    if "task" in facts:
+        dataset.split_task(facts["task"])
+    columns = [column for column in published_columns(dataset) if row[column]]
+    return Line(facts, {column: _percent(row[column], place, column) for column in columns})
 
 
-def _percent(text: str, place: str, column: str) -> float:
+def _percent(text: str, place: str, column: str) -> Number:
     try:
         value = float(text)
     except ValueError:
         value = -1
     if not 0 <= value <= 100:
         raise InputError(f"{place}: {column} is {text!r}, expected a percentage from 0 to 100; correct it.")
-    return value
+    return Number(value, digits=next((digits for digits in (0, 1) if round(value, digits) == value), 2))

@@ -1,60 +1,20 @@
-"""Means, spreads, paired differences and rank correlations; and how many seeds a difference wants."""
+"""Paired differences over seeds, how many seeds they take, and rank correlations."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import pandas as pd
+from scipy.stats import chi2, nct, t
 
 CONFIDENCE = 0.95
 POWER = 0.8  # of a test: how often it finds a difference that is there
 EFFECT = 2.0  # points; the difference that an experiment should be able to see
 BETTER, WORSE, NOT_TOLD_APART = "better", "worse", "not told apart"
 FEWEST_RANKED = 3  # two points have a rank correlation of one, whatever they are
-SUMMARIES = ("mean_per_class", "overall")  # the last two columns of a row's accuracies
-
-
-@dataclass(frozen=True)
-class Row:
-    """The accuracies of one method on one task over S seeds, under one way to choose the checkpoint."""
-
-    task: str
-    method: str
-    selection: str
-    seeds: tuple[int, ...]
-    epochs: tuple[int, ...]  # the chosen epoch of each seed
-    accuracy: np.ndarray  # (S, K + 2) percent: each class, mean per class, overall; NaN for a class without images
-
-    @property
-    def mean(self) -> np.ndarray:
-        return self.accuracy.mean(axis=0)  # (K + 2,)
-
-    @property
-    def spread(self) -> np.ndarray:
-        """The sample standard deviation over seeds, (K + 2,); NaN for a single seed."""
-        return deviation(self.accuracy)
-
-    def by_seed(self, summary: str) -> dict[int, float]:
-        """One of SUMMARIES for each seed."""
-        return self.column_by_seed(SUMMARIES.index(summary) - len(SUMMARIES))
-
-    def column_by_seed(self, column: int) -> dict[int, float]:
-        """One column of `accuracy` for each seed."""
-        return dict(zip(self.seeds, self.accuracy[:, column].tolist(), strict=True))
-
-
-def deviation(values: np.ndarray) -> np.ndarray:
-    """The sample standard deviation over seeds of (S, C) values, (C,); NaN for a single seed."""
-    if len(values) < 2:
-        return np.full(values.shape[1], np.nan)
-    return values.std(axis=0, ddof=1)
-
-
-def average_tasks(rows: Sequence[Row], name: str) -> Row:
-    """A method's rows on several tasks, averaged seed by seed: its spread is that of the average, over seeds."""
-    first = rows[0]
-    accuracy = np.mean([row.accuracy for row in rows], axis=0)
-    return Row(name, first.method, first.selection, first.seeds, (), accuracy)
+MOST_SEEDS = 10**9  # to look for
 
 
 @dataclass(frozen=True)
@@ -89,24 +49,21 @@ def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -
     Raises:
         ValueError: where they have no seed in common.
     """
-    seeds = sorted(first.keys() & second.keys())
-    if not seeds:
-        raise ValueError("no seed in common")
     # Rounded, so that the last bit of a sum over tasks makes no equal runs differ.
-    differences = np.round([first[seed] - second[seed] for seed in seeds], 10)
-    by_seed, mean = dict(zip(seeds, differences.tolist(), strict=True)), float(differences.mean())
-    if len(seeds) == 1:
+    by_seed = {seed: round(first[seed] - second[seed], 10) for seed in sorted(first.keys() & second.keys())}
+    if not by_seed:
+        raise ValueError("no seed in common")
+    differences = np.array(list(by_seed.values()))
+    mean, seeds = float(differences.mean()), len(differences)
+    if seeds == 1:
         return Difference(by_seed, mean, None, None)
-    spread = float(differences.std(ddof=1))
-    half_width = _critical(len(seeds) - 1) * spread / len(seeds) ** 0.5
-    return Difference(by_seed, mean, spread, half_width)
+    deviation = float(differences.std(ddof=1))
+    return Difference(by_seed, mean, deviation, _critical(seeds - 1) * deviation / seeds**0.5)
 
 
 @lru_cache
 def _critical(degrees: int) -> float:
     """The value that Student's t exceeds in either direction in 5 % of all cases."""
-    from scipy.stats import t
-
     return float(t.ppf((1 + CONFIDENCE) / 2, df=degrees))
 
 
@@ -117,12 +74,10 @@ def power_of_seeds(seeds: int, deviation: float, effect: float = EFFECT) -> floa
     with seeds − 1 degrees of freedom and noncentrality effect · sqrt(seeds) / deviation (Cohen, Statistical Power
     Analysis for the Behavioral Sciences, 2nd edition 1988, chapter 2).
     """
-    from scipy.stats import nct
-
-    if deviation <= effect / 1000:
-        return 1.0  # to the last digit, and scipy would divide by zero
-    degrees, shift = seeds - 1, effect * seeds**0.5 / deviation
-    critical = _critical(degrees)
+    degrees, critical = seeds - 1, _critical(seeds - 1)
+    if deviation * 100 * critical <= effect * seeds**0.5:
+        return 1.0  # to the last digit, and scipy ends in NaN
+    shift = effect * seeds**0.5 / deviation
     # The wrong side counts too, and is under 1e-9 where scipy's distribution ends in NaN.
     wrong_side = nct.cdf(-critical, degrees, shift) if shift < 6 else 0.0
     return float(nct.sf(critical, degrees, shift) + wrong_side)
@@ -130,14 +85,8 @@ def power_of_seeds(seeds: int, deviation: float, effect: float = EFFECT) -> floa
 
 def seeds_needed(deviation: float, effect: float = EFFECT) -> int:
     """The fewest seeds, at least two, with which `power_of_seeds` reaches POWER."""
-    few, many = 1, 2  # too few, and perhaps enough
-    while power_of_seeds(many, deviation, effect) < POWER:
-        few, many = many, 2 * many
-    while many - few > 1:
-        middle = (few + many) // 2
-        enough = power_of_seeds(middle, deviation, effect) >= POWER
-        few, many = (few, middle) if enough else (middle, many)
-    return many
+    counts = range(2, MOST_SEEDS)
+    return counts[bisect_left(counts, POWER, key=lambda seeds: power_of_seeds(seeds, deviation, effect))]
 
 
 def deviation_bounds(seeds: int) -> tuple[float, float]:
@@ -145,10 +94,8 @@ def deviation_bounds(seeds: int) -> tuple[float, float]:
 
     The squares follow the chi-squared distribution with seeds − 1 degrees of freedom.
     """
-    from scipy.stats import chi2
-
-    degrees, tail = seeds - 1, (1 - CONFIDENCE) / 2
-    return tuple(float((degrees / chi2.ppf(share, degrees)) ** 0.5) for share in (1 - tail, tail))
+    low, high = ((seeds - 1) / bound for bound in chi2.interval(CONFIDENCE, seeds - 1)[::-1])
+    return float(low) ** 0.5, float(high) ** 0.5
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
@@ -156,10 +103,5 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
 
     NaN where fewer than FEWEST_RANKED pairs are left, or one side has but one value.
     """
-    from scipy.stats import spearmanr
-
-    pairs = np.array([first, second], dtype=float)
-    pairs = pairs[:, np.isfinite(pairs).all(axis=0)]
-    if pairs.shape[1] < FEWEST_RANKED or (pairs == pairs[:, :1]).all(axis=1).any():
-        return float("nan")
-    return float(spearmanr(*pairs).statistic)
+    pairs = pd.DataFrame({"first": first, "second": second}, dtype=float).replace([np.inf, -np.inf], np.nan)
+    return float(pairs.corr("spearman", min_periods=FEWEST_RANKED).loc["first", "second"])

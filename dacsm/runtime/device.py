@@ -1,13 +1,20 @@
-"""Where a run computes. Device, loader workers and where features are kept are no settings: they change no number."""
+"""Where a run computes: its device, its loader workers, and where features are kept."""
 
-from contextlib import AbstractContextManager, nullcontext
+import fcntl
+import os
+import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.workers import require_workers
+
+_HELD: list[BinaryIO] = []  # locks of GPUs, until the process ends
+SCHEDULERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")  # who set one of these has chosen the GPU already
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class Compute:
 
 
 def choose_compute(device: str = "auto", workers: int = 0, features_folder: Path | None = None) -> Compute:
-    """The device by name; `auto` takes a GPU where there is one.
+    """The device by name; `auto` takes a GPU where there is one, and `cuda` one that no other run has taken.
 
     Raises:
         InputError: where this machine has no such device, or there is no such folder.
@@ -33,6 +40,8 @@ def choose_compute(device: str = "auto", workers: int = 0, features_folder: Path
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
+        if chosen.type == "cuda" and chosen.index is None:
+            chosen = torch.device("cuda", free_gpu())
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device is {device!r}, which this machine does not offer; use auto or cpu.") from error
@@ -41,13 +50,23 @@ def choose_compute(device: str = "auto", workers: int = 0, features_folder: Path
     return Compute(chosen, workers, features_folder)
 
 
-def set_threads(threads: int) -> None:
-    """Use that many CPU threads for the sums inside an operation; they change rounding, so they are a setting."""
-    torch.set_num_threads(threads)
+def free_gpu() -> int:
+    """The index of a GPU that no other run on this machine has taken; it is this process's until that ends.
 
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """Matrix products in `precision`; losses and the BN neck stay float32 by their own casts."""
-    if precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=getattr(torch, precision))
+    A run locks a file for each GPU that it takes, and the system lets go of the lock however the run ends. Where a
+    scheduler hands out the GPUs, its choice stands. Where all are taken, runs share the first.
+    """
+    if any(name in os.environ for name in SCHEDULERS):
+        return 0
+    for index in range(torch.cuda.device_count()):
+        lock = Path(tempfile.gettempdir(), f"dacsm-gpu-{torch.cuda.get_device_properties(index).uuid}.lock")
+        file = lock.open("ab")  # it stays open as long as the process lives
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            continue
+        _HELD.append(file)
+        return index
+    print("every GPU is taken by another run; this one shares the first.", file=sys.stderr)
+    return 0

@@ -56,8 +56,9 @@ class TrainingProgress:
     def end_epoch(self, epoch: int, losses: Mapping[str, float], remark: str) -> None:
         elapsed = time.perf_counter() - self.started
         left = elapsed / epoch * (self.epochs - epoch)
-        line = f"{self.name}  epoch {epoch}/{self.epochs}  {_losses(losses)}  {remark}"
-        self._say(f"{line}  {self.images_per_second:,.0f} images/s  {left:.0f} s left")
+        rate = f"{self.images_per_second:,.0f} images/s"
+        parts = (f"{self.name}  epoch {epoch}/{self.epochs}", _losses(losses), remark, rate, f"{left:.0f} s left")
+        self._say("  ".join(filter(None, parts)))
 
     def note(self, epoch: int, remark: str) -> None:
         """Say what is out of the ordinary in an epoch."""

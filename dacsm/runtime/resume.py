@@ -2,24 +2,19 @@
 
 import hashlib
 import io
-import json
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from dacsm.ledger.provenance import PACKAGE, code_of
-from dacsm.runtime.files import remove_partials, sha256, whole_file
+from dacsm.runtime.files import remove_partials, whole_file
 from dacsm.runtime.progress import TrainingProgress
 
 SAVE_EVERY = 600.0  # seconds of training between two saves inside an epoch; the end of an epoch is always saved
 DIGEST = 64  # characters of a sha256
-VERSIONS = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "webdataset")  # they decide a run's bits
 
 
 class Stateful(Protocol):
@@ -150,22 +145,3 @@ def _read(path: Path) -> dict[str, Any] | None:
         reason = " ".join(str(error).split())[:100]
         print(f"dacsm: {path} cannot be read ({reason}), so that the run starts afresh.", file=sys.stderr)
         return None
-
-
-def run_key(
-    stage: str, arguments: Mapping[str, Any], settings: Mapping[str, Any], inputs: Sequence[Path], device: torch.device
-) -> str:
-    """A name, of 16 hexadecimal digits, for all that decides a run's bits.
-
-    `inputs` are hashed; one that is missing counts as such, and the stage will say so.
-    """
-    configuration = {
-        "stage": stage,
-        "arguments": dict(arguments),
-        "settings": dict(settings),
-        "inputs": {str(path): sha256(path) if path.is_file() else None for path in inputs},
-        "code": {name: sha256(PACKAGE.parent / name) for name in code_of(stage)},
-        "versions": {name: version(name) for name in VERSIONS},
-        "device": device.type,
-    }
-    return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()[:16]

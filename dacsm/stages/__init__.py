@@ -1,1 +1,1 @@
-
+"""The stages of the pipeline, each with one function: what happens, in order."""

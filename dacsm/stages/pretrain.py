@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dacsm.adaptation.record import PretrainingRecord
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params, Pretrain
 from dacsm.config.paths import Paths
@@ -19,18 +18,18 @@ from dacsm.data.transforms import normalise, train_views
 from dacsm.evaluation.predictions import predict
 from dacsm.models.backbone import load_weights
 from dacsm.models.classifier import Classifier, Description
-from dacsm.runtime.device import Compute, autocast, set_threads
+from dacsm.models.precision import autocast, set_threads
+from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.progress import TrainingProgress, training_progress
 from dacsm.runtime.resume import Generators, Resume
+from dacsm.training.history import PretrainingHistory
 from dacsm.training.loss_log import LossLog
-from dacsm.training.optim import build_optimiser, set_learning_rate
-
-FORMAT_VERSION = 1  # raise it when a module that is no code of this stage changes what it writes
+from dacsm.training.optim import build_optimiser, descend, set_learning_rate
 
 
 @dataclass(frozen=True)
-class Run:
+class Pretraining:
     """The parts of a running pretraining."""
 
     recipe: Pretrain
@@ -77,32 +76,35 @@ def pretrain(
     load_weights(classifier.backbone, recipe.model.weights, recipe.model.name)
     classifier.to(compute.device)
     optimiser = build_optimiser(recipe.optimiser, [classifier])
-    run = Run(recipe, images, labels, ~kept_out, seed, compute, classifier, optimiser)
+    run = Pretraining(recipe, images, labels, ~kept_out, seed, compute, classifier, optimiser)
 
-    record = PretrainingRecord()
+    history = PretrainingHistory()
     resume = resume or Resume()
     generators = Generators(compute.device)
     with training_progress(f"pretrain {dataset.name} {source} seed {seed}", recipe.epochs) as progress:
-        first = resume.start(progress, classifier=classifier, optimiser=optimiser, generators=generators, record=record)
+        first = resume.start(
+            progress, classifier=classifier, optimiser=optimiser, generators=generators, history=history
+        )
         for epoch in range(first, recipe.epochs + 1):
             losses = _train_epoch(run, epoch, progress, resume)
             accuracy = _accuracy(run, kept_out.nonzero()[0])
-            record.add(losses["loss"], accuracy)
-            progress.end_epoch(epoch, losses, f"held-out source accuracy {accuracy:.1f}")
+            history.add(losses["loss"], accuracy)
+            remark = f"held-out source accuracy {accuracy:.1f}" if kept_out.any() else ""
+            progress.end_epoch(epoch, losses, remark)
             resume.end_epoch(epoch)
-    record.write(paths.pretrained(dataset.name, source, seed), classifier.description, classifier.state_dict())
+    history.write(paths.pretrained(dataset.name, source, seed), classifier.description, classifier.state_dict())
     return progress.measured
 
 
-def _accuracy(run: Run, numbers: np.ndarray) -> float:
-    """Percent of the images with these numbers that are classified right; NaN for none."""
-    if not len(numbers):
+def _accuracy(run: Pretraining, indices: np.ndarray) -> float:
+    """Percent of these images that are classified right; NaN for none."""
+    if not len(indices):
         return float("nan")
-    predictions = predict(run.classifier, run.images, run.compute, run.recipe.precision, numbers=numbers)
-    return (predictions.logits.argmax(dim=1) == run.labels[numbers]).double().mean().item() * 100
+    predictions = predict(run.classifier, run.images, run.compute, run.recipe.precision, indices=indices)
+    return (predictions.logits.argmax(dim=1) == run.labels[indices]).double().mean().item() * 100
 
 
-def _train_epoch(run: Run, epoch: int, progress: TrainingProgress, resume: Resume) -> dict[str, float]:
+def _train_epoch(run: Pretraining, epoch: int, progress: TrainingProgress, resume: Resume) -> dict[str, float]:
     """One pass over the source; the mean loss."""
     recipe, classifier, device = run.recipe, run.classifier, run.compute.device
     classifier.train()
@@ -122,20 +124,17 @@ def _train_epoch(run: Run, epoch: int, progress: TrainingProgress, resume: Resum
         workers=run.compute.workers,
         start=done,
     )
-    for step, (numbers, pixels) in enumerate(batches, done):
-        if len(numbers) == 1:
+    for step, (indices, pixels) in enumerate(batches, done):
+        if len(indices) == 1:
             continue  # one image has no batch statistics; CDTrans skips such a batch too
         set_learning_rate(run.optimiser, recipe.optimiser, recipe.epochs, epoch, step / steps)
         pixels = normalise(pixels.to(device, non_blocking=True), recipe.model)
         with autocast(device, recipe.precision):
             logits = classifier(pixels)
-        labels = run.labels[numbers].to(device, non_blocking=True)
+        labels = run.labels[indices].to(device, non_blocking=True)
         loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-        run.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(classifier.parameters(), recipe.optimiser.clip_norm)
-        run.optimiser.step()
+        descend(loss, run.optimiser, classifier.parameters(), recipe.optimiser.clip_norm)
         log.append({"loss": loss})
-        progress.step(len(numbers), log.latest)
+        progress.step(len(indices), log.latest)
         resume.end_step(epoch, step + 1, steps)
     return log.means()

@@ -1,4 +1,4 @@
-"""Stage beside the table: a model measured on its target with objects shown smaller and larger.
+"""Optional stage: a model measured on its target with objects shown smaller and larger.
 
 As in `evaluate`, the target's labels are read here and change nothing that was trained or selected.
 """
@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params
 from dacsm.config.paths import Paths
-from dacsm.evaluation.evaluated_model import evaluated_model, predict_domain, read_class_numbers
+from dacsm.evaluation.evaluated_model import evaluated_model, predict_domain, read_class_indices
+from dacsm.evaluation.metrics import measure
 from dacsm.runtime.files import write_json
-from dacsm.stages.evaluate import measure
 
 if TYPE_CHECKING:
     from dacsm.runtime.device import Compute
-
-FORMAT_VERSION = 1  # raise it when a module that is no code of this stage changes what it writes
 
 
 def rescale(
@@ -24,8 +22,8 @@ def rescale(
 ) -> dict[str, float]:
     """Measure one run on its target at every scale of `rescale.scales`; write metrics.json.
 
-    The image keeps its size: the objects in it are drawn smaller or larger about its centre, by `views.centre_view`;
-    what comes from outside is black. Returns what was measured, for the run's record.
+    The image keeps its size: the objects in it are drawn smaller or larger about its centre; what comes from outside
+    is black. Returns what was measured, for the run's record.
 
     Raises:
         InputError: where a file is missing, or checkpoint and shards do not belong together.
@@ -33,7 +31,7 @@ def rescale(
     model = evaluated_model(params, dataset, method, task, seed, paths)
     measured_on = dataset.evaluation_domain(dataset.split_task(task)[1])
     shards = paths.shards(dataset.name, measured_on)
-    labels = read_class_numbers(shards, dataset, measured_on)
+    labels = read_class_indices(shards, dataset, measured_on)
     shape = (len(labels), len(dataset.classes))
     found, backbone = {}, ""
     started = time.perf_counter()

@@ -5,21 +5,20 @@ the metrics, the plots and the first rows of the table; the last epoch and the o
 others published have rows of their own.
 """
 
+import math
 from typing import Any
-
-import numpy as np
 
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
-from dacsm.report.csv_table import csv_table
 from dacsm.report.differences import Comparisons, compare_methods, differences_csv
 from dacsm.report.figures import draw_figures
-from dacsm.report.latex import latex
-from dacsm.report.markdown import markdown
+from dacsm.report.latex import table_in_latex
+from dacsm.report.markdown import table_page
 from dacsm.report.measured import KINDS, Runs, collect
-from dacsm.report.published import AVERAGE, read_published
-from dacsm.report.shapes import by_task
+from dacsm.report.published import read_published
+from dacsm.report.shapes import AVERAGE, MEASURES
+from dacsm.report.table_csv import table_csv
 from dacsm.report.validators import HEADER, judge_validators, validators_csv
 from dacsm.runtime.files import write_csv, write_json, write_text
 
@@ -32,55 +31,43 @@ def table(dataset: DatasetSpec, experiment: Experiment, paths: Paths) -> None:
     Raises:
         InputError: where a run is missing, or a published number is not of the dataset.
     """
-    runs, comparisons = write_numbers(dataset, experiment, paths)
-    draw_figures(dataset, experiment, runs, comparisons, paths)
+    draw_figures(*write_numbers(dataset, experiment, paths), paths)
 
 
 def write_numbers(dataset: DatasetSpec, experiment: Experiment, paths: Paths) -> tuple[Runs, Comparisons]:
-    """Write the table in its three forms and the metrics, and return what they are of, for the figures.
-
-    Raises:
-        InputError: where a run is missing, or a published number is not of the dataset.
-    """
-    runs = collect(dataset, experiment, paths)
-    backbone = next(iter(runs.values())).backbone
-    published = read_published(dataset)
-    kinds = {kind: {key: row for key, run in runs.items() if (row := getattr(run, kind)) is not None} for kind in KINDS}
-    header, rows = csv_table(dataset, experiment, runs, published)
-    write_csv(paths.table(experiment.name, "csv"), header, rows)
-    comparisons, judged = compare_methods(experiment, kinds["selected"]), judge_validators(experiment, runs)
-    write_csv(paths.differences(experiment.name), *differences_csv(dataset, comparisons))
-    write_csv(paths.validators(experiment.name), HEADER, validators_csv(dataset, judged))
-    text = markdown(dataset, experiment, backbone, **kinds, published=published, comparisons=comparisons, judged=judged)
-    write_text(paths.table(experiment.name, "md"), text)
-    write_text(paths.table(experiment.name, "tex"), latex(dataset, experiment, backbone, kinds["selected"], published))
-    write_json(paths.metrics(experiment.name), _metrics(dataset, experiment, runs))
+    """Write all but the pictures, and return what those are of; raises as `table` does."""
+    name, runs, published = experiment.name, collect(dataset, experiment, paths), read_published(dataset)
+    comparisons = compare_methods(runs)
+    judged = judge_validators(runs)
+    write_csv(paths.table(name, "csv"), *table_csv(runs, published))
+    write_csv(paths.differences(name), *differences_csv(runs, comparisons))
+    write_csv(paths.validators(name), HEADER, validators_csv(judged))
+    write_text(paths.table(name, "md"), table_page(runs, published, comparisons, judged))
+    write_text(paths.table(name, "tex"), table_in_latex(runs, published))
+    write_json(paths.metrics(name), _metrics(runs))
     return runs, comparisons
 
 
-def _metrics(dataset: DatasetSpec, experiment: Experiment, runs: Runs) -> dict[str, Any]:
+def _metrics(runs: Runs) -> dict[str, Any]:
     """Means over seeds for `dvc metrics diff`; `last` and `oracle` are the dataset's headline measure.
 
     Classes are only there where the table has them: thousands of lines would hide what changed.
     """
+    by_class, headline = runs.dataset.table_form == "classes", runs.dataset.headline
 
     def of_run(task: str, method: str) -> dict[str, Any]:
-        run = runs[task, method]
-        *accuracies, mean_per_class, overall = (round(float(value), 2) for value in run.selected.mean)
-        per_class = zip(dataset.classes, accuracies, strict=True)
-        metrics: dict[str, Any] = {"mean_per_class": mean_per_class, "overall": overall}
-        for name, row in (("last", run.last), ("oracle", run.oracle)):
-            if row is not None:
-                metrics[name] = round(float(np.mean(list(row.by_seed(dataset.headline).values()))), 2)
-        if dataset.table_form != "classes":
-            return metrics
-        return metrics | {"per_class": {name: value for name, value in per_class if not np.isnan(value)}}
+        selected, *others = (runs.rows.get((kind, task, method)) for kind in KINDS)
+        means = {name: round(number.mean, 2) for name, number in selected.numbers.items()}
+        found: dict[str, Any] = {name: means[name] for name in MEASURES}
+        found |= {
+            kind: round(row.numbers[headline].mean, 2) for kind, row in zip(KINDS[1:], others, strict=True) if row
+        }
+        per_class = {name: means[name] for name in runs.dataset.classes if not math.isnan(means[name])}
+        return found | ({"per_class": per_class} if by_class else {})
 
-    found = {task: {method: of_run(task, method) for method in experiment.methods} for task in experiment.tasks}
-    if dataset.table_form != "classes":
-        found[AVERAGE] = {
-            method: {dataset.headline: round(float(np.mean(by_task(
-                [runs[task, method].selected for task in experiment.tasks], dataset.headline))), 2)}
-            for method in experiment.methods
-        }  # fmt: skip
+    methods = runs.experiment.methods
+    found = {task: {method: of_run(task, method) for method in methods} for task in runs.experiment.tasks}
+    if not by_class:
+        average = {method: runs.rows["selected", AVERAGE, method].numbers[headline].mean for method in methods}
+        found[AVERAGE] = {method: {headline: round(mean, 2)} for method, mean in average.items()}
     return found

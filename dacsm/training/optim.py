@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dacsm.config.params import Optimiser
 
@@ -38,6 +38,16 @@ def set_learning_rate(
             group["lr"] = cdtrans_rate(base, base * group["factor"], settings.warmup_epochs, epochs, epoch)
         else:
             group["lr"] = cosine_rate(base * group["factor"], settings.warmup_epochs, epochs, epoch - 1 + fraction)
+
+
+def descend(
+    loss: Tensor, optimiser: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], clip_norm: float
+) -> None:
+    """A step along the gradient of a loss, scaled down to `clip_norm`; its norm is summed in the parameters' order."""
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+    optimiser.step()
 
 
 def cdtrans_rate(base: float, group: float, warmup_epochs: float, epochs: int, epoch: int) -> float:

@@ -1,27 +1,31 @@
-# What comes before all else: how a mistake of the user is reported, and params.yaml itself.
+# What the rules need: the settings, checked, and what a stage's runs read, write and need.
 import atexit
 import os
 import sys
 import time
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
+from snakemake.utils import update_config
 
 sys.path.insert(0, workflow.basedir)  # the code beside this Snakefile, which is what the jobs run too
 
-from dacsm.config.datasets import CATALOG, dataset_names
-from dacsm.runtime.errors import InputError
-from dacsm.runtime.files import write_text
+from dacsm.config.datasets import dataset_names
+from dacsm.config.params import SOURCE_ONLY, parse_params
 from dacsm.config.paths import Paths
-from dacsm.config.params import SOURCE_ONLY, load_params, parse_params
+from dacsm.config.project import PARAMS_FILE, Project
 from dacsm.config.yaml_file import read_yaml
 from dacsm.data.raw.describe import describe_folders
-from dacsm.report.published import published_file
-from dacsm.ledger.provenance import FACTS, SETTINGS, code_of, require_records, settings_of
-from dacsm.ledger.runs import PHASES, asides_of, runs_of
+from dacsm.ledger.pipeline import PHASES, STAGES
+from dacsm.ledger.provenance import chosen_by, code_of, digest, require_records, settings_of
+from dacsm.ledger.runs import run_of, runs_of
+from dacsm.runtime.errors import InputError
+from dacsm.runtime.files import write_text
 
 STARTED = time.time()
-PARAMS_FILE = Path("params.yaml")
+# `.venv/bin/snakemake` finds `python` without the environment being activated.
+os.environ.update(PATH=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))))
 
 
 def stop(sentence):
@@ -34,11 +38,136 @@ def last_word(sentence):
     atexit.register(print, f"dacsm: {sentence}", file=sys.stderr)
 
 
-# `.venv/bin/snakemake` finds `python` without the environment being activated.
-os.environ.update(PATH=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))))
+def merged_params():
+    """The settings with what --config and --configfile change, and the file from which the commands read the same.
+
+    Under the root of params.yaml, results are what params.yaml says: DVC and the next reader look nowhere else.
+    """
+    content = read_yaml(PARAMS_FILE)
+    describe_folders(content, PARAMS_FILE)
+    written = parse_params(content, PARAMS_FILE)
+    if not config:
+        return written, PARAMS_FILE
+    update_config(content, config)
+    describe_folders(content, "--config or --configfile")
+    params = parse_params(content, "--config or --configfile")
+    if params == written:
+        return params, PARAMS_FILE
+    if Path(params.root) == Path(written.root):
+        stop(
+            f"--config or --configfile changes settings of the results under root {params.root!r}, which {PARAMS_FILE} "
+            "decides; edit it instead, or give the variant a root of its own with `--config root=runs/NAME`."
+        )
+    return params, Path(params.root) / PARAMS_FILE
+
+
+def write_settings():
+    if SETTINGS_FILE != PARAMS_FILE:
+        text = yaml.safe_dump(PARAMS.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        write_text(SETTINGS_FILE, f"# Written by Snakemake: params.yaml with what --config changed.\n{text}")
+
+
+def report_failures():
+    """Let the sentences that failed commands left in their logs come last."""
+    logs = [log for log in (PATHS.root / "logs").rglob("*.log") if log.stat().st_mtime >= STARTED]
+    lines = [line for log in sorted(logs) for line in log.read_text(errors="replace").splitlines()]
+    sentences = dict.fromkeys(line.removeprefix("dacsm: ") for line in lines if line.startswith("dacsm: "))
+    for sentence in sentences or ["a job failed without a word of its own; its log is named above."]:
+        last_word(sentence)
+
 
 try:
-    describe_folders(read_yaml(PARAMS_FILE), PARAMS_FILE)
-    FILE_PARAMS = load_params(PARAMS_FILE)
+    PARAMS, SETTINGS_FILE = merged_params()
+    PATHS = Paths(Path(PARAMS.root))
+    PROJECTS = {}  # by dataset
+    for name in PARAMS.experiments:
+        PROJECTS.setdefault(
+            PARAMS.dataset_of(name), Project(PARAMS, PARAMS.load_dataset_of(name), PATHS, SETTINGS_FILE)
+        )
+    require_records(PATHS)
 except InputError as error:
     stop(error)
+
+
+CODE = lru_cache(None)(lambda stage, chosen: digest(code_of(stage, chosen)))
+
+
+def project_of(wildcards):
+    """The project of a run: of a dataset that has settings, or of an experiment's."""
+    if "experiment" in wildcards.keys():
+        return PROJECTS[PARAMS.dataset_of(wildcards.experiment)]
+    if wildcards.dataset not in PROJECTS:
+        raise InputError(
+            f"{wildcards.dataset} has no settings; add it to experiments, shard, pretrain and adapt.recipes in params.yaml."
+        )
+    return PROJECTS[wildcards.dataset]
+
+
+def told(function):
+    """A function of wildcards whose mistakes of the user come as the last word."""
+
+    def of_run(wildcards):
+        try:
+            return function(wildcards)
+        except InputError as error:
+            last_word(error)
+            raise
+
+    return of_run
+
+
+def patterns(stage):
+    """The outputs of a stage's runs, for any arguments."""
+    return stage.outputs_of(PATHS, {name: f"{{{name}}}" for name in stage.arguments})
+
+
+def log_of(stage, suffix):
+    """logs/ mirrors data/ and results/."""
+    place = stage.place_of(PATHS, {name: f"{{{name}}}" for name in stage.arguments}).relative_to(PATHS.root)
+    return PATHS.root / "logs" / place.parent / f"{place.name}.{suffix}"
+
+
+def inputs(stage):
+    return told(lambda wildcards: list(run_of(project_of(wildcards), stage.name, **wildcards).inputs))
+
+
+def made_with(stage):
+    """What a run is made with besides its inputs: where that changes, Snakemake does it again."""
+
+    def of_run(wildcards):
+        project = project_of(wildcards)
+        code = CODE(stage.name, chosen_by(project, dict(wildcards.items())))
+        return {"settings": settings_of(project, stage.name, dict(wildcards.items())), "code": code}
+
+    return of_run
+
+
+def needs(stage, name):
+    """What a job needs of a machine; it changes no number. Threads, which do, are a setting of the recipe."""
+
+    def of_run(wildcards):
+        project = project_of(wildcards)
+        resources = PARAMS.resources_of(project.dataset.name)
+        if "compute" not in stage.takes:
+            workers = resources.workers if "workers" in stage.takes else 0
+            known = {"mem_mb": 4000, "runtime": stage.minutes, "gpu": 0, "workers": workers}
+            return {**known, "threads": max(1, workers)}[name]
+        if name == "threads":
+            recipe = "pretrain" if stage.name == "pretrain" or wildcards.get("method") == SOURCE_ONLY else "adapt"
+            return PARAMS.recipe(recipe, project.dataset.name).threads
+        known = {"mem_mb": resources.memory_mb, "runtime": resources.minutes, "gpu": resources.gpus}
+        return {**known, "workers": resources.workers}[name]
+
+    return told(of_run)
+
+
+def arguments(wildcards):
+    """The arguments of a stage's command."""
+    words = [f"--seed {value}" if name == "seed" else value for name, value in wildcards.items()]
+    return " ".join(words)
+
+
+def phase_targets(project, stage):
+    """The files that stand for all runs of a stage in the dataset's experiments, those in common once."""
+    runs = [run for experiment in project.experiments() for run in runs_of(project, experiment, [stage.name])]
+    return list(dict.fromkeys(run.outputs[0] for run in runs))

@@ -1,9 +1,10 @@
-"""The parts that a method adds to CDTrans, and their settings: what an entry of adapt.methods in params.yaml holds."""
+"""Settings of methods of the kind cdtrans: CDTrans itself, DACSM, and the controls of both."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from dacsm.config.kinds import MethodSettings
 from dacsm.config.validation import Fraction, Frozen, Weight
 
 
@@ -40,10 +41,6 @@ class Consistency(Frozen):
     )
     every: PositiveInt = Field(2, description="steps; a batch of target images, paired or not, comes every so many")
 
-    def comes_at(self, step: int) -> bool:
-        """Whether a step, counted from 0 in its epoch, has such a batch."""
-        return self.weight > 0 and step % self.every == 0
-
 
 class Matching(Frozen):
     """CSM: pseudo labels and neighbours from the target seen at several scales, labels by transport to the centres."""
@@ -52,22 +49,18 @@ class Matching(Frozen):
     after_epochs: Annotated[int, Field(ge=0)] = Field(
         1, description="epochs that teach the other scales before they count"
     )
-    firmness: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0, description="of the hold on the source's class fractions in pseudo labels; 0 takes CDTrans' nearest centre"
+    marginal_relaxation: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0,
+        description="how freely classes may leave the source's fractions in pseudo labels by transport; 0: exactly "
+        "these fractions; 1: free, which is CDTrans' nearest centre",
     )
-    temperature: PositiveFloat = Field(0.1, description="of cosines to class centres, where fractions are held")
+    temperature: PositiveFloat = Field(0.1, description="of cosines to class centres, in labels by transport")
 
 
-class Changes(Frozen):
-    """Where a control leaves the recipe that all other methods share."""
+class Settings(MethodSettings):
+    """CDTrans, and the parts that a method adds to it. A part whose weight is 0 is not built."""
 
-    epochs: PositiveFloat = Field(1.0, description="factor on the recipe's epochs, rounded: more compute")
-    zoom: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="in place of augment.zoom")
-
-
-class Method(Frozen):
-    """The parts that a method adds to CDTrans. A part whose weight is 0 is not built: `{}` is CDTrans itself."""
-
+    kind: Literal["cdtrans"]
     style: Style = Style()
     noise: Noise = Noise()
     pyramid: Pyramid = Pyramid()
@@ -76,4 +69,17 @@ class Method(Frozen):
     mix_cross_entropy: Weight = Field(0.0, description="weight of the mix stream's own cross-entropy")
     attention_dropout: Fraction = Field(0.0, description="of the cross-attention's weights: a control")
     teacher_detached: bool = Field(False, description="the mix stream learns nothing by distillation: a control")
-    recipe: Changes = Changes()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        used = {
+            "noise": self.style.weight or self.noise.weight or self.attention_dropout,
+            "pyramid": self.pyramid.weight,
+            "consistency": self.consistency.weight,
+            "matching": self.matching.scales or self.matching.marginal_relaxation < 1,
+        }
+        return tuple(name for name, wanted in used.items() if wanted)
+
+    @property
+    def refresh_passes(self) -> tuple[int, int]:
+        return 1, len(self.matching.scales)  # the target's own scale was seen at the end of the epoch before

@@ -1,7 +1,7 @@
 """Whether results are what they say: made from what is on disk now, with the present settings and code.
 
-A record says what its run was made from and what it wrote (dacsm.ledger.records). The audit compares every record that
-an experiment rests on with the files, with params.yaml and with the code; and it works the numbers out anew.
+A run record says what its run was made from and what it wrote (dacsm.ledger.records). The audit compares every record
+that an experiment rests on with the files, with params.yaml and with the code, and it computes the numbers anew.
 """
 
 import json
@@ -9,27 +9,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from dacsm.config.datasets import DatasetSpec
-from dacsm.config.params import Params
-from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.ledger.audit.files import files_findings
 from dacsm.ledger.audit.finding import Finding
 from dacsm.ledger.audit.numbers import Recomputed, metrics_findings, scales_findings, table_findings
 from dacsm.ledger.audit.traces import trace_findings
-from dacsm.ledger.runs import PHASES, Run, asides_of, runs_of
+from dacsm.ledger.pipeline import PHASES
+from dacsm.ledger.runs import Run, runs_of
 from dacsm.runtime.hashes import Hashes
 
 MEMORY = Path("logs/audit.json")  # under the root; git and DVC leave logs/ alone
 
 
-def audit(
-    params: Params, experiments: Mapping[str, DatasetSpec], paths: Paths, phase: str | None, deep: bool
-) -> tuple[int, list[Finding]]:
-    """Audit the results of `experiments`, each with its dataset, or of one phase of them (see runs.PHASES).
+def audit(projects: Mapping[str, Project], phase: str | None, deep: bool) -> tuple[int, list[Finding]]:
+    """Audit the results of experiments, given by name with their projects, or of one phase of them.
 
-    What is beside the way to the table is only audited where its phase is named.
-
-    `deep` hashes every file, where else one whose inode, size and times are those of the last audit counts as the same.
+    Optional stages are only audited where their phase is named. `deep` hashes every file; else a file whose inode,
+    size and times are those of the last audit counts as the same.
 
     Returns:
         The number of results, and what was found, each once, in the order of the pipeline.
@@ -37,34 +33,33 @@ def audit(
     Raises:
         InputError: where params.yaml has no such experiment.
     """
-    hashes = Hashes(paths.root / MEMORY, trust=not deep)
+    stages = None if phase is None else [PHASES[phase].name]
+    hashes: Hashes | None = None
     count, found = 0, {}
-    for dataset in {dataset.name: dataset for dataset in experiments.values()}.values():
-        own = [params.experiment(name) for name, other in experiments.items() if other.name == dataset.name]
-        every = [run for experiment in own for run in runs_of(params, dataset, experiment, paths)]
-        if phase is not None:
-            every += [run for experiment in own for run in asides_of(params, dataset, experiment, paths)]
-        runs = {run.record: run for run in every if phase in (None, PHASES[run.stage])}  # those they share, once
+    for dataset in {project.dataset.name: project for project in projects.values()}.values():
+        names = [name for name, project in projects.items() if project.dataset.name == dataset.dataset.name]
+        every = [run for name in names for run in runs_of(dataset, dataset.params.experiment(name), stages)]
+        runs = list({run.record: run for run in every}.values())  # those in common, once
         count += len(runs)
-        for finding in _findings(list(runs.values()), params, dataset, paths, hashes):
+        hashes = hashes or Hashes(dataset.paths.root / MEMORY, trust=not deep)
+        for finding in _findings(runs, dataset, hashes):
             found.setdefault((finding.result, finding.text), finding)
-    hashes.save()
+    if hashes is not None:
+        hashes.save()
     return count, list(found.values())
 
 
-def _findings(
-    runs: Sequence[Run], params: Params, dataset: DatasetSpec, paths: Paths, hashes: Hashes
-) -> Iterator[Finding]:
-    recomputed = Recomputed(params, dataset, paths)
+def _findings(runs: Sequence[Run], project: Project, hashes: Hashes) -> Iterator[Finding]:
+    recomputed = Recomputed(project)
     for run in runs:
-        yield from trace_findings(run, params, dataset, hashes)
-        yield from files_findings(run, dataset, paths, hashes)
+        yield from trace_findings(run, project, hashes)
+        yield from files_findings(run, project, hashes)
         if run.stage == "evaluate":
             yield from metrics_findings(run, recomputed)
         elif run.stage == "table":
-            yield from table_findings(run, params, dataset, paths, recomputed)
+            yield from table_findings(run, project, recomputed)
         elif run.stage == "scales":
-            yield from scales_findings(run, params, dataset, paths)
+            yield from scales_findings(run, project)
 
 
 def print_findings(count: int, found: Sequence[Finding], as_json: bool) -> None:

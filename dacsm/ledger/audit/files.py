@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from dacsm.config.datasets import DatasetSpec
-from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.data.index import verify
 from dacsm.ledger.audit.finding import Finding
 from dacsm.ledger.runs import Run
@@ -13,7 +12,7 @@ from dacsm.runtime.files import read_json
 from dacsm.runtime.hashes import Hashes
 
 
-def files_findings(run: Run, dataset: DatasetSpec, paths: Paths, hashes: Hashes) -> Iterator[Finding]:
+def files_findings(run: Run, project: Project, hashes: Hashes) -> Iterator[Finding]:
     """Compare shards with their index, and an archive that is here with its receipt; neither is in any record."""
     if not run.outputs[0].is_file():
         return
@@ -21,7 +20,8 @@ def files_findings(run: Run, dataset: DatasetSpec, paths: Paths, hashes: Hashes)
         if run.stage == "shard":
             verify(run.place, hashes)
         elif run.stage == "download":
-            _verify_raw(run.place, paths.raw(dataset.name), f"dacsm download {dataset.name} {run.place.stem}", hashes)
+            command = f"dacsm download {project.dataset.name} {run.place.stem}"
+            _verify_raw(run.place, project.paths.raw(project.dataset.name), command, hashes)
     except InputError as error:
         yield Finding(str(run.place), "data", str(error))
 

@@ -2,15 +2,15 @@
 
 import csv
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dacsm.config.datasets import DatasetSpec
-from dacsm.config.params import SOURCE_ONLY, Params
+from dacsm.config.params import SOURCE_ONLY
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.ledger.audit.finding import Finding
 from dacsm.ledger.audit.traces import differences
 from dacsm.ledger.runs import Run, runs_of
@@ -23,8 +23,8 @@ AGAIN = "remove it, then run `snakemake`."
 class Recomputed:
     """What the metrics.json of each run of a dataset has to say, worked out once."""
 
-    def __init__(self, params: Params, dataset: DatasetSpec, paths: Paths) -> None:
-        self.params, self.dataset, self.paths = params, dataset, paths
+    def __init__(self, project: Project) -> None:
+        self.project = project
         self.known: dict[Path, dict[str, Any]] = {}
 
     def __call__(self, run: Run) -> dict[str, Any]:
@@ -34,7 +34,7 @@ class Recomputed:
             InputError: where predictions.csv is not of the target's images, or not of the epoch that was selected.
         """
         if run.place not in self.known:
-            self.known[run.place] = _recompute(run, self.params, self.dataset, self.paths)
+            self.known[run.place] = _recompute(run, self.project)
         return self.known[run.place]
 
 
@@ -52,12 +52,15 @@ def metrics_findings(run: Run, recomputed: Recomputed) -> Iterator[Finding]:
         yield Finding(str(path), "numbers", f"says {key} {written}, where its predictions give {computed}; {AGAIN}")
 
 
-def _recompute(run: Run, params: Params, dataset: DatasetSpec, paths: Paths) -> dict[str, Any]:
+def _recompute(run: Run, project: Project) -> dict[str, Any]:
+    from dacsm.adaptation.scores import score_epochs
     from dacsm.data.index import read_index
     from dacsm.data.shards import read_labels
     from dacsm.evaluation.epochs import read_epochs
-    from dacsm.stages.evaluate import LAST, measure, measure_run
+    from dacsm.evaluation.metrics import measure_elsewhere, measure_epochs, measure_source_model
+    from dacsm.evaluation.outputs import best_epoch
 
+    params, dataset, paths = project.params, project.dataset, project.paths
     method, target = run.arguments["method"], dataset.split_task(run.arguments["task"])[1]
     measured_on = dataset.evaluation_domain(target)
     labels = read_labels(paths.shards(dataset.name, measured_on))
@@ -65,20 +68,22 @@ def _recompute(run: Run, params: Params, dataset: DatasetSpec, paths: Paths) -> 
     predicted = _read_predictions(path, labels, len(dataset.classes))
     found = read_json(run.place / "metrics.json", "snakemake")
     written = found if isinstance(found, dict) else {}
-    facts = {"dataset": dataset.name, **run.arguments, "backbone": written.get("backbone")}  # that of the checkpoint
+    facts = {**run.arguments, "backbone": written.get("backbone")}  # that of the checkpoint
     facts |= {"protocol": dataset.protocol, "images": len(labels)}
     trained = params.recipe("pretrain", dataset.name).epochs
     if method == SOURCE_ONLY:
-        return {**facts, **measure_run(labels, predicted, None, trained, dataset)}
+        return {**facts, **measure_source_model(labels, predicted, trained, dataset.classes)}
+    validator = params.recipe("adapt", dataset.name).validator
     adapted_on = read_index(paths.shards(dataset.name, target)).images
     epochs = read_epochs(run.inputs[1], "dacsm adapt", images=adapted_on, classes=len(dataset.classes))
-    if measured_on != target:  # predictions.csv is of the selected epoch, and nothing on disk tells of the last
-        name = LAST if epochs.validator == "last" else epochs.validator
-        selected = {"selection": name, "epoch": epochs.selected, **measure(labels, predicted, dataset.classes)}
-        return {**facts, "selected": selected, "last": written.get("last")}
-    if not np.array_equal(predicted, epochs.predicted[epochs.selected - 1]):
-        raise InputError(f"{path} is not what epoch {epochs.selected} of {run.inputs[1]} predicts; {AGAIN}")
-    return {**facts, **measure_run(labels, predicted, epochs, trained, dataset)}
+    if measured_on != target:  # predictions.csv is of the kept epoch, and nothing on disk tells of the last
+        found = measure_elsewhere(labels, predicted, predicted, epochs, validator, dataset)
+        return {**facts, **found, "last": written.get("last")}
+    scores = score_epochs(epochs)
+    selected = best_epoch(scores[validator])
+    if not np.array_equal(predicted, epochs.predicted[selected - 1]):
+        raise InputError(f"{path} is not what epoch {selected} of {run.inputs[1]} predicts; {AGAIN}")
+    return {**facts, **measure_epochs(labels, epochs, scores, validator, dataset)}
 
 
 def _read_predictions(path: Path, labels: np.ndarray, classes: int) -> np.ndarray:
@@ -96,57 +101,56 @@ def _read_predictions(path: Path, labels: np.ndarray, classes: int) -> np.ndarra
     return predicted
 
 
-def table_findings(
-    run: Run, params: Params, dataset: DatasetSpec, paths: Paths, recomputed: Recomputed
-) -> Iterator[Finding]:
-    """Where the table, its Markdown twin or its metrics are not what the predictions of all runs give."""
+def table_findings(run: Run, project: Project, recomputed: Recomputed) -> Iterator[Finding]:
+    """Where the table's texts or its metrics are not what the predictions of all runs give."""
     from dacsm.stages.table import write_numbers
 
-    experiment = params.experiment(run.arguments["experiment"])
-    evaluated = [other for other in runs_of(params, dataset, experiment, paths) if other.stage == "evaluate"]
-    files = [file for file in run.outputs if file.suffix]  # without the folder of plots
-    if not all(file.is_file() for other in evaluated for file in (*other.inputs, *other.outputs, *files)):
-        return  # said already
-    with tempfile.TemporaryDirectory() as folder:
-        anew = Paths(Path(folder))
-        try:
-            for other in evaluated:
-                write_json(anew.root / other.place.relative_to(paths.root) / "metrics.json", recomputed(other))
-            write_numbers(dataset, experiment, anew)
-        except InputError as error:
-            yield Finding(str(run.place), "numbers", f"cannot be worked out anew: {error}")
-            return
-        yield from _other_text(files, paths, anew, "the predictions")
+    experiment = project.params.experiment(run.arguments["experiment"])
+    evaluated = runs_of(project, experiment, ["evaluate"])
+    inputs = [file for other in evaluated for file in (*other.inputs, *other.outputs)]
+
+    def write(anew: Paths) -> None:
+        for other in evaluated:
+            write_json(anew.root / other.outputs[0].relative_to(project.paths.root), recomputed(other))
+        write_numbers(project.dataset, experiment, anew)
+
+    yield from _other_text(run, project, inputs, write, "the predictions")
 
 
-def scales_findings(run: Run, params: Params, dataset: DatasetSpec, paths: Paths) -> Iterator[Finding]:
+def scales_findings(run: Run, project: Project) -> Iterator[Finding]:
     """Where the table of scales is not what the rescaled runs give."""
     from dacsm.stages.scales import write_scales
 
+    def write(anew: Paths) -> None:
+        for path in run.inputs:
+            write_json(anew.root / path.relative_to(project.paths.root), read_json(path, "snakemake"))
+        experiment = project.params.experiment(run.arguments["experiment"])
+        write_scales(project.dataset, experiment, project.params.rescale.scales, anew)
+
+    yield from _other_text(run, project, run.inputs, write, "the rescaled runs")
+
+
+def _other_text(
+    run: Run, project: Project, inputs: Sequence[Path], write: Callable[[Paths], None], givers: str
+) -> Iterator[Finding]:
+    """Where a text file of a run is not what `write` makes anew under another root."""
     files = [file for file in run.outputs if file.suffix != ".png"]
-    if not all(file.is_file() for file in (*run.inputs, *files)):
+    if not all(file.is_file() for file in (*inputs, *files)):
         return  # said already
     with tempfile.TemporaryDirectory() as folder:
         anew = Paths(Path(folder))
         try:
-            for path in run.inputs:
-                write_json(anew.root / path.relative_to(paths.root), read_json(path, "snakemake"))
-            write_scales(dataset, params.experiment(run.arguments["experiment"]), params.rescale.scales, anew)
+            write(anew)
         except InputError as error:
-            yield Finding(str(run.place), "numbers", f"cannot be worked out anew: {error}")
+            yield Finding(str(run.place), "numbers", f"cannot be computed anew: {error}")
             return
-        yield from _other_text(files, paths, anew, "the rescaled runs")
-
-
-def _other_text(files: Sequence[Path], paths: Paths, anew: Paths, givers: str) -> Iterator[Finding]:
-    """Where a file is not what it is under the other root, where it was made anew."""
-    for path in files:
-        twin = anew.root / path.relative_to(paths.root)
-        found, expected = (file.read_text(encoding="utf-8").splitlines() for file in (path, twin))
-        if found != expected:
-            number, was, wanted = _first_difference(found, expected)
-            text = f"says in line {number} {was!r}, where {givers} give {wanted!r}; {AGAIN}"
-            yield Finding(str(path), "numbers", text)
+        for path in files:
+            twin = anew.root / path.relative_to(project.paths.root)
+            found, expected = (file.read_text(encoding="utf-8").splitlines() for file in (path, twin))
+            if found != expected:
+                line, was, wanted = _first_difference(found, expected)
+                text = f"says in line {line} {was!r}, where {givers} give {wanted!r}; {AGAIN}"
+                yield Finding(str(path), "numbers", text)
 
 
 def _first_difference(found: list[str], expected: list[str]) -> tuple[int, str, str]:

@@ -6,10 +6,9 @@ import torch
 from timm.models.vision_transformer import Attention
 from torch import Tensor
 
-from dacsm.methods.cdtrans.parts.noise import BeneficialNoise
-from dacsm.models.backbone import project, split_keys_values, split_queries
 from dacsm.models.classifier import Classifier
-from dacsm.models.three_stream import stream_tokens
+from dacsm.models.plain_vit import project, split_keys_values, split_queries
+from dacsm.models.three_stream import CrossAttentionNoise, stream_tokens
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ def shown_layers(depth: int) -> tuple[int, ...]:
 
 @torch.inference_mode()
 def attention_maps(
-    classifier: Classifier, source: Tensor, target: Tensor, noise: BeneficialNoise | None, draws: int
+    classifier: Classifier, source: Tensor, target: Tensor, noise: CrossAttentionNoise | None, draws: int
 ) -> AttentionMaps:
     """The maps of some pairs of normalised images, (P, C, H, W) each; the classifier is in evaluation mode.
 

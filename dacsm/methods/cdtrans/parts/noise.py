@@ -6,9 +6,12 @@ Nothing here touches the source or the target stream, so that inference is the p
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from dacsm.config.kinds.cdtrans import Method, Noise, Style
+from dacsm.config.kinds.cdtrans import Noise, Settings, Style
+from dacsm.methods.cdtrans.batches import Batch
 from dacsm.models.classifier import Classifier
+from dacsm.models.three_stream import three_stream
 
 EPSILON = 1e-6
 PACE = 10.0  # a step of AdamW moves a parameter by the learning rate at most, too little for a deviation in one run
@@ -17,24 +20,24 @@ PACE = 10.0  # a step of AdamW moves a parameter by the learning rate at most, t
 class BeneficialNoise(nn.Module):
     """Style translation and noise on the logits for every layer's cross-attention; parts with weight 0 are not built.
 
-    Both act on what the layer's weights make of the target's tokens, keys beside values: so the mix stream needs no
-    second projection, and the attention keeps its fused form. `progress` in 0..1 is how far training has come; the
+    Both act on the target's keys and values, after the layer has projected its tokens to them: so the mix stream needs
+    no second projection, and the attention keeps its fused form. `progress` in 0..1 is how far training has come; the
     caller sets it at each step.
     """
 
-    def __init__(self, classifier: Classifier, method: Method, generator: torch.Generator):
+    def __init__(self, classifier: Classifier, settings: Settings, generator: torch.Generator):
         super().__init__()
         blocks = classifier.backbone.blocks
         self.generator = generator
         self.progress = 0.0
-        self.dropout = method.attention_dropout
+        self.dropout = settings.attention_dropout
         self.style = self.logits = None  # a part with weight 0 is not built: no parameters, no draws
-        if method.style.weight:
+        if settings.style.weight:
             depths = [(layer + 1) / len(blocks) for layer in range(len(blocks))]
-            self.style = [StyleTranslation(depth, method.style) for depth in depths]
-        if method.noise.weight:
+            self.style = [StyleTranslation(depth, settings.style) for depth in depths]
+        if settings.noise.weight:
             width = classifier.backbone.embed_dim
-            self.logits = nn.ModuleList(LogitNoise(width, method.noise) for _ in blocks)
+            self.logits = nn.ModuleList(LogitNoise(width, settings.noise) for _ in blocks)
 
     def perturb(self, layer: int, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Both streams' keys beside values (B, N, 2 D) to the keys and values (B, N, D) that the mix stream reads."""
@@ -56,6 +59,18 @@ class BeneficialNoise(nn.Module):
     def strengths(self) -> list[float]:
         """Each layer's deviation of the noise, in units of the keys' own: the root mean square over channels."""
         return [layer.overall() for layer in self.logits or ()]
+
+    @torch.no_grad()
+    def gain(self, classifier: Classifier, batch: Batch) -> float:
+        """Task entropy of the mix stream without the noise less that with it, in nats, on a batch.
+
+        Positive means that the noise helps the task: I(T; E) = H(T) - H(T|E), as in arXiv 2212.09541.
+        """
+        classifier.eval()
+        streams = (three_stream(classifier, batch.source, batch.target, noise) for noise in (None, self))
+        plain, noisy = (F.cross_entropy(each.mix_logits, batch.labels) for each in streams)
+        classifier.train()
+        return (plain - noisy).item()
 
 
 class StyleTranslation:

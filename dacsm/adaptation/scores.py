@@ -1,0 +1,31 @@
+"""Every validator's score of every epoch of an adaptation."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from dacsm.adaptation.selection import Validator, score_of
+from dacsm.adaptation.validators import bnm, class_ami, entropy, infomax, last, snd, source_accuracy
+from dacsm.evaluation.epochs import Epochs
+from dacsm.evaluation.outputs import Outputs
+
+VALIDATORS: dict[str, Validator] = {
+    "infomax": infomax.score,
+    "entropy": entropy.score,
+    "bnm": bnm.score,
+    "snd": snd.score,
+    "class_ami": class_ami.score,
+    "source_accuracy": source_accuracy.score,
+    "last": last.score,
+}
+
+
+def score_epochs(epochs: Epochs) -> Mapping[str, np.ndarray]:
+    """The scores (E,) by validator; NaN where a validator has none."""
+    stored = zip(epochs.logits, epochs.features, epochs.source_accuracy, strict=True)
+    outputs = [
+        Outputs(number, torch.from_numpy(logits), torch.from_numpy(features), float(accuracy))
+        for number, (logits, features, accuracy) in enumerate(stored, 1)
+    ]
+    return {name: np.array([score_of(score, epoch) for epoch in outputs]) for name, score in VALIDATORS.items()}

@@ -1,0 +1,97 @@
+"""dvc.yaml, generated from the declaration of the pipeline: one stage of DVC for each stage and dataset or table."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from dacsm.config.datasets import CATALOG
+from dacsm.config.params import Params
+from dacsm.config.paths import Paths
+from dacsm.config.presets import PRESETS
+from dacsm.ledger.pipeline import STAGES, Stage
+from dacsm.ledger.provenance import code_of
+from dacsm.report.dvc_plots import plots_of
+from dacsm.report.published import PUBLISHED
+
+HEADER = """\
+# Written by `dacsm dvc-file > dvc.yaml`; a test compares. DVC records what Snakemake makes: a stage's command asks
+# Snakemake for all of a phase, and Snakemake runs what is out of date; then the audit looks whether all of the phase is
+# what its run records say, for DVC records nothing where a command fails. docs/pipeline.md says more.
+"""
+ITEM, KEY = "${item}", "${key}"  # the dataset; the experiment, whose item is its dataset
+RUNS = ("experiments", "tables")  # they say which runs there are
+
+
+def dvc_file(params: Params) -> str:
+    """The text of dvc.yaml; `params` has the tables whose plots DVC draws."""
+    stages = {stage.name: _stage(stage) for stage in STAGES.values() if not stage.optional}
+    plots = [
+        entry
+        for name in params.tables
+        for entry in plots_of(params.load_dataset_of(name), params.experiment(name), Paths())
+    ]
+    content = {"stages": stages, "plots": plots}
+    return HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    of_table = "experiment" in stage.arguments
+    if of_table:
+        commands = [f"snakemake --cores all {Paths().table(KEY)}", f"python -m dacsm audit {KEY}"]
+    else:
+        target = f"{ITEM}_{stage.phase}"
+        commands = [
+            f"snakemake --cores all {target}",
+            f"python -m dacsm audit --dataset {ITEM} --phase {stage.phase}",
+        ]
+    described = {"cmd": commands, "deps": list(_deps(stage)), "params": _params(stage), "outs": _outs(stage)}
+    if of_table:
+        described["metrics"] = [_out(str(Paths().metrics(KEY)), cache=False)]
+    return {"foreach": "${tables}" if of_table else "${datasets}", "do": described}
+
+
+def _deps(stage: Stage) -> Iterator[str]:
+    """The folders of code, which is coarser than what Snakemake looks at, the phases before, and the catalogue."""
+    yield from dict.fromkeys(_folder(file) for file in code_of(stage.name))
+    yield from (place for name in stage.reads for place in _places(STAGES[name]))
+    yield str(PRESETS)  # DVC reads params.yaml as it is written, with the names of presets in it
+    if stage.name == "table":
+        yield from (f"{CATALOG}/{ITEM}.yaml", str(PUBLISHED))
+
+
+def _folder(file: str) -> str:
+    package, folder, *_ = file.split("/")
+    return file if folder == "stages" else f"{package}/{folder}"
+
+
+def _params(stage: Stage) -> list[Any]:
+    """The keys as they are written in the files: those inside a dataset's settings may come from a preset."""
+    facts = dict.fromkeys(key.partition(".")[0] for key in stage.facts)
+    of_file: list[Any] = [{f"{CATALOG}/{ITEM}.yaml": list(facts)}] if facts else []
+    keys = [key.format(recipe=recipe, dataset=ITEM, method="*", experiment=KEY)
+            for key in stage.settings for recipe in ("pretrain", "adapt.recipes")]  # fmt: skip
+    written = [key.partition(f"{ITEM}.")[0] + ITEM if f"{ITEM}." in key else key.removesuffix(".*") for key in keys]
+    return [*of_file, *dict.fromkeys(written), *(() if stage.name == "table" else RUNS)]
+
+
+def _places(stage: Stage) -> list[str]:
+    """The folder of a phase; receipts lie in one of their own."""
+    if stage.name == "download":
+        return [str(Paths().receipt(ITEM, "x").parent)]
+    if stage.name == "shard":
+        return [str(Paths().shards(ITEM, "x").parent)]
+    return [str(Paths().results / ITEM / stage.phase)]
+
+
+def _outs(stage: Stage) -> list[dict[str, Any]]:
+    if stage.name != "table":
+        return [_out(place, cache=stage.name != "download") for place in _places(stage)]
+    files = STAGES["table"].outputs_of(Paths(), {"experiment": KEY})
+    kept = [str(file) for file in files if file.parent == Paths().results and file != Paths().metrics(KEY)]
+    return [_out(place, cache=False) for place in (*kept, str(Paths().plots(KEY)))]
+
+
+def _out(place: str, cache: bool) -> dict[str, Any]:
+    """`persist` keeps finished runs when a stage starts again; what is not cached is in git."""
+    return {place: {**({} if cache else {"cache": False}), "persist": True}}

@@ -1,0 +1,102 @@
+"""The pairs of an epoch, in order, as batches of views."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dacsm.adaptation.pairing import Pairs
+from dacsm.config.params import AdaptRecipe
+from dacsm.data.domains import Domains
+from dacsm.data.seeding import numpy_generator
+from dacsm.data.transforms import TrainViews
+
+# Of a step: views (B, C, H, W) uint8 of target images at other scales and the images' indices (B,), or None.
+ScaleViews = Callable[[int], tuple[Tensor, Tensor] | None]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The pairs of a step: images (B, C, H, W), normalised, of both domains, and their labels (B,).
+
+    Some steps also have views (B, C, H, W) of target images at other scales, with the log probabilities (B, K) that
+    the predictions on them are held to.
+    """
+
+    source: Tensor
+    target: Tensor
+    labels: Tensor
+    pseudo_labels: Tensor
+    at_scale: tuple[Tensor, Tensor] | None = None
+
+
+class Steps(Dataset):
+    """At each step: source and target views (B, C, H, W) uint8, labels and pseudo labels (B,), and its scale views."""
+
+    def __init__(
+        self,
+        domains: Domains,
+        views: tuple[TrainViews, TrainViews],
+        pairs: Pairs,
+        order: np.ndarray,
+        batch_size: int,
+        scale_views: ScaleViews | None,
+    ):
+        self.domains, self.pairs, self.order, self.batch_size = domains, pairs, order, batch_size
+        self.source_views, self.target_views = views
+        self.scale_views = scale_views
+
+    def __len__(self) -> int:
+        return len(self.order) // self.batch_size
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+        positions = range(step * self.batch_size, (step + 1) * self.batch_size)
+        chosen = self.order[positions.start : positions.stop]
+        indices = zip(positions, self.pairs.source[chosen].tolist(), self.pairs.target[chosen].tolist(), strict=True)
+        views = [
+            (
+                self.source_views(self.domains.source[source], position),
+                self.target_views(self.domains.target[target], position),
+            )
+            for position, source, target in indices
+        ]
+        source, target = (torch.stack(stream) for stream in zip(*views, strict=True))
+        labels = (torch.from_numpy(of[chosen]) for of in (self.pairs.source_labels, self.pairs.pseudo_labels))
+        return source, target, *labels, None if self.scale_views is None else self.scale_views(step)
+
+
+def load_steps(steps: Steps, start: int, workers: int) -> DataLoader:
+    """The steps from `start` on, made by `workers` processes, or by this one."""
+    return DataLoader(
+        steps,
+        batch_size=None,  # an item is a whole step, so that one set of workers makes all of it
+        sampler=range(start, len(steps)),
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # so that loading takes nothing from the generator of the drop paths
+    )
+
+
+def epoch_order(pairs: int, recipe: AdaptRecipe, *names: int | str) -> np.ndarray:
+    """Which pairs an epoch takes, and in what order: whole batches, drawn without repeats.
+
+    Fewer pairs than a batch are repeated to fill one, so that a run with few agreeing labels goes on.
+    """
+    order = numpy_generator("pairs", *names).permutation(pairs)[: recipe.max_pairs]
+    if len(order) < recipe.batch_size:
+        return np.resize(order, recipe.batch_size)
+    return order[: len(order) // recipe.batch_size * recipe.batch_size]
+
+
+def few_pairs(found: int, in_use: int, recipe: AdaptRecipe) -> str:
+    """What to say where a refresh found no pair, or an epoch has fewer than a batch; else nothing."""
+    taken, batch_size = min(in_use, recipe.max_pairs or in_use), recipe.batch_size
+    remarks = []
+    if not found:
+        remarks.append("no image and its nearest agree in label, so that the former pairs are kept")
+    if taken < batch_size:
+        remarks.append(f"{taken} pairs are fewer than a batch of {batch_size}, and are repeated to fill one")
+    return "; ".join(remarks)

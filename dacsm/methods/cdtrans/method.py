@@ -1,0 +1,189 @@
+"""Adaptation by CDTrans, and by what the settings add to it.
+
+The parts that settings may add are imported where they are used, so that a method depends on its own parts alone.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dacsm.adaptation.pairing import agreeing_pairs, centre_labels, nearest_over_scales
+from dacsm.data.seeding import torch_generator
+from dacsm.data.transforms import normalise, train_views
+from dacsm.evaluation.predictions import Predictions, predict
+from dacsm.methods import Method
+from dacsm.methods.cdtrans.batches import Batch, Steps, epoch_order, few_pairs, load_steps
+from dacsm.methods.cdtrans.losses import cdtrans_losses
+from dacsm.methods.cdtrans.matches import Matches
+from dacsm.models.classifier import Classifier
+from dacsm.models.precision import autocast
+from dacsm.models.three_stream import three_stream
+from dacsm.runtime.errors import InputError
+from dacsm.runtime.progress import TrainingProgress
+
+
+class CDTrans(Method):
+    """Pairs of source and target images that agree in label, through three streams of a Vision Transformer."""
+
+    def __init__(self, *given: Any):
+        super().__init__(*given)
+        self.parts = self.settings.parts
+        self.matches = Matches()
+        self.noise = None
+        self.last_batch: Batch | None = None  # on which the gain of the noise is measured
+        if not self.classifier.plain:
+            raise InputError(
+                "methods of kind cdtrans ask for a plain Vision Transformer with a class token alone, but the source "
+                f"model is {self.classifier.description.model.name}; pretrain one such as deit_small_patch16_224."
+            )
+        if "noise" in self.parts:
+            from dacsm.methods.cdtrans.parts.noise import BeneficialNoise
+
+            generator = torch_generator(self.compute.device, self.seed, "noise")
+            self.noise = BeneficialNoise(self.classifier, self.settings, generator).to(self.compute.device)
+            self.modules = (self.noise,)
+
+    @property
+    def pseudo_labels(self) -> Tensor:
+        return self.matches.pseudo_labels
+
+    @property
+    def remark(self) -> str:
+        return f"{len(self.matches.pairs)} pairs"
+
+    def refresh(self, epoch: int, model: Classifier, progress: TrainingProgress) -> None:
+        """New pseudo labels, and pairs of nearest neighbours whose labels agree."""
+        matches, domains, device = self.matches, self.domains, self.compute.device
+        see = partial(predict, model, compute=self.compute, precision=self.recipe.precision, keep=self.recipe.features)
+        target = matches.predictions or see(domains.target)
+        if "matching" in self.parts:
+            from dacsm.methods.cdtrans.parts.matching import match_scales
+
+            scales, pseudo_labels, soft_targets = match_scales(
+                target, partial(see, domains.target), domains, self.settings.matching, epoch, device
+            )
+        else:
+            scales, pseudo_labels = [target], centre_labels(target.features, target.logits)
+            soft_targets = F.log_softmax(target.logits, dim=1)
+        source = see(domains.source, indices=domains.training.numpy())
+        neighbours = nearest_over_scales(source.features, [seen.features for seen in scales], device)
+        labels = domains.source_labels[domains.training]
+        pairs = agreeing_pairs(*(index.cpu() for index in neighbours), labels, pseudo_labels)
+        if not len(pairs) and matches.pairs is None:
+            raise InputError(
+                "no source image and its nearest target image agree in label, so that there is no pair to adapt on; "
+                "pretrain longer, or look whether source and target have the same classes."
+            )
+        if len(pairs):
+            matches.pairs = pairs.with_source(domains.training.numpy())
+        if remark := few_pairs(len(pairs), len(matches.pairs), self.recipe):
+            progress.note(epoch, remark)
+        matches.pseudo_labels, matches.predictions = pseudo_labels, None
+        matches.soft_targets = soft_targets if "consistency" in self.parts else None
+
+    def batches(self, epoch: int, start: int) -> tuple[Iterator[Batch], int]:
+        """Batches of pairs in a new order and with new views."""
+        model, recipe, pairs = self.classifier.description.model, self.recipe, self.matches.pairs
+        order = epoch_order(len(pairs), recipe, self.seed, epoch)
+        named = partial(train_views, model, recipe.augment, len(order), self.seed, epoch)
+        scale_views = None
+        if "consistency" in self.parts:
+            from dacsm.methods.cdtrans.parts.consistency import TargetScaleViews
+
+            of_epoch = (self.settings.consistency, self.seed, epoch, len(order) // recipe.batch_size)
+            scale_views = TargetScaleViews(self.domains.target, model, recipe, *of_epoch)
+        views = named("source"), named("target")
+        steps = Steps(self.domains, views, pairs, order, recipe.batch_size, scale_views)
+        return (self._batch(*step) for step in load_steps(steps, start, self.compute.workers)), len(steps)
+
+    def _batch(
+        self,
+        source: Tensor,
+        target: Tensor,
+        labels: Tensor,
+        pseudo_labels: Tensor,
+        at_scale: tuple[Tensor, Tensor] | None,
+    ) -> Batch:
+        """A step's views and labels, on the device."""
+
+        def moved(part: Tensor) -> Tensor:
+            return part.to(self.compute.device, non_blocking=True)
+
+        model = self.classifier.description.model
+        images = (normalise(moved(views), model) for views in (source, target))
+        if at_scale is not None:
+            views, indices = at_scale
+            at_scale = normalise(moved(views), model), moved(self.matches.soft_targets[indices])
+        return Batch(*images, moved(labels), moved(pseudo_labels), at_scale)
+
+    def losses(self, batch: Batch, passed: float) -> tuple[dict[str, Tensor], Tensor]:
+        """CDTrans' three losses, each of weight 1, and those of the parts."""
+        settings, precision = self.settings, autocast(self.compute.device, self.recipe.precision)
+        if self.noise is not None:
+            self.noise.progress, self.last_batch = passed, batch
+        with precision:
+            streams = three_stream(self.classifier, batch.source, batch.target, self.noise, patches=False)
+        losses = cdtrans_losses(streams, batch.labels, batch.pseudo_labels, settings.teacher_detached)
+        total = losses["source"] + losses["target"] + losses["distillation"]
+        added: dict[str, tuple[float, Tensor]] = {}
+        if settings.mix_cross_entropy:
+            added["mix"] = settings.mix_cross_entropy, F.cross_entropy(streams.mix_logits, batch.labels)
+        if self.noise is not None and (divergence := self.noise.divergence()) is not None:
+            added["noise_divergence"] = settings.noise.divergence, divergence
+        if "pyramid" in self.parts:
+            from dacsm.methods.cdtrans.parts.pyramid import pyramid_loss
+
+            loss = pyramid_loss(streams.source_patches, streams.target_patches, settings.pyramid)
+            added["pyramid"] = settings.pyramid.weight, loss
+        if batch.at_scale is not None:
+            from dacsm.methods.cdtrans.parts.consistency import scale_loss
+
+            with precision:
+                loss = scale_loss(self.classifier, *batch.at_scale)
+            added["consistency"] = settings.consistency.weight, loss
+        for name, (weight, loss) in added.items():
+            losses[name] = loss
+            total = total + weight * loss
+        return losses, total
+
+    def end_epoch(self, epoch: int, target: Predictions) -> dict[str, float]:
+        """How strong the noise is in each layer and what it gains, and the number of pairs."""
+        self.matches.predictions = target if epoch % self.recipe.refresh_epochs == 0 else None
+        row = {}
+        if self.noise is not None:
+            row = {f"noise_{layer}": strength for layer, strength in enumerate(self.noise.strengths(), 1)}
+            row["noise_gain"] = self.noise.gain(self.classifier, self.last_batch)
+        return {**row, "pairs": len(self.matches.pairs)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The noise."""
+        return {} if self.noise is None else self.noise.state_dict()
+
+    def state_dict(self) -> dict[str, Any]:
+        noise = None
+        if self.noise is not None:
+            noise = {"tensors": self.noise.state_dict(), "generator": self.noise.generator.get_state()}
+        return {"matches": self.matches.state_dict(), "noise": noise}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.matches.load_state_dict(state["matches"])
+        if self.noise is not None:
+            self.noise.load_state_dict(state["noise"]["tensors"])
+            self.noise.generator.set_state(state["noise"]["generator"])
+
+    def made_up_batches(self, size: int) -> list[Batch]:
+        """Of random images: one with views at other scales, where there are some, and those without until the next."""
+        description, device = self.classifier.description, self.compute.device
+        model, classes = description.model, len(description.classes)
+        source, target, views = torch.randn(3, size, model.channels, model.image_size, model.image_size, device=device)
+        labels = torch.arange(size, device=device) % classes
+        plain = Batch(source, target, labels, labels)
+        if "consistency" not in self.parts:
+            return [plain]
+        soft_targets = torch.zeros(size, classes, device=device).log_softmax(dim=1)
+        return [replace(plain, at_scale=(views, soft_targets)), *[plain] * (self.settings.consistency.every - 1)]

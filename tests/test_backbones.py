@@ -1,0 +1,46 @@
+"""The seam for backbones: source-only takes any network of timm, and a method says what it asks for."""
+
+import json
+
+import pytest
+
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import Params
+from dacsm.config.paths import Paths
+from dacsm.runtime.device import choose_compute
+from dacsm.runtime.errors import InputError
+from dacsm.stages.adapt import adapt
+from dacsm.stages.evaluate import evaluate
+from dacsm.stages.pretrain import pretrain
+from dacsm.stages.rescale import rescale
+from dacsm.stages.shard import shard
+
+TASK = "synthetic-mnist"
+CPU = choose_compute("cpu")
+SHAPE = dict.fromkeys(("patch_size", "dim", "depth", "heads"))
+
+
+@pytest.mark.parametrize("name", ["resnet50", "convnext_tiny"])
+def test_source_only_takes_any_network_and_cdtrans_says_what_it_asks_for(
+    name: str, tiny_params: Params, tiny_dataset: DatasetSpec, tiny_paths: Paths, tmp_path
+) -> None:
+    """From raw digits through shards of 32 pixels to metrics."""
+    recipe = tiny_params.pretrain["tiny"]
+    model = recipe.model.model_copy(update={"name": name, "image_size": 32, "resize": 32, **SHAPE})
+    stored = tiny_params.shard["tiny"].model_copy(update={"image_size": 32})
+    pretraining = recipe.model_copy(update={"model": model, "epochs": 1})
+    params = tiny_params.model_copy(update={"shard": {"tiny": stored}, "pretrain": {"tiny": pretraining}})
+    paths = Paths(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/raw").symlink_to(tiny_paths.root / "data/raw")
+    for domain in ("synthetic", "mnist"):
+        shard(params, tiny_dataset, domain, paths)
+    pretrain(params, tiny_dataset, "synthetic", 0, paths, CPU)
+    evaluate(params, tiny_dataset, "source_only", TASK, 0, paths, CPU)
+    rescale(params, tiny_dataset, "source_only", TASK, 0, paths, CPU)
+    metrics = json.loads((paths.evaluated("tiny", "source_only", TASK, 0) / "metrics.json").read_text())
+    assert metrics["backbone"] == name
+    assert 0 <= metrics["selected"]["mean_per_class"] <= 100
+    with pytest.raises(InputError, match=rf"^methods of kind cdtrans ask for a plain Vision Transformer .* is {name};"):
+        adapt(params, tiny_dataset, "cdtrans", TASK, 0, paths, CPU)
+    assert not paths.adapted("tiny", "cdtrans", TASK, 0).exists()

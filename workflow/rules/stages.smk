@@ -1,0 +1,44 @@
+# A rule for each stage that dacsm/ledger/pipeline.py declares: its files, settings, code and needs come from there.
+for stage in STAGES.values():
+
+    rule:
+        name:
+            stage.name
+        input:
+            inputs(stage),
+        output:
+            patterns(stage),
+        log:
+            log_of(stage, "log"),
+        benchmark:
+            log_of(stage, "tsv")
+        priority: stage.priority
+        conda:
+            "../envs/dacsm.yaml"
+        threads: needs(stage, "threads")
+        resources:
+            mem_mb=needs(stage, "mem_mb"),
+            runtime=needs(stage, "runtime"),
+            gpu=needs(stage, "gpu"),
+            workers=needs(stage, "workers"),
+        params:
+            stage=stage.name,
+            made_with=made_with(stage),
+            arguments=arguments,
+            file=SETTINGS_FILE,
+        message:
+            f"{stage.name}: {' '.join(f'{{wildcards.{name}}}' for name in stage.arguments)}"
+        shell:
+            "python -m dacsm {params.stage} {params.arguments} --workers {resources.workers} --params {params.file} --log {log}"
+
+
+# A target for each phase of each dataset, such as digits_adapted: what the stages of dvc.yaml ask for. It is of all
+# experiments of the dataset that `tables` in params.yaml names.
+for project in PROJECTS.values():
+    for phase, stage in PHASES.items():
+
+        rule:
+            name:
+                f"{project.dataset.name}_{phase}"
+            input:
+                phase_targets(project, stage),
