@@ -22,6 +22,8 @@ class Faults:
     status: int | None = None  # an HTTP error
     ranges: bool = True  # whether parts of a file can be asked for
     length: bool = True  # whether the size is told
+    lengths: str | None = None  # told in place of the size
+    redirect: bool = False  # to the same address, for ever
     etag: str = '"one"'
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # path and Range of each
 
@@ -72,6 +74,11 @@ class _Handler(BaseHTTPRequestHandler):
         if faults.status or not file.is_file():
             self.send_error(faults.status or 404)
             return
+        if faults.redirect:
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.end_headers()
+            return
         content = bytearray(file.read_bytes())
         if faults.page:
             content = bytearray(b"<!DOCTYPE html><html><body>Please sign in to download.</body></html>")
@@ -88,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         if first:
             self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
         if faults.length:
-            self.send_header("Content-Length", str(len(content) - first))
+            self.send_header("Content-Length", faults.lengths or str(len(content) - first))
         self.send_header("ETag", faults.etag)
         self.send_header("Content-Type", "text/html" if faults.page else "application/octet-stream")
         self.end_headers()

@@ -129,9 +129,7 @@ def test_a_table_whose_record_was_made_to_fit_is_noticed(
 
 
 def test_params_edited_back_and_forth(audit: Audit, project: Project) -> None:
-    with project.edited(
-        "params.yaml", "dacsm:\n      style:\n        weight: 1.0", "dacsm:\n      style:\n        weight: 2"
-    ):
+    with project.setting("adapt.methods.dacsm.style.weight", 2.0):
         found = audit()
         assert kinds(found) == {"settings": {str(ADAPTED), str(ADAPTED.with_name("seed1"))}}
         text = "was made with adapt.methods.dacsm.style.weight 1.0, where the settings now say 2.0"

@@ -10,7 +10,8 @@ import yaml
 
 from dacsm.config.datasets import DatasetSpec, load_dataset
 from dacsm.config.params import load_params, parse_params
-from dacsm.config.validation import read_yaml, validate
+from dacsm.config.validation import validate
+from dacsm.config.yaml_file import read_yaml
 from dacsm.runtime.errors import InputError
 
 PROJECT = Path(__file__).parents[1]

@@ -72,19 +72,14 @@ def test_times_do_not_count(project: Project) -> None:
 
 
 def test_a_methods_key_touches_that_method_alone(project: Project) -> None:
-    with project.edited("params.yaml", "prior: 0.5", "prior: 0.25"):  # of `dat`, which is not in the experiment
+    with project.setting("adapt.methods.dat.noise.prior", 0.25):  # it is not in the experiment
         assert project.jobs() == {}
-    method = "dacsm:\n      style:\n        weight: "
-    with project.edited("params.yaml", method, f"{method}2"):
+    with project.setting("adapt.methods.dacsm.style.weight", 2.0):
         assert project.jobs() == {"adapt": 2, "evaluate": 2, "table": 1}
 
 
 def test_pretraining_settings_touch_all_that_follows(project: Project) -> None:
-    with project.edited(
-        "params.yaml",
-        "label_smoothing: 0.1\n    held_out: 0.1\n  visda",
-        "label_smoothing: 0.2\n    held_out: 0.1\n  visda",
-    ):
+    with project.setting("pretrain.digits.label_smoothing", 0.2):
         assert project.jobs() == {}
     tiny = (project.folder / "params.yaml").read_text().split("pretrain:")[1].split("adapt:")[0].split("  tiny:")[1]
     with project.edited("params.yaml", tiny, tiny.replace("label_smoothing: 0.1", "label_smoothing: 0.2")):
@@ -154,7 +149,7 @@ def test_what_is_beside_the_table_is_made_when_asked_for(project: Project) -> No
 @pytest.mark.long
 def test_what_is_beside_the_table_is_made_and_audited(project: Project, tmp_path: Path) -> None:
     project = project.copy(tmp_path)
-    files = ("results/tiny_scales.csv", "results/tiny/explained/dacsm/synthetic-mnist/seed0")
+    files = ("results/tiny_scales.csv", "results/tiny/explained/dacsm/synthetic-mnist/seed0/attention.png")
     project.snakemake(*files)
     assert NOTHING in project.snakemake(*files, "all")
     for phase, count in (("rescaled", 4), ("scaled", 1), ("explained", 1)):

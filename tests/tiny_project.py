@@ -12,6 +12,7 @@ import time
 from base64 import urlsafe_b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import reduce
 from pathlib import Path
 
 import yaml
@@ -112,6 +113,22 @@ class Project:
     def commit(self, message: str) -> None:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", message)
+
+    @contextmanager
+    def setting(self, key: str, value: object) -> Iterator[None]:
+        """params.yaml with another value at a dotted key, for a while."""
+        path = self.folder / "params.yaml"
+        before = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(before)
+        *places, last = key.split(".")
+        place = reduce(lambda part, name: part[name], places, content)
+        assert place[last] != value
+        place[last] = value
+        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        try:
+            yield
+        finally:
+            path.write_text(before, encoding="utf-8")
 
     @contextmanager
     def edited(self, file: str, old: str, new: str) -> Iterator[None]:

@@ -1,26 +1,32 @@
 """What a dataset is: its domains, classes, tasks, protocol and table, read from `workflow/datasets/<name>.yaml`."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
-from dacsm.config.validation import Frozen, read_yaml, validate
+from dacsm.config.validation import Frozen, Name, Title, text_of, validate
+from dacsm.config.yaml_file import read_yaml
 from dacsm.runtime.errors import InputError
 
 CATALOG = Path("workflow/datasets")
 
-# A task is written source-target, so that a domain's name has no hyphen.
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$")]
+# A class is the name of a folder, of a column of CSV and Markdown, and of a cell; `dacsm cell` ignores case and blanks.
+APART = r",;|/\\\"`<>*\x00-\x1f\x7f"  # what has a meaning in tables or in paths
+ClassName = text_of(
+    rf"^[^\s.{APART}][^{APART}]{{0,99}}$",
+    'up to 100 characters, none of , ; | / \\ " ` < > *, and no dot first',
+)
+FileName = text_of(r"^\w[\w.-]{0,99}$", "up to 100 letters, digits, _, . or -, of which the first is no . or -")
+RESERVED = ("overall", "mean_per_class", "average", "mean", "task", "method", "selection", "seeds", "source")
 
 
 class Archive(Frozen):
     """One raw file, and where it comes from. Where nothing is known to hold it to, its first download is held to."""
 
-    file: str = Field(
-        pattern=r"^[\w.-]+$", description="its name in data/raw/<dataset>/, where it may also be put by hand"
-    )
+    file: FileName = Field(description="its name in data/raw/<dataset>/, where it may also be put by hand")
     urls: tuple[str, ...] = Field((), description="http, https or file; mirrors in the order in which they are tried")
     bytes: int | None = Field(None, gt=0, description="its size, where it is known")
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
@@ -31,7 +37,7 @@ class Archive(Frozen):
 class Domain(Frozen):
     """One domain: how many images to expect, and the archives that hold them."""
 
-    title: str
+    title: Title
     images: int = Field(gt=0, description="in the archives, held-out ones included")
     archives: tuple[Name, ...] = Field(min_length=1)
     options: dict[str, Any] = Field({}, description="for the reader")
@@ -53,7 +59,7 @@ class DatasetSpec(Frozen):
     """A dataset's facts. Settings that a user may change are in params.yaml instead."""
 
     name: Name
-    title: str
+    title: Title
     reader: Literal["digits", "archives", "image_folder"] = Field(
         description="the module of dacsm/data/raw that fetches or makes the raw data"
     )
@@ -61,7 +67,7 @@ class DatasetSpec(Frozen):
     archives: dict[Name, Archive] = Field(min_length=1)
     archives_of: Name | None = Field(None, description="the dataset whose raw files these are, so that none is twice")
     domains: dict[Name, Domain] = Field(min_length=2)
-    classes: tuple[str, ...] = Field(min_length=2)
+    classes: tuple[ClassName, ...] = Field(min_length=2)
     tasks: tuple[str, ...] = Field(min_length=1, description="source-target; all pairs, where the file has none")
     development_task: str | None = Field(description="its target labels may be used to choose settings")
     protocol: str = Field(description="which target images are adapted on, and which are evaluated on")
@@ -94,8 +100,8 @@ class DatasetSpec(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> "DatasetSpec":
-        if len(set(self.classes)) != len(self.classes):
-            raise ValueError("classes has a name twice")
+        _require_distinct("classes", self.classes, RESERVED)
+        _require_distinct("archives.*.file", [archive.file for archive in self.archives.values()], ("receipts",))
         trained = _trained_on(self.domains)
         known = [f"{source}-{target}" for source in trained for target in trained if source != target]
         for key, tasks in (("tasks", self.tasks), ("development_task", (self.development_task,))):
@@ -115,6 +121,11 @@ class DatasetSpec(Frozen):
             for entry in found:
                 if entry not in expected:
                     raise ValueError(f"domains.{name}.{key} has {entry!r}, expected one of {', '.join(expected)}")
+        if domain.held_out and not 0 < domain.stored < domain.images:
+            raise ValueError(
+                f"domains.{name}.held_out is {domain.held_out}, which leaves {domain.stored} of {domain.images} "
+                "images; at least one should be on either side"
+            )
         counts = domain.per_class
         if counts is not None and (len(counts), sum(counts)) != (len(self.classes), domain.images):
             raise ValueError(
@@ -159,6 +170,18 @@ class DatasetSpec(Frozen):
         return self.domains[domain]
 
 
+def _require_distinct(key: str, names: Iterable[str], reserved: Sequence[str]) -> None:
+    """Raise ValueError for a name that stands twice, or for a reserved thing, whatever its case and its blanks."""
+    seen = {name: name for name in reserved}
+    for name in names:
+        plain = name.lower().replace(" ", "_")
+        if plain in seen:
+            if plain in reserved:
+                raise ValueError(f"{key} has {name!r}, which means something else in tables or folders")
+            raise ValueError(f"{key} has a name twice, {seen[plain]!r} and {name!r}: case and blanks do not count")
+        seen[plain] = name
+
+
 def _trained_on(domains: Mapping[str, Any]) -> list[str]:
     """The domains that can be a source or a target: those that no other is only evaluated on."""
     fields = [domain if isinstance(domain, dict) else dict(domain) for domain in domains.values()]
@@ -168,7 +191,7 @@ def _trained_on(domains: Mapping[str, Any]) -> list[str]:
 
 def dataset_names() -> tuple[str, ...]:
     """The names of all datasets in the catalog, sorted."""
-    return tuple(sorted(path.stem for path in CATALOG.glob("*.yaml")))
+    return tuple(sorted(path.stem for path in CATALOG.glob("*.yaml") if re.fullmatch(r"\w+", path.stem)))
 
 
 def load_dataset(name: str) -> DatasetSpec:
@@ -181,4 +204,9 @@ def load_dataset(name: str) -> DatasetSpec:
     if name not in dataset_names():
         known = ", ".join(dataset_names()) or "none (are you in the project's folder?)"
         raise InputError(f"unknown dataset {name!r}: {path} was not found; the catalog has {known}.")
-    return validate(DatasetSpec, read_yaml(path), path)
+    dataset = validate(DatasetSpec, read_yaml(path), path)
+    if dataset.name != name:
+        raise InputError(f"{path}: name is {dataset.name!r}, expected {name!r} as in the file's name; change it there.")
+    if dataset.raw_name not in dataset_names():
+        raise InputError(f"{path}: archives_of is {dataset.archives_of!r}, which is no dataset; change it there.")
+    return dataset

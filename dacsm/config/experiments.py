@@ -4,12 +4,12 @@ common.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from dacsm.config.datasets import DatasetSpec, Name, load_dataset
-from dacsm.config.validation import Frozen
+from dacsm.config.datasets import DatasetSpec, load_dataset
+from dacsm.config.validation import Frozen, Name, Seed
 from dacsm.runtime.errors import InputError
 
 ALL = "all"  # of the tasks of a dataset
@@ -21,7 +21,7 @@ class Experiment(Frozen):
     dataset: Name | None = Field(None, description="whose data and runs these are; null: the dataset of the same name")
     tasks: tuple[str, ...] = Field(min_length=1, description="source-target pairs; all: every one of the dataset")
     methods: tuple[Name, ...] = Field(min_length=1, description="source_only, or an entry of adapt.methods")
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1, description="one run each; none is picked")
+    seeds: tuple[Seed, ...] = Field(min_length=1, description="one run each; none is picked")
     contrasts: tuple[tuple[Name, Name], ...] = Field(
         (), description="pairs of its methods: the first is compared with the second, besides all with cdtrans"
     )

@@ -7,15 +7,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from dacsm.config import datasets
-from dacsm.config.validation import Frozen, validate
+from dacsm.config.validation import Frozen, Title, UserPath, validate
 from dacsm.runtime.errors import InputError
 
 
 class Folder(Frozen):
     """A folder of your own images, <domain>/<class>/<image>, as a dataset."""
 
-    path: str = Field(description="from the project's folder, or absolute")
-    title: str | None = Field(None, description="for tables; the dataset's name where there is none")
+    path: UserPath = Field(description="from the project's folder, or absolute")
+    title: Title | None = Field(None, description="for tables; the dataset's name where there is none")
     channels: Literal[1, 3] = Field(3, description="1: grey, 3: colour")
     headline: Literal["mean_per_class", "overall"] = Field("mean_per_class", description="of its table")
     held_out: Annotated[float, Field(gt=0, lt=1)] | None = Field(

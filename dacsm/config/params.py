@@ -6,35 +6,38 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from dacsm.config import SOURCE_ONLY
-from dacsm.config.datasets import DatasetSpec, Name
+from dacsm.config.datasets import DatasetSpec
 from dacsm.config.experiments import Experiment, check_experiments, check_tables, load_dataset_of, with_all_tasks
 from dacsm.config.folders import Folder, require_described
 from dacsm.config.kinds import MethodSettings, settings_of_any_kind
 from dacsm.config.presets import Presets
-from dacsm.config.validation import Fraction, Frozen, Weight, read_yaml, validate
+from dacsm.config.validation import Fraction, Frozen, Name, UserPath, Weight, validate
+from dacsm.config.yaml_file import read_yaml
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.workers import MOST_WORKERS
 
 DEFAULT = "default"
 
 Precision = Literal["float32", "bfloat16"]
+Pixels = Annotated[int, Field(ge=1, le=4096)]
 Validator = Literal["infomax", "entropy", "bnm", "snd", "class_ami", "source_accuracy", "last"]
 
 
 class Shard(Frozen):
     """How a dataset's images are stored."""
 
-    image_size: PositiveInt = Field(description="pixels; images are resized once to this square")
+    image_size: Pixels = Field(description="pixels; images are resized once to this square")
     encoding: Literal["png", "jpeg"] = Field(description="png loses nothing; jpeg is quality 95, without subsampling")
-    images_per_shard: PositiveInt = Field(description="a shard is one tar file")
+    images_per_shard: int = Field(ge=1, le=1_000_000, description="a shard is one tar file")
 
 
 class Model(Frozen):
     """A timm network by name, and the head of CDTrans; of a plain Vision Transformer the shape may be changed."""
 
     name: str = Field(description="a timm model; methods of kind cdtrans ask for a plain Vision Transformer")
-    weights: str = Field(description="none, timm:<model name>, or the path of a local weights file")
-    image_size: PositiveInt = Field(description="pixels; what the model sees")
-    resize: PositiveInt = Field(description="pixels; images are squashed to this square before the crop to image_size")
+    weights: UserPath = Field(description="none, timm:<model name>, or the path of a local weights file")
+    image_size: Pixels = Field(description="pixels; what the model sees")
+    resize: Pixels = Field(description="pixels; images are squashed to this square before the crop to image_size")
     channels: Literal[1, 3] = Field(description="1: grey, 3: colour")
     mean: tuple[float, ...] = Field(description="per channel, subtracted from pixels in 0..1")
     std: tuple[PositiveFloat, ...] = Field(description="per channel, divides after the mean is subtracted")
@@ -78,7 +81,7 @@ class Optimiser(Frozen):
     """An optimiser and its learning rate over the epochs."""
 
     name: Literal["sgd", "adamw"] = Field(description="sgd: momentum 0.9; both: double rate for biases, as CDTrans")
-    learning_rate: PositiveFloat = Field(description="at its peak; biases have twice as much")
+    learning_rate: float = Field(gt=0, le=100, description="at its peak; biases have twice as much")
     weight_decay: Weight = Field(description="of every parameter, biases and norms included, as in CDTrans")
     schedule: Literal["cdtrans", "cosine"] = Field(description="cdtrans: per epoch; cosine: per step, down to zero")
     warmup_epochs: Annotated[float, Field(ge=0, description="linear, from almost nothing")]
@@ -88,12 +91,12 @@ class Optimiser(Frozen):
 class Training(Frozen):
     """What pretraining and adaptation share."""
 
-    epochs: PositiveInt = Field(description="passes over the training images, or the pairs drawn for an epoch")
-    batch_size: Annotated[int, Field(ge=2, description="images a step in pretraining, pairs a step in adaptation")]
+    epochs: int = Field(ge=1, le=100_000, description="passes over the training images, or over the pairs drawn")
+    batch_size: int = Field(ge=2, le=1_000_000, description="images a step in pretraining, pairs a step in adaptation")
     optimiser: Optimiser
     augment: Augment
     precision: Precision = Field(description="of the matrix products; losses and BN neck are float32 always")
-    threads: PositiveInt = Field(description="CPU threads; they change the order of sums, so they are a setting")
+    threads: int = Field(ge=1, le=1024, description="CPU threads; they change the order of sums, so they are a setting")
 
 
 class Pretrain(Training):
@@ -135,13 +138,15 @@ class Resources(Frozen):
     memory_mb: PositiveInt = Field(description="of the stages that run a model")
     minutes: PositiveInt = Field(description="at most, for a cluster's time limit")
     gpus: Annotated[int, Field(ge=0)] = Field(description="for each run of a model")
-    workers: Annotated[int, Field(ge=0)] = Field(description="processes that read or encode images; 0: the run itself")
+    workers: int = Field(ge=0, le=MOST_WORKERS, description="processes that read or encode images; 0: the run itself")
 
 
 class Rescale(Frozen):
     """At which sizes of the objects models are measured besides, for accuracy against scale."""
 
-    scales: tuple[PositiveFloat, ...] = Field(min_length=2, description="factors on the objects' size; 1 among them")
+    scales: tuple[Annotated[float, Field(gt=0, le=100)], ...] = Field(
+        min_length=2, description="factors on the objects' size; 1 among them"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Rescale":
@@ -155,7 +160,7 @@ class Rescale(Frozen):
 class Params(Frozen):
     """All settings. See params.yaml for what each is for."""
 
-    root: str = Field(description="put before data/ and results/")
+    root: UserPath = Field(description="put before data/ and results/")
     datasets: tuple[Name, ...] = Field(min_length=1, description="whose data and runs dvc repro records")
     tables: dict[Name, Name] = Field(
         min_length=1, description="what plain snakemake and dvc repro make: experiments, each with its dataset"

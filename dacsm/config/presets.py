@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dacsm.config.validation import Key, read_yaml
+from dacsm.config.validation import Key
+from dacsm.config.yaml_file import read_yaml
 from dacsm.runtime.errors import InputError
 
 PRESETS = Path("workflow/presets")

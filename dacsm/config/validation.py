@@ -1,44 +1,62 @@
-"""From a YAML file to a typed object, or to one sentence that names the file and the key."""
+"""From what a file holds to a typed object, or to one sentence that names the file and the key."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from dacsm.runtime.errors import InputError
 
 
 class Frozen(BaseModel):
-    """A value object: unknown keys are refused, and nothing changes after loading."""
+    """A value object: unknown keys are refused, as are NaN and infinities, and nothing changes after loading."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+PATTERNS: dict[str, str] = {}  # what the patterns of texts mean
 
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast; some systems lack it
+
+def text_of(pattern: str, meaning: str) -> Any:
+    """The type of texts that match a pattern; `meaning` is what others are told that they should be."""
+    PATTERNS[pattern] = f"it should be {meaning}"
+    return Annotated[str, StringConstraints(pattern=pattern)]
+
+
+# A task is written source-target, so that a domain's name has no hyphen. Names are parts of the names of files.
+Name = text_of(r"^[A-Za-z0-9_]{1,40}$", "1 to 40 letters, digits or _")
+# Of what stands in tables, on pages and in pictures.
+Title = text_of(r"^[^\x00-\x1f\x7f|]{1,200}$", "1 to 200 characters in one line, without |")
+
+
+def _expanded(path: str) -> str:
+    if re.search(r"[\x00-\x1f\x7f]", path):
+        raise ValueError(f"{path!r} has characters that no path should have")
+    return str(Path(path).expanduser()) if path.startswith("~") else path
+
+
+UserPath = Annotated[str, AfterValidator(_expanded)]  # `~` is the home folder, as in a shell
+
 Model = TypeVar("Model", bound=BaseModel)
-Key = tuple[str | int, ...]  # names of mappings and numbers in lists, from the outside in
+Key = tuple[str | int, ...]  # names of mappings and indices of lists, from the outside in
 
-
-def read_yaml(path: Path) -> Any:
-    """The content of a YAML file.
-
-    Raises:
-        InputError: where the file is missing or is not YAML.
-    """
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), LOADER)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} was not found; run from the project's folder, or name the file.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); it should be a YAML file.") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}; mend it there.") from error
+# How pydantic calls what it wants, and how a person does.
+WORDS = {
+    "finite_number": "it should be a finite number",
+    **dict.fromkeys(("model_type", "dict_type", "mapping_type", "model_attributes_type"), "it should be a mapping"),
+    **dict.fromkeys(("tuple_type", "list_type"), "it should be a list"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "it should be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "it should be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "it should be true or false"),
+    "int_parsing_size": "it should be a smaller number",
+    "string_type": "it should be text",
+}
+MOST_SHOWN = 80  # characters of a value in a sentence
 
 
 def validate(model: type[Model], content: Any, name: str | Path | Callable[[Key], str | Path]) -> Model:
@@ -47,15 +65,20 @@ def validate(model: type[Model], content: Any, name: str | Path | Callable[[Key]
     Raises:
         InputError: for the first key that is unknown, missing or impossible.
     """
+
+    def refused(key: Key, sentence: str) -> InputError:
+        return InputError(f"{name(key) if callable(name) else name}: {sentence}")
+
     try:
-        return model.model_validate(content)
+        found = model.model_validate(content)
     except ValidationError as error:
         errors = error.errors()
         # a misspelt key is both unknown and missing: the unknown one says what is wrong
         first = next((found for found in errors if found["type"] == "extra_forbidden"), errors[0])
-        key, _there = _place(model, first["loc"])
-        file = name(key) if callable(name) else name
-        raise InputError(f"{file}: {_sentence(model, first)}") from error
+        raise refused(_place(model, first["loc"])[0], _sentence(model, first)) from error
+    if (key := _number_from_truth(content, found)) is not None:
+        raise refused(key, f"{'.'.join(map(str, key))} is true or false, but it should be a number; change it there.")
+    return found
 
 
 def _sentence(model: type[BaseModel], error: dict[str, Any]) -> str:
@@ -75,7 +98,10 @@ def _sentence(model: type[BaseModel], error: dict[str, Any]) -> str:
     if error["type"] == "value_error":
         return f"{reason}; change it there." if key == "the file" else f"{key}: {reason}; change it there."
     reason = re.sub(r"^\w+ should", "it should", reason.replace(" after validation", ""))
-    return f"{key} is {error['input']!r}, but {reason}; change it there."
+    words = PATTERNS.get(error.get("ctx", {}).get("pattern")) or WORDS.get(error["type"], reason)
+    shown = "empty" if error["input"] is None else repr(error["input"])
+    shown = shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}…"
+    return f"{key.removesuffix('.[key]')} is {shown}, but {words}; change it there."
 
 
 def _place(model: Any, location: Key) -> tuple[Key, Any]:
@@ -104,3 +130,21 @@ def _choices(model: Any) -> dict[str, Any]:
         return {}
     one_of = getattr(model.__origin__, "__args__", (model.__origin__,))
     return {kind: one for one in one_of for kind in one.model_fields["kind"].annotation.__args__}
+
+
+def _number_from_truth(content: Any, found: Any, key: Key = ()) -> Key | None:
+    """The key of the first true or false that was taken for the number 1 or 0, as pydantic does."""
+    if isinstance(content, bool):
+        return None if isinstance(found, bool) else key
+    if isinstance(content, Mapping):
+        inside = [(name, value, _at(found, name)) for name, value in content.items()]
+    elif isinstance(content, Sequence) and isinstance(found, tuple) and len(content) == len(found):
+        inside = list(zip(range(len(found)), content, found, strict=True))
+    else:
+        inside = []
+    keys = (_number_from_truth(value, taken, (*key, name)) for name, value, taken in inside)
+    return next((key for key in keys if key is not None), None)
+
+
+def _at(found: Any, name: Any) -> Any:
+    return found.get(name) if isinstance(found, Mapping) else getattr(found, str(name), None)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dacsm.data.shards import ShardedImages, read_labels, require_size
 from dacsm.data.splits import held_out
+from dacsm.runtime.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def open_domains(source: Path | None, target: Path, fraction: float, size: int) 
     Without a source folder the target alone is opened.
 
     Raises:
-        InputError: where the shards or the source's labels cannot be used.
+        InputError: where the shards or the source's labels cannot be used, or no source image is left to train on.
     """
     target_images = ShardedImages(target)
     require_size(target_images, size)
@@ -39,5 +40,11 @@ def open_domains(source: Path | None, target: Path, fraction: float, size: int) 
     source_images = ShardedImages(source)
     require_size(source_images, size)
     kept_out = torch.from_numpy(held_out(len(source_images), fraction))
+    if kept_out.all():
+        dataset = source_images.index.dataset
+        raise InputError(
+            f"pretrain.{dataset}.held_out is {fraction}, which leaves none of the {len(kept_out):,} images in {source} "
+            "to train on; lower it in params.yaml."
+        )
     labels = torch.from_numpy(read_labels(source))
     return Domains(source_images, target_images, labels, (~kept_out).nonzero()[:, 0], kept_out.nonzero()[:, 0])

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from dacsm.config.params import Shard
+from dacsm.data.pixels import eight_bits
 from dacsm.data.raw import Samples
 
 JPEG = {"quality": 95, "subsampling": 0}
@@ -55,7 +56,7 @@ class Encoder:
         return Stored(position, sample.label, sample.name, encoded, reason)
 
     def _encode(self, image: Image.Image) -> bytes:
-        image = image.convert("RGB" if self.channels == 3 else "L")
+        image = eight_bits(image, self.channels)
         size = (self.settings.image_size, self.settings.image_size)
         if image.size != size:
             image = image.resize(size, RESAMPLE)

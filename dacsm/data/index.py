@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
 from dacsm.config.validation import Frozen, validate
 from dacsm.runtime.errors import InputError
@@ -16,9 +17,9 @@ FORMAT_VERSION = 2  # of the files of a set of shards, as they are written and r
 class ShardEntry(Frozen):
     """One tar of the index."""
 
-    name: str
-    bytes: int
-    sha256: str
+    name: str = Field(pattern=r"^\w+\.tar$")
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class Unreadable(Frozen):
@@ -35,8 +36,8 @@ class Index(Frozen):
     dataset: str
     domain: str
     classes: tuple[str, ...]
-    images: int
-    image_size: int
+    images: int = Field(ge=0)
+    image_size: int = Field(ge=1, le=4096)
     channels: Literal[1, 3]
     encoding: Literal["png", "jpeg"]
     offsets: str
@@ -99,17 +100,22 @@ def read_offsets(folder: Path, index: Index) -> np.ndarray:
     """Where each image lies: (N, 3) int64 of shard, byte offset in it, and bytes.
 
     Raises:
-        InputError: where offsets.npy is missing or does not fit the index.
+        InputError: where offsets.npy is missing or does not fit index.json.
     """
     path = folder / "offsets.npy"
     try:
         offsets = np.load(path)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         raise InputError(f"{path} cannot be read ({error}); make it again with `{made_by(folder)}`.") from error
     if offsets.shape != (index.images, 3):
         raise InputError(
             f"{path} has shape {offsets.shape}, expected {(index.images, 3)}; make it again with `{made_by(folder)}`."
         )
+    sizes = np.array([shard.bytes for shard in index.shards], dtype=np.int64)
+    shards, first, length = offsets.T
+    inside = offsets.dtype == np.int64 and (offsets >= 0).all() and (shards < len(sizes)).all()
+    if not (inside and (np.diff(shards) >= 0).all() and (first + length <= sizes[shards]).all()):
+        raise InputError(f"{path} leads out of the shards; make it again with `{made_by(folder)}`.")
     return offsets
 
 

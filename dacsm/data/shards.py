@@ -33,13 +33,16 @@ def read_labels(folder: Path) -> np.ndarray:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [(int(row["index"]), int(row["label"])) for row in csv.DictReader(file)]
+        indices, labels = np.array(rows, dtype=np.int64).reshape(-1, 2).T
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{path} was not found; make it with `{made_by(folder)}`.") from error
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+    except (OSError, KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
         raise InputError(f"{path} is not a table of index and label; {again}") from error
-    indices, labels = np.array(rows, dtype=np.int64).reshape(-1, 2).T
-    if not np.array_equal(indices, np.arange(read_index(folder).images)):
+    index = read_index(folder)
+    if not np.array_equal(indices, np.arange(index.images)):
         raise InputError(f"{path} does not list the images from index 0 in order; {again}")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(index.classes):
+        raise InputError(f"{path} has a label outside 0 to {len(index.classes) - 1}; {again}")
     return labels
 
 

@@ -46,7 +46,7 @@ def stream(
     """
     batches = _Batches(images, shuffled(images, seed, epoch, keep), batch_size, view)
     # A generator of its own: the loader would otherwise draw from the global one.
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator()
     loader = DataLoader(
         batches, batch_size=None, sampler=range(start, len(batches)), num_workers=workers, generator=generator
     )

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dacsm.config.params import Model
+from dacsm.data.pixels import eight_bits
 from dacsm.data.transforms import centre_view, normalise
 from dacsm.models.classifier import Classifier, load_checkpoint
 from dacsm.runtime.device import Compute
@@ -40,7 +40,7 @@ def classify(checkpoint: Path, paths: Sequence[Path], top: int, compute: Compute
     """
     files = pictures(paths)
     classifier = load_checkpoint(checkpoint, compute.device)
-    views = Pictures(files, classifier.description.model)
+    views = Views(files, classifier.description.model)
     loader = DataLoader(views, BATCH, num_workers=compute.workers, collate_fn=list)  # memory for one batch a worker
     waiting = iter(files)
     for batch in loader:
@@ -79,21 +79,28 @@ def pictures(paths: Sequence[Path]) -> list[Path]:
             if not inside:
                 raise InputError(f"{path} has no pictures ({', '.join(sorted(SUFFIXES))}); name another folder.")
             found += inside
-        elif path.exists():
+        elif path.is_file():
             found.append(path)
+        elif path.exists():
+            raise InputError(f"{path} is neither a file nor a folder; name a picture, or a folder of pictures.")
         else:
             raise InputError(f"{path} was not found; name a picture, or a folder of pictures.")
     return found
 
 
 def _inside(folder: Path) -> Iterator[Path]:
-    for place, _folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=_unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                 yield Path(place, name)
 
 
-class Pictures(Dataset):
+def _unreadable(error: OSError) -> None:
+    raise InputError(f"{error.filename} cannot be read: {error.strerror}; leave it out, or allow reading it.")
+
+
+class Views(Dataset):
     """The centre view (C, H, W) of each picture, uint8; or, as text, why it cannot be read."""
 
     def __init__(self, files: Sequence[Path], model: Model):
@@ -105,15 +112,9 @@ class Pictures(Dataset):
     def __getitem__(self, index: int) -> Tensor | str:
         try:
             with Image.open(self.files[index]) as image:
-                return centre_view(_in_colours(image, self.model.channels), self.model)
+                return centre_view(eight_bits(image, self.model.channels), self.model)
         except Exception as error:  # Pillow raises whatever its decoders do
             return " ".join(str(error).split()) or type(error).__name__
-
-
-def _in_colours(image: Image.Image, channels: int) -> Image.Image:
-    if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8 rather than scale them
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert("L" if channels == 1 else "RGB")
 
 
 def print_classified(results: Iterator[Classified], as_json: bool) -> None:
@@ -123,6 +124,9 @@ def print_classified(results: Iterator[Classified], as_json: bool) -> None:
         InputError: at the end, where some pictures could not be read.
     """
     seen = unreadable = 0
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # names need not be what the terminal can show
     for result in results:
         seen += 1
         if result.problem is not None:

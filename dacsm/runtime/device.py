@@ -11,6 +11,7 @@ from typing import BinaryIO
 import torch
 
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.workers import require_workers
 
 _HELD: list[BinaryIO] = []  # locks of GPUs, until the process ends
 SCHEDULERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")  # who set one of these has chosen the GPU already
@@ -34,8 +35,7 @@ def choose_compute(device: str = "auto", workers: int = 0, features_folder: Path
     Raises:
         InputError: where this machine has no such device, or there is no such folder.
     """
-    if workers < 0:
-        raise InputError(f"--workers is {workers}, expected 0 or more; correct it.")
+    require_workers(workers)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:

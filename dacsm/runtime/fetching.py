@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import requests
 
 from dacsm.runtime.errors import InputError
-from dacsm.runtime.files import write_json
+from dacsm.runtime.files import unwritable, write_json
 from dacsm.runtime.identity import Expected, Mismatch, identify
 from dacsm.runtime.progress import transfer_progress
 
@@ -35,7 +35,7 @@ class Broken(Exception):
 
 
 @dataclass(frozen=True)
-class Stream:
+class Transfer:
     """An open transfer: the byte at which it starts, the size of the whole file if it is told, and the bytes."""
 
     start: int
@@ -84,16 +84,11 @@ def _fetch(url: str, partial: Path, target: Path, expected: Expected) -> None:
                 with _open(url, partial, target.name, expected) as stream:
                     _require_room(partial, target, stream, expected)
                     progress.start(stream.start, stream.total or expected.bytes)
-                    _write(stream, partial, url, progress.advance)
+                    _write(stream, partial, url, progress.advance, expected.bytes)
                 if stream.total is None or _size(partial) == stream.total:
                     return
                 reason = "the server hung up"
-            except (
-                Broken,
-                requests.ConnectionError,
-                requests.Timeout,
-                requests.exceptions.ChunkedEncodingError,
-            ) as error:
+            except (Broken, requests.RequestException) as error:
                 reason = str(error) if isinstance(error, Broken) else _short(error)
             attempts = 1 if _size(partial) > before else attempts + 1
             if attempts == ATTEMPTS:
@@ -101,7 +96,8 @@ def _fetch(url: str, partial: Path, target: Path, expected: Expected) -> None:
             time.sleep(FIRST_PAUSE * 2 ** (attempts - 1))
 
 
-def _write(stream: Stream, partial: Path, url: str, advance: Callable[[int], None]) -> None:
+def _write(stream: Transfer, partial: Path, url: str, advance: Callable[[int], None], most: int | None) -> None:
+    """Append what arrives; a stream that goes on after `most` bytes is refused, as it may have no end."""
     if stream.start == 0:
         write_json(_origin(partial), {"url": url, "validator": stream.validator})
     with partial.open("r+b" if stream.start else "wb", buffering=0) as file:
@@ -113,32 +109,29 @@ def _write(stream: Stream, partial: Path, url: str, advance: Callable[[int], Non
                 while rest:  # a nearly full disk takes a part first, and says so only then
                     rest = rest[file.write(rest) :]
             except OSError as error:  # the disk is full after all, since others write to it as well
-                raise InputError(
-                    f"{partial} cannot be written: {error.strerror}; free the place, run again."
-                ) from error
+                raise unwritable(partial, error) from error
+            if most is not None and file.tell() > most:
+                raise Mismatch(f"has at least {file.tell():,} bytes, expected {most:,}")
             advance(len(chunk))
 
 
 @contextmanager
-def _open(url: str, partial: Path, name: str, expected: Expected) -> Iterator[Stream]:
+def _open(url: str, partial: Path, name: str, expected: Expected) -> Iterator[Transfer]:
     """The file's bytes from where the partial file ends, or from its beginning where they may not fit together."""
     have, validator = _resumable(url, partial, expected)
-    if urlsplit(url).scheme == "file":
-        with _open_file(Path(unquote(urlsplit(url).path)), have) as stream:
+    try:
+        address = urlsplit(url)
+    except ValueError as error:
+        raise Refused(f"is no address ({error})") from error
+    if address.scheme == "file":
+        with _open_file(Path(unquote(address.path)), have) as stream:
             _require_size(stream, expected)
             yield stream
         return
     headers = {"Accept-Encoding": "identity"}  # bytes as they are, so that they can be counted
     if have:
         headers |= {"Range": f"bytes={have}-"} | ({"If-Range": validator} if validator else {})
-    try:
-        response = requests.get(url, headers=headers, stream=True, timeout=TIMEOUT)
-    except (
-        requests.exceptions.InvalidSchema,
-        requests.exceptions.InvalidURL,
-        requests.exceptions.MissingSchema,
-    ) as error:
-        raise Refused(f"is no http, https or file address ({error})") from error
+    response = _get(url, headers)
     with response:
         if response.status_code == 416:  # there is nothing behind what we have
             _forget(partial)
@@ -154,30 +147,45 @@ def _open(url: str, partial: Path, name: str, expected: Expected) -> Iterator[St
         yield stream
 
 
-def _stream(response: requests.Response, have: int) -> Stream:
+def _get(url: str, headers: dict[str, str]) -> requests.Response:
+    try:
+        return requests.get(url, headers=headers, stream=True, timeout=TIMEOUT)
+    except (requests.ConnectionError, requests.Timeout):
+        raise  # these are worth another attempt
+    except requests.TooManyRedirects as error:
+        raise Refused("leads from one address to the next without end") from error
+    except requests.exceptions.InvalidHeader as error:
+        raise Refused(f"answers with what cannot be read ({_short(error)})") from error
+    except (requests.RequestException, ValueError) as error:  # also a host's name that cannot be one
+        raise Refused(f"is no http, https or file address ({error})") from error
+
+
+def _stream(response: requests.Response, have: int) -> Transfer:
     length = response.headers.get("Content-Length")
-    total = int(length) if length else None
+    total = int(length) if length and length.isdecimal() else None
     start = 0
     if response.status_code == 206:
         place = response.headers.get("Content-Range", "")  # bytes 100-199/200
         first, _, whole = place.removeprefix("bytes ").partition("/")
         if not first.startswith(f"{have}-"):
             raise Refused(f"answers with other bytes than those asked for ({place!r})")
-        start, total = have, int(whole) if whole.isdigit() else total and have + total
+        start, total = have, int(whole) if whole.isdecimal() else total and have + total
     validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
     if validator and validator.startswith("W/"):
         validator = None  # a weak one does not promise the same bytes
-    return Stream(start, total, response.iter_content(CHUNK), validator)
+    return Transfer(start, total, response.iter_content(CHUNK), validator)
 
 
 @contextmanager
-def _open_file(path: Path, have: int) -> Iterator[Stream]:
+def _open_file(path: Path, have: int) -> Iterator[Transfer]:
     try:
+        if path.exists() and not path.is_file():
+            raise Refused("is no plain file")  # a device may have no end
         with path.open("rb") as file:
             total = path.stat().st_size
             file.seek(have if have <= total else 0)
-            yield Stream(file.tell(), total, iter(lambda: file.read(CHUNK), b""))
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+            yield Transfer(file.tell(), total, iter(lambda: file.read(CHUNK), b""))
+    except OSError as error:
         raise Refused(f"cannot be read ({error.strerror})") from error
 
 
@@ -197,12 +205,12 @@ def _resumable(url: str, partial: Path, expected: Expected) -> tuple[int, str | 
     return _size(partial), validator if same else None
 
 
-def _require_size(stream: Stream, expected: Expected) -> None:
+def _require_size(stream: Transfer, expected: Expected) -> None:
     if expected.bytes is not None and stream.total is not None and stream.total != expected.bytes:
         raise Refused(f"has a file of {stream.total:,} bytes, expected {expected.bytes:,}")
 
 
-def _require_room(partial: Path, target: Path, stream: Stream, expected: Expected) -> None:
+def _require_room(partial: Path, target: Path, stream: Transfer, expected: Expected) -> None:
     """Raise InputError where the rest of the file has no room; ask before the first byte, not after the last."""
     missing = (stream.total or expected.bytes or 0) - stream.start
     room = shutil.disk_usage(partial.parent).free + (0 if stream.start else _size(partial))

@@ -6,7 +6,7 @@ from dacsm.config.datasets import DatasetSpec
 from dacsm.config.paths import Paths
 from dacsm.data.raw import reader_of
 from dacsm.runtime.errors import InputError
-from dacsm.runtime.files import write_json
+from dacsm.runtime.files import unwritable, write_json
 from dacsm.runtime.hashes import Hashes
 
 
@@ -19,7 +19,10 @@ def download(dataset: DatasetSpec, archive: str, paths: Paths) -> None:
     if archive not in dataset.archives:
         raise InputError(f"{dataset.name} has no archive {archive!r}; it has {', '.join(dataset.archives)}.")
     receipt = paths.receipt(dataset.name, archive)
-    receipt.unlink(missing_ok=True)  # an old receipt must not vouch for a new file
+    try:
+        receipt.unlink(missing_ok=True)  # an old receipt must not vouch for a new file
+    except OSError as error:
+        raise unwritable(receipt, error) from error
     raw = reader_of(dataset).fetch(dataset, archive, paths)
     hashes = Hashes(paths.hashes(dataset.raw_name))
     if raw.sha256 is not None:

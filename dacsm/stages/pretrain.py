@@ -19,6 +19,7 @@ from dacsm.models.backbone import load_weights
 from dacsm.models.classifier import Classifier, Description
 from dacsm.models.precision import autocast, set_threads
 from dacsm.runtime.device import Compute
+from dacsm.runtime.errors import InputError
 from dacsm.runtime.progress import TrainingProgress, training_progress
 from dacsm.runtime.resume import Generators, Resume
 from dacsm.training.history import PretrainingHistory
@@ -58,6 +59,11 @@ def pretrain(
     labels = torch.from_numpy(read_labels(folder))
     kept_out = held_out(len(images), recipe.held_out)
     unseen = torch.from_numpy(kept_out.nonzero()[0])
+    if (left := int((~kept_out).sum())) < recipe.batch_size:
+        raise InputError(
+            f"pretrain.{dataset.name}.batch_size is {recipe.batch_size}, but {folder} has only {left} images to train "
+            f"on, where held_out is {recipe.held_out}; lower either in params.yaml."
+        )
 
     set_threads(recipe.threads)
     seed_torch(seed, "pretrain", dataset.name, source)

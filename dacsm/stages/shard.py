@@ -27,6 +27,7 @@ from dacsm.data.raw import Samples, reader_of
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import read_json, sha256, unwritable, whole_file, write_csv, write_json
 from dacsm.runtime.hashes import Hashes
+from dacsm.runtime.workers import require_workers
 
 ORDER_SEED = 0
 NEW = ".new.partial"  # the folder in which a set of shards grows
@@ -42,6 +43,7 @@ def shard(params: Params, dataset: DatasetSpec, domain: str, paths: Paths, worke
     Raises:
         InputError: where the raw files are missing or changed, or the domain has not the images it should have.
     """
+    require_workers(workers)
     settings: Shard = params.recipe("shard", dataset.name)
     _require_raw(dataset, domain, paths)
     samples: Samples = reader_of(dataset).samples(dataset, domain, paths)

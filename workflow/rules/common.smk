@@ -15,7 +15,7 @@ from dacsm.config.datasets import dataset_names
 from dacsm.config.params import SOURCE_ONLY, parse_params
 from dacsm.config.paths import Paths
 from dacsm.config.project import PARAMS_FILE, Project
-from dacsm.config.validation import read_yaml
+from dacsm.config.yaml_file import read_yaml
 from dacsm.data.raw.describe import describe_folders
 from dacsm.ledger.pipeline import PHASES, STAGES
 from dacsm.ledger.provenance import chosen_by, code_of, digest, require_records, settings_of

@@ -8,6 +8,7 @@ A reader has two functions:
 Images are reached by position, one at a time, so that sharding can permute them and still hold one image in memory.
 """
 
+import re
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -56,6 +57,11 @@ class Samples(Protocol):
     def __getitem__(self, position: int) -> Sample: ...
 
     def name(self, position: int) -> str: ...
+
+
+def is_text(name: str) -> bool:
+    """Whether a file's name can stand in a list: it is UTF-8, without control characters."""
+    return re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", name) is None
 
 
 def reader_of(dataset: DatasetSpec) -> ModuleType:

@@ -5,13 +5,15 @@ An image's class is that of its folder, or of its line in a list (`path label`).
 
 import fcntl
 import gzip
-import shutil
+import re
+import zlib
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import numpy as np
 from pydantic import Field
@@ -23,8 +25,11 @@ from dacsm.data.raw import IMAGE_SUFFIXES, Raw, Sample
 from dacsm.data.raw.members import DamagedMemberError, Members, common_folder, open_members
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.fetching import transfer
-from dacsm.runtime.files import whole_file, write_text
+from dacsm.runtime.files import unwritable, whole_file, write_text
 from dacsm.runtime.identity import SHOWN, Expected, Mismatch, identify
+
+MOST_RATIO = 40  # of an archive's unpacked size to its own: images are compressed already
+MOST_UNPACKED = 2**26  # bytes that any archive may unpack to
 
 
 class Options(Frozen):
@@ -70,6 +75,8 @@ def fetch(dataset: DatasetSpec, archive: str, paths: Paths) -> Raw:
     expected = Expected(entry.bytes, entry.sha256 or _first_seen(seen), entry.md5)
     by_hand = f" from {entry.page}" if entry.page else ""
     with _locked(path):
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is not a file, expected an archive; {_remedy(entry, by_hand)}.")
         if path.exists():
             try:
                 sha256 = identify(path, expected, kind=entry.file)
@@ -197,15 +204,31 @@ def _plain_tar(archive: Path) -> Path:
     if archive.suffix != ".gz":
         return archive
     seen = archive.stat()
-    plain = archive.with_name(f".{archive.stem.removesuffix('.tar')}.{seen.st_size}.{seen.st_mtime_ns}.tar")
-    if not plain.exists():
-        with whole_file(plain) as partial, partial.open("wb") as file:
-            try:
-                with gzip.open(archive) as content:
-                    shutil.copyfileobj(content, file, 1 << 20)
-            except (gzip.BadGzipFile, EOFError) as error:
-                raise InputError(f"{archive} cannot be read as an archive ({error}); fetch it again.") from error
+    name = archive.stem.removesuffix(".tar")
+    plain = archive.with_name(f".{name}.{seen.st_size}.{seen.st_mtime_ns}.tar")
+    with _locked(archive):  # the domains of one archive are sharded at the same time
+        if not plain.exists():
+            with whole_file(plain) as partial, partial.open("wb") as file:
+                _unpack(archive, file, max(MOST_UNPACKED, MOST_RATIO * seen.st_size))
+            for old in archive.parent.iterdir():  # those of an earlier file
+                if re.fullmatch(rf"\.{re.escape(name)}\.\d+\.\d+\.tar", old.name) and old != plain:
+                    old.unlink()
     return plain
+
+
+def _unpack(archive: Path, file: BinaryIO, most: int) -> None:
+    """Write what a gzip file holds, up to `most` bytes."""
+    try:
+        with gzip.open(archive) as content:
+            while piece := content.read(1 << 20):
+                file.write(piece)
+                if file.tell() > most:
+                    raise InputError(
+                        f"{archive} unpacks to more than {most:,} bytes, which no archive of images does; remove it, "
+                        "and fetch it from a source that you trust."
+                    )
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{archive} cannot be read as an archive ({error}); fetch it again.") from error
 
 
 def _first_seen(file: Path) -> str | None:
@@ -230,7 +253,11 @@ def _accept(seen: Path, entry: Archive, error: Exception) -> str:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Let one process at a time see to an archive; two datasets may share it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("w") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.with_name(f".{path.name}.lock").open("w")
+    except OSError as error:
+        raise unwritable(path.parent, error) from error
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

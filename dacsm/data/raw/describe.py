@@ -17,7 +17,8 @@ from dacsm.config.datasets import DatasetSpec
 from dacsm.config.folders import Folder, read_folders
 from dacsm.config.paths import Paths
 from dacsm.config.presets import Presets
-from dacsm.config.validation import read_yaml, validate
+from dacsm.config.validation import validate
+from dacsm.config.yaml_file import read_yaml
 from dacsm.data.raw.image_folder import image_files, listing, require_unchanged
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import write_text

@@ -14,7 +14,7 @@ import numpy as np
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.paths import Paths
 from dacsm.config.validation import Frozen
-from dacsm.data.raw import IMAGE_SUFFIXES, Raw, Sample, options_of
+from dacsm.data.raw import IMAGE_SUFFIXES, Raw, Sample, is_text, options_of
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import sha256, write_csv
 
@@ -66,7 +66,7 @@ def image_files(folder: Path) -> list[tuple[str, int]]:
     try:
         for place, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
             inside = Path(place).relative_to(folder)
-            deep = len(inside.parts) > 1  # far enough to find an image out of its place, and to end in a ring of links
+            deep = len(inside.parts) > 3  # far enough to find an image out of its place; a ring of links has no end
             folders[:] = [] if deep else [name for name in folders if not name.startswith(".")]
             images = [name for name in names if is_image(name) and Path(place, name).is_file()]
             if images and len(inside.parts) != 1:
@@ -75,9 +75,9 @@ def image_files(folder: Path) -> list[tuple[str, int]]:
             listed += [((inside / name).as_posix(), Path(place, name).stat().st_size) for name in images]
     except OSError as error:
         raise InputError(f"{error.filename or folder} cannot be read: {error.strerror}; correct its path.") from error
-    odd = next((path for path, _ in listed if not path.isprintable()), None)  # also bytes that are no UTF-8
+    odd = next((path for path, _ in listed if not is_text(path)), None)
     if odd is not None:
-        raise InputError(f"{str(folder / odd)!r} has a name with characters that cannot be printed; rename it.")
+        raise InputError(f"{str(folder / odd)!r} has a name that is no UTF-8 or has control characters; rename it.")
     return sorted(listed)
 
 

@@ -17,9 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from dacsm.data.raw import is_text
 from dacsm.runtime.errors import InputError
 
 STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
+MOST_BYTES = 2**28  # of one file that is read: more than any image has
 LOCAL_HEADER = struct.Struct("<26xHH")  # before a file in a zip: the lengths of its name and extra field come last
 
 
@@ -52,6 +54,8 @@ class Members:
             DamagedMemberError: where it is cut off, or differs from its checksum in the zip.
         """
         offset, stored, size, method, crc = (int(value) for value in self.places[position])
+        if max(stored, size) > MOST_BYTES:
+            raise DamagedMemberError(f"of more than {MOST_BYTES:,} bytes")
         if self._file is None:
             self._file = self.archive.open("rb", buffering=0)
         handle = self._file.fileno()
@@ -66,7 +70,8 @@ class Members:
         if not self.zipped:
             return content
         try:
-            content = zlib.decompress(content, -zlib.MAX_WBITS) if method == DEFLATED else content
+            if method == DEFLATED:  # no further than the size that the zip states
+                content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, size + 1)
         except zlib.error as error:
             raise DamagedMemberError("damaged in the archive") from error
         if len(content) != size or zlib.crc32(content) != crc:
@@ -87,7 +92,7 @@ def open_members(archive: Path) -> Members:
     try:
         zipped = zipfile.is_zipfile(archive)
         found = sorted(_zip_members(archive) if zipped else _tar_members(archive))
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, struct.error) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, struct.error, ValueError, NotImplementedError) as error:
         raise InputError(f"{archive} cannot be read as an archive ({error}); fetch it again.") from error
     except OSError as error:
         raise InputError(f"{archive} cannot be read: {error.strerror}; mend that, or fetch it again.") from error
@@ -104,7 +109,7 @@ def _tar_members(archive: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
             except tarfile.FilterError as error:
                 raise _unsafe(archive, member.name) from error
             if member.isreg() and not member.issparse():
-                yield _plain(member.name), (member.offset_data, member.size, member.size, STORED, 0)
+                yield _plain(archive, member.name), (member.offset_data, member.size, member.size, STORED, 0)
 
 
 def _zip_members(archive: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -120,7 +125,7 @@ def _zip_members(archive: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
                     f"{archive} has {member.filename} encrypted, or packed by a rare method; pack it anew."
                 )
             place = (member.header_offset, member.compress_size, member.file_size, member.compress_type, member.CRC)
-            yield _plain(member.filename), place
+            yield _plain(archive, member.filename), place
 
 
 def _unsafe(archive: Path, name: str) -> InputError:
@@ -130,7 +135,9 @@ def _unsafe(archive: Path, name: str) -> InputError:
     )
 
 
-def _plain(path: str) -> str:
+def _plain(archive: Path, path: str) -> str:
+    if not is_text(path):
+        raise InputError(f"{archive} holds {path!r}, a name that is no UTF-8 or has control characters; pack it anew.")
     return path.removeprefix("./")
 
 

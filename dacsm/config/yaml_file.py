@@ -1,0 +1,77 @@
+"""Reading YAML files of people: what would be silently lost, hang or crash is refused in one sentence."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dacsm.runtime.errors import InputError
+
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as fast; some systems lack it
+MOST_BYTES = 2**22
+MOST_NODES = 100_000  # once aliases stand for what they name
+MOST_DEEP = 100
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file.
+
+    Raises:
+        InputError: where the file is missing, is not YAML, has a key twice in a mapping, or is of no size or depth that
+            a person writes.
+    """
+    try:
+        with path.open("rb") as file:  # read no further than the bound: a device has no end
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise InputError(f"{path} has more than {MOST_BYTES:,} bytes; name a file of settings.")
+        text = content.decode("utf-8-sig")
+        _Nodes(text, path).require_plain()
+        return yaml.load(text, LOADER)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} was not found; run from the project's folder, or name the file.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); it should be a YAML file.") from error
+    except (yaml.YAMLError, ValueError) as error:  # a date such as 2020-13-45 is a ValueError
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}; mend it there.") from error
+
+
+class _Nodes:
+    """The nodes of a YAML text, from the parser's events: deep nesting would crash what builds values of them."""
+
+    def __init__(self, text: str, path: Path) -> None:
+        self.events, self.path = yaml.parse(text, LOADER), path
+        self.sizes: dict[str, int] = {}  # values that each anchor stands for
+
+    def require_plain(self) -> None:
+        """Raise InputError for a key that stands twice in a mapping, and for nesting or aliases beyond the bounds."""
+        for event in self.events:
+            if isinstance(event, yaml.NodeEvent):
+                self._size(event, 0)
+
+    def _size(self, event: yaml.NodeEvent, depth: int) -> int:
+        """Go to the end of the node that begins with `event`; returns how many values it stands for."""
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in self.sizes:
+                raise self._refused(event, f"names *{event.anchor}, which is nothing above that line")
+            return self.sizes[event.anchor]
+        if depth > MOST_DEEP:
+            raise self._refused(event, f"is nested more than {MOST_DEEP} deep")
+        size, keys, inside = 1, set(), 0
+        if isinstance(event, yaml.CollectionStartEvent):
+            while not isinstance(item := next(self.events), yaml.CollectionEndEvent):
+                is_key = isinstance(event, yaml.MappingStartEvent) and inside % 2 == 0
+                if is_key and isinstance(item, yaml.ScalarEvent):
+                    if item.value in keys:
+                        raise self._refused(item, f"has the key {item.value!r} a second time")
+                    keys.add(item.value)
+                size += self._size(item, depth + 1)
+                inside += 1
+                if size > MOST_NODES:
+                    raise self._refused(item, f"stands for more than {MOST_NODES:,} values")
+        if event.anchor:
+            self.sizes[event.anchor] = size
+        return size
+
+    def _refused(self, event: yaml.NodeEvent, reason: str) -> InputError:
+        return InputError(f"{self.path} {reason}, in line {event.start_mark.line + 1}; mend it there.")
