@@ -68,8 +68,8 @@ def watched(moments: Moments, save_every: float) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resume_module, "SAVE_EVERY", save_every)
         patch.setattr(TrainingProgress, "step", moments.around("step", TrainingProgress.step))
-        for module in (adapt_module, pretrain_module):
-            patch.setattr(module, "predict", moments.around("predict", module.predict))
+        for module, name in ((adapt_module, "predict"), (adapt_module, "accuracy"), (pretrain_module, "accuracy")):
+            patch.setattr(module, name, moments.around("predict", getattr(module, name)))
         patch.setattr(Path, "replace", moments.around("rename", Path.replace))
         patch.setattr(history_module, "write_csv", moments.around("log", history_module.write_csv))
         yield

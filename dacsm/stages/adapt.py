@@ -8,7 +8,7 @@ from dacsm.config.project import Project
 from dacsm.data.domains import Domains, open_domains
 from dacsm.data.seeding import seed_torch
 from dacsm.evaluation.outputs import sample_outputs
-from dacsm.evaluation.predictions import predict
+from dacsm.evaluation.predictions import accuracy, predict
 from dacsm.methods import Method, load_kind
 from dacsm.models.classifier import load_checkpoint
 from dacsm.models.precision import set_threads
@@ -49,7 +49,8 @@ def adapt(
             losses = _train_epoch(adaptation, learner, epoch, progress, resume)
             target = predict(learner.evaluated, domains.target, compute, recipe.precision, keep=recipe.features)
             row = {**losses, **adaptation.end_epoch(epoch, target)}
-            outputs = sample_outputs(epoch, target, _source_accuracy(learner, domains))
+            held_out = domains.source, domains.source_labels, domains.held_out
+            outputs = sample_outputs(epoch, target, accuracy(learner.evaluated, *held_out, compute, recipe.precision))
             history.add(target.predicted, adaptation.pseudo_labels, outputs, row, learner.evaluated.state_dict())
             progress.end_epoch(epoch, losses, adaptation.remark)
             resume.end_epoch(epoch)
@@ -70,16 +71,6 @@ def _domains(project: Project, method: str, task: str, size: int) -> Domains:
             "held_out is 0, or the method reads no source data; hold some of the source out, or name another validator."
         )
     return domains
-
-
-def _source_accuracy(learner: Learner, domains: Domains) -> float:
-    """Of the held-out source images, the fraction classified right; NaN without any."""
-    held_out = domains.held_out
-    if not len(held_out):
-        return float("nan")
-    precision = learner.recipe.precision
-    seen = predict(learner.evaluated, domains.source, learner.compute, precision, indices=held_out.numpy())
-    return (seen.logits.argmax(dim=1) == domains.source_labels[held_out]).double().mean().item()
 
 
 def _train_epoch(

@@ -14,7 +14,7 @@ from dacsm.data.shards import ShardedImages, read_labels, require_size
 from dacsm.data.splits import held_out
 from dacsm.data.stream import stream
 from dacsm.data.transforms import normalise, train_views
-from dacsm.evaluation.predictions import predict
+from dacsm.evaluation.predictions import accuracy
 from dacsm.models.backbone import load_weights
 from dacsm.models.classifier import Classifier, Description
 from dacsm.models.precision import autocast, set_threads
@@ -58,6 +58,7 @@ def pretrain(
     require_size(images, recipe.model.resize)
     labels = torch.from_numpy(read_labels(folder))
     kept_out = held_out(len(images), recipe.held_out)
+    unseen = torch.from_numpy(kept_out.nonzero()[0])
     if (left := int((~kept_out).sum())) < recipe.batch_size:
         raise InputError(
             f"pretrain.{dataset.name}.batch_size is {recipe.batch_size}, but {folder} has only {left} images to train "
@@ -81,21 +82,12 @@ def pretrain(
         )
         for epoch in range(first, recipe.epochs + 1):
             losses = _train_epoch(run, epoch, progress, resume)
-            accuracy = _accuracy(run, kept_out.nonzero()[0])
-            history.add(losses["loss"], accuracy)
-            remark = f"held-out source accuracy {accuracy:.1f}" if kept_out.any() else ""
-            progress.end_epoch(epoch, losses, remark)
+            percent = 100 * accuracy(classifier, images, labels, unseen, compute, recipe.precision)
+            history.add(losses["loss"], percent)
+            progress.end_epoch(epoch, losses, f"held-out source accuracy {percent:.1f}" if len(unseen) else "")
             resume.end_epoch(epoch)
     history.write(paths.pretrained(dataset.name, source, seed), classifier.description, classifier.state_dict())
     return progress.measured
-
-
-def _accuracy(run: Pretraining, indices: np.ndarray) -> float:
-    """Percent of these images that are classified right; NaN for none."""
-    if not len(indices):
-        return float("nan")
-    predictions = predict(run.classifier, run.images, run.compute, run.recipe.precision, indices=indices)
-    return (predictions.logits.argmax(dim=1) == run.labels[indices]).double().mean().item() * 100
 
 
 def _train_epoch(run: Pretraining, epoch: int, progress: TrainingProgress, resume: Resume) -> dict[str, float]:
