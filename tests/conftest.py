@@ -11,6 +11,7 @@ from tiny_project import ProjectFolder, built_project
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params, parse_params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.stages.download import download
 from dacsm.stages.shard import shard
 

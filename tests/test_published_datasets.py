@@ -59,7 +59,7 @@ def copied(folder: Path) -> ProjectFolder:
         if name and not name.startswith((".snakemake/", "results/", "dvc.lock")) and (CHECKOUT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(CHECKOUT / name, folder / name)
-    return Project(folder)
+    return ProjectFolder(folder)
 
 
 def settings(name: str, tasks: list[str]) -> dict[str, Any]:
