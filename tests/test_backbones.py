@@ -35,7 +35,7 @@ def test_source_only_takes_any_network_and_cdtrans_says_what_it_asks_for(
     (tmp_path / "data").mkdir()
     (tmp_path / "data/raw").symlink_to(tiny_paths.root / "data/raw")
     for domain in ("synthetic", "mnist"):
-        shard(params, tiny_dataset, domain, paths)
+        shard(Project(params, tiny_dataset, paths), domain)
     pretrain(Project(params, tiny_dataset, paths), "synthetic", 0, CPU)
     evaluate(Project(params, tiny_dataset, paths), "source_only", TASK, 0, CPU)
     rescale(Project(params, tiny_dataset, paths), "source_only", TASK, 0, CPU)

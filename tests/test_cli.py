@@ -34,7 +34,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def raising(error: BaseException) -> Callable[..., None]:
-    def function(*_: object) -> None:
+    def function(*_: object, **__: object) -> None:
         print("one line of progress")
         raise error
 

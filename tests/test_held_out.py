@@ -33,7 +33,7 @@ def test_what_is_evaluated_was_not_adapted_on(
     (tmp_path / "data").mkdir()
     (tmp_path / "data/raw").symlink_to(tiny_paths.root / "data/raw")
     for domain in dataset.domains_of([TASK]):
-        shard(tiny_params, dataset, domain, paths)
+        shard(Project(tiny_params, dataset, paths), domain)
     pretrain(Project(tiny_params, dataset, paths), "synthetic", 0, CPU)
     adapt(Project(tiny_params, dataset, paths), "cdtrans", TASK, 0, CPU)
 

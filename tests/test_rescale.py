@@ -118,7 +118,8 @@ def made(tiny_params: Params, tiny_dataset: DatasetSpec, tmp_path: Path) -> Call
                     facts = {"dataset": "tiny", "method": method, "task": task, "seed": seed, "backbone": "vit"}
                     facts |= {"protocol": tiny_dataset.protocol, "images": 10, "scales": found}
                     write_json(paths.rescaled("tiny", method, task, seed) / "metrics.json", facts | changed)
-        scales(tiny_dataset, experiment, SCALES, paths)
+        params = tiny_params.model_copy(update={"experiments": {"tiny": experiment}})
+        scales(Project(params, tiny_dataset, paths), "tiny")
         return paths
 
     return make
@@ -178,4 +179,4 @@ def test_runs_of_other_scales_or_protocols_are_refused(made, changed, sentence):
 
 def test_a_missing_run_is_named_with_its_command(tiny_params, tiny_dataset, tmp_path):
     with pytest.raises(InputError, match="was not found; make it with `dacsm rescale tiny source_only"):
-        scales(tiny_dataset, tiny_params.experiment("tiny"), SCALES, Paths(tmp_path))
+        scales(Project(tiny_params, tiny_dataset, Paths(tmp_path)), "tiny")

@@ -24,20 +24,20 @@ CHECKOUT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
 
-class Project:
+class ProjectFolder:
     """A copy of this checkout whose params.yaml asks for the tiny dataset."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def copy(self, folder: Path) -> "Project":
+    def copy(self, folder: Path) -> "ProjectFolder":
         """The same project elsewhere, with the times of its files."""
-        return Project(Path(shutil.copytree(self.folder, folder / self.folder.name, symlinks=True)))
+        return ProjectFolder(Path(shutil.copytree(self.folder, folder / self.folder.name, symlinks=True)))
 
-    def clone(self, folder: Path) -> "Project":
+    def clone(self, folder: Path) -> "ProjectFolder":
         """A clone, with the same remote and what DVC pulls from it."""
         self.git("clone", "--quiet", ".", str(folder / "clone"))
-        clone = Project(folder / "clone")
+        clone = ProjectFolder(folder / "clone")
         shutil.copy(self.folder / ".dvc/config.local", clone.folder / ".dvc")
         clone.run("dvc", "pull")
         return clone
@@ -143,12 +143,12 @@ class Project:
             path.write_text(before, encoding="utf-8")
 
 
-def built_project(folder: Path, dataset: DatasetSpec, params: Params) -> Project:
+def built_project(folder: Path, dataset: DatasetSpec, params: Params) -> ProjectFolder:
     """The project with two methods, of which one adapts, and two seeds: made, recorded, pushed and committed as run1.
 
     It is built once for all workers of a test run, each of which copies it.
     """
-    project = Project(folder / "dacsm")
+    project = ProjectFolder(folder / "dacsm")
     with (folder.parent / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "recorded.txt").exists():
@@ -157,7 +157,7 @@ def built_project(folder: Path, dataset: DatasetSpec, params: Params) -> Project
     return project
 
 
-def _build(project: Project, dataset: DatasetSpec, params: Params) -> None:
+def _build(project: ProjectFolder, dataset: DatasetSpec, params: Params) -> None:
     folder = project.folder
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=CHECKOUT, capture_output=True, text=True, check=True
