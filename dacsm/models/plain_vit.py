@@ -65,7 +65,7 @@ def project_heads(attention: torch.nn.Module, normed: Tensor, wanted: int | None
 
 
 def project(attention: torch.nn.Module, normed: Tensor, wanted: int | None = None) -> tuple[Tensor, Tensor]:
-    """Queries (B, wanted or N, D), and keys beside values (B, N, 2 D), of normed tokens (B, N, D), heads together."""
+    """Of normed tokens (B, N, D): queries (B, wanted or N, D), and keys and values, concatenated (B, N, 2 D)."""
     width = normed.shape[-1]
     weight, bias = attention.qkv.weight, attention.qkv.bias
     if wanted is None:
