@@ -190,7 +190,8 @@ def test_more_in_a_batch_than_there_is(
 ) -> None:
     recipe = tiny_params.pretrain["tiny"].model_copy(update=change)
     params = tiny_params.model_copy(update={"pretrain": {"tiny": recipe}})
-    refused(lambda: pretrain(params, tiny_dataset, "synthetic", 0, tiny_paths, Compute(torch.device("cpu"))), sentence)
+    project = Project(params, tiny_dataset, tiny_paths)
+    refused(lambda: pretrain(project, "synthetic", 0, Compute(torch.device("cpu"))), sentence)
 
 
 def test_an_adaptation_needs_a_source(tiny_paths: Paths) -> None:
