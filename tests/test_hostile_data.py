@@ -121,7 +121,7 @@ PARAMS = [
     ("experiments.digits.seeds", [1.5], r"seeds\.0 is 1\.5, but it should be a whole number"),
     ("pretrain.digits.optimiser.learning_rate", math.inf, "learning_rate is inf, but it should be a finite number"),
     ("pretrain.digits.label_smoothing", math.nan, "label_smoothing is nan, but it should be a finite number"),
-    ("adapt.methods.dat.noise.prior", math.nan, "prior is nan, but it should be a finite number"),
+    ("adapt.methods.dat.noise", {"prior": math.nan}, "prior is nan, but it should be a finite number"),
     ("resources.default.workers", 100_000, "workers is 100000, but it should be less than or equal to 512"),
     ("rescale.scales", [1, 10**9], "scales.1 is 1000000000, but it should be less than or equal to 100"),
     (
@@ -494,9 +494,9 @@ def test_servers_that_say_nonsense(
         ("file:///", "is no plain file"),
         ("file:///nowhere/x", r"cannot be read \(No such file"),
         (f"file:///{'x' * 300}", r"cannot be read \(File name too long"),
-        ("http://.example.org/x", "is no http, https or file address"),
-        (f"http://{'a' * 70}.example.org/x", "is no http, https or file address|cannot be reached"),
-        ("http://[::1/x", "is no address|is no http, https or file address"),
+        ("http://.example.org/x", "is no http, https, s3 or file address"),
+        (f"http://{'a' * 70}.example.org/x", "is no http, https, s3 or file address|cannot be reached"),
+        ("http://[::1/x", "is no address|is no http, https, s3 or file address"),
     ],
 )
 def test_addresses_that_lead_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, sentence: str) -> None:
