@@ -20,6 +20,7 @@ from benchmarks.report import Measurement, report
 from dacsm.config.datasets import DatasetSpec, load_dataset
 from dacsm.config.params import load_params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.data.shards import read_labels
 from dacsm.evaluation.metrics import measure
 from dacsm.runtime.device import choose_compute
@@ -60,7 +61,7 @@ def accuracy_of(root: Path, method: str, source_seed: int, seed: int) -> float:
         given = Paths(PROJECT)
         _link(paths.shards(DATASET, source).parent, given.shards(DATASET, source).parent)
         _link(paths.pretrained(DATASET, source, seed), given.pretrained(DATASET, source, source_seed))
-        adapt(params, dataset, method, task, seed, paths, choose_compute("cpu", 0))
+        adapt(Project(params, dataset, paths), method, task, seed, choose_compute("cpu", 0))
     return _measured(dataset, paths.shards(DATASET, target), epochs)
 
 

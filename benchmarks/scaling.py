@@ -26,6 +26,7 @@ from benchmarks.report import Measurement, in_fresh_process, peak_bytes, report,
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params, load_params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.data import shards
 from dacsm.data.shards import ShardedImages
 from dacsm.evaluation.predictions import predict
@@ -73,33 +74,33 @@ def _taken(step: str, folder: str, count: int) -> tuple[float, int]:
     """The seconds and bytes that a step takes."""
     torch.set_num_threads(1)
     shards.KEPT_BYTES = 0
-    params, dataset, paths = _params(), _dataset(Path(folder), count), Paths(Path(folder))
+    project = Project(_params(), _dataset(Path(folder), count), Paths(Path(folder)))
     memory, start = resident_bytes(), time.process_time()
-    STEPS[step](params, dataset, paths)
+    STEPS[step](project)
     return time.process_time() - start, peak_bytes() - memory
 
 
-def _shard(params: Params, dataset: DatasetSpec, paths: Paths) -> None:
-    download(dataset, DOMAIN, paths)
-    shard(params, dataset, DOMAIN, paths)
+def _shard(project: Project) -> None:
+    download(project, DOMAIN)
+    shard(project, DOMAIN)
 
 
-def _read(params: Params, dataset: DatasetSpec, paths: Paths) -> None:
-    images = ShardedImages(paths.shards(dataset.name, DOMAIN))
+def _read(project: Project) -> None:
+    images = ShardedImages(project.paths.shards(project.dataset.name, DOMAIN))
     for index in np.random.default_rng(0).permutation(len(images)):
         images[int(index)]
 
 
-def _pretrain(params: Params, dataset: DatasetSpec, paths: Paths) -> None:
-    pretrain(params, dataset, DOMAIN, 0, paths, CPU)
+def _pretrain(project: Project) -> None:
+    pretrain(project, DOMAIN, 0, CPU)
 
 
-def _predict(params: Params, dataset: DatasetSpec, paths: Paths) -> None:
-    classifier = load_checkpoint(paths.pretrained(dataset.name, DOMAIN, 0) / "model.safetensors")
-    predict(classifier, ShardedImages(paths.shards(dataset.name, DOMAIN)), CPU)
+def _predict(project: Project) -> None:
+    classifier = load_checkpoint(project.paths.pretrained(project.dataset.name, DOMAIN, 0) / "model.safetensors")
+    predict(classifier, ShardedImages(project.paths.shards(project.dataset.name, DOMAIN)), CPU)
 
 
-STEPS: dict[str, Callable[[Params, DatasetSpec, Paths], None]] = {
+STEPS: dict[str, Callable[[Project], None]] = {
     "shard": _shard,
     "read by index": _read,
     "an epoch of pretraining": _pretrain,

@@ -28,6 +28,7 @@ from benchmarks.report import Measurement, in_fresh_process, peak_bytes, report,
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Augment, Model, Params, load_params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.data import shards as reading
 from dacsm.data.shards import ShardedImages
 from dacsm.data.stream import stream
@@ -71,7 +72,7 @@ def _speed(folder: Path, count: int, rounds: int) -> Iterator[Measurement]:
     dataset, paths = _dataset(folder, pictures, count), Paths(folder)
     for workers in (1, 2):
         start = time.perf_counter()
-        shard(_params(SIZE), dataset, "photos", paths, workers)
+        shard(Project(_params(SIZE), dataset, paths), "photos", workers)
         seconds = time.perf_counter() - start
         yield Measurement(f"into shards, {workers} process{'es' * (workers > 1)}", count / seconds, "images/s")
     shards = paths.shards(dataset.name, "photos")
@@ -143,7 +144,7 @@ def _memory_of_writing(folder: str, count: int) -> int:
     """The memory in bytes that sharding took at its height, in a process of its own."""
     dataset = _dataset(Path(folder), list(_pictures(20, SMALL_PICTURE)), count)
     start = resident_bytes()
-    shard(_params(32), dataset, "photos", Paths(Path(folder)))
+    shard(Project(_params(32), dataset, Paths(Path(folder))), "photos")
     return peak_bytes() - start
 
 
@@ -213,7 +214,7 @@ def _dataset(folder: Path, pictures: list[bytes], count: int) -> DatasetSpec:
             "citation": "none",
         }
     )
-    download(dataset, "photos", Paths(folder))
+    download(Project(None, dataset, Paths(folder)), "photos")
     return dataset
 
 

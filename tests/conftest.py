@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 from hypothesis import settings
-from tiny_project import Project, built_project
+from tiny_project import ProjectFolder, built_project
 
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params, parse_params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.stages.download import download
 from dacsm.stages.shard import shard
 
@@ -54,14 +55,14 @@ def tiny_paths(tiny_dataset: DatasetSpec, tiny_params: Params, tmp_path_factory:
     """A root that holds the shards of tiny's three domains; a test that changes them copies the folder first."""
     paths = Paths(tmp_path_factory.mktemp("tiny"))
     for archive in tiny_dataset.archives:
-        download(tiny_dataset, archive, paths)
+        download(Project(None, tiny_dataset, paths), archive)
     for domain in tiny_dataset.domains:
-        shard(tiny_params, tiny_dataset, domain, paths)
+        shard(Project(tiny_params, tiny_dataset, paths), domain)
     return paths
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: DatasetSpec, tiny_params: Params) -> Project:
+def built(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: DatasetSpec, tiny_params: Params) -> ProjectFolder:
     """The tiny project, built, recorded and pushed; whoever changes it copies it first."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:  # the workers' folders lie in a common one

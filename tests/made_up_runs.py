@@ -12,6 +12,7 @@ import numpy as np
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Experiment, Params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.runtime.files import write_csv, write_json
 from dacsm.stages.table import table
 
@@ -77,7 +78,7 @@ class Made:
         (path.parent / "predictions.csv").write_text(f"index,label,predicted,probability\n0,0,{seed},0.9\n1,2,2,0.8\n")
 
     def draw(self) -> None:
-        table(self.dataset, self.params.experiments["tiny"], self.paths)
+        table(Project(self.params, self.dataset, self.paths), "tiny")
 
     def table(self) -> list[dict[str, str]]:
         self.draw()

@@ -23,6 +23,7 @@ from PIL import Image
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params, parse_params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.data.shards import ShardedImages, read_labels
 from dacsm.runtime import addresses
 from dacsm.runtime import fetching as transfers
@@ -50,10 +51,10 @@ class Made:
 
     def download(self, *archives: str) -> None:
         for archive in archives or self.dataset.archives:
-            download(self.dataset, archive, self.paths)
+            download(Project(None, self.dataset, self.paths), archive)
 
     def shard(self, domain: str = "real", workers: int = 1) -> Path:
-        shard(self.params, self.dataset, domain, self.paths, workers)
+        shard(Project(self.params, self.dataset, self.paths), domain, workers)
         return self.paths.shards(self.dataset.name, domain)
 
     def rewrite(self, change: Callable[[list[tuple[str, bytes]]], list[tuple[str, bytes]]]) -> None:

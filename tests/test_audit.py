@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tiny_project import Project
+from tiny_project import ProjectFolder
 
 from dacsm.cli.main import main
 from dacsm.ledger import provenance
@@ -25,12 +25,12 @@ Audit = Callable[..., list[dict[str, str]]]
 
 
 @pytest.fixture(scope="module")
-def project(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(built: ProjectFolder, tmp_path_factory: pytest.TempPathFactory) -> ProjectFolder:
     return built.copy(tmp_path_factory.mktemp("audit"))
 
 
 @pytest.fixture
-def audit(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Audit:
+def audit(project: ProjectFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Audit:
     """What an audit of the project finds."""
     monkeypatch.chdir(project.folder)
     monkeypatch.setattr(provenance, "PACKAGE", project.folder / "dacsm")
@@ -45,7 +45,7 @@ def audit(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 @pytest.fixture
-def changed(project: Project) -> Iterator[Callable[[Path], Path]]:
+def changed(project: ProjectFolder) -> Iterator[Callable[[Path], Path]]:
     """A file of the project that may be changed, and is as before at the end."""
     kept = {}
 
@@ -64,14 +64,14 @@ def kinds(findings: list[dict[str, str]]) -> dict[str, set[str]]:
     return {kind: {f["result"] for f in findings if f["kind"] == kind} for kind in {f["kind"] for f in findings}}
 
 
-def test_nothing_is_found_of_what_snakemake_made(audit: Audit, project: Project) -> None:
+def test_nothing_is_found_of_what_snakemake_made(audit: Audit, project: ProjectFolder) -> None:
     assert audit() == audit("--deep") == []
     printed = project.run("python", "-m", "dacsm", "audit")
     assert printed == "dacsm audit: 13 results looked at, nothing found.\n"
 
 
 @pytest.mark.parametrize("stage", [stage.name for stage in STAGES.values() if not stage.optional])
-def test_cards_know_the_inputs_and_outputs_that_rules_have(audit: Audit, project: Project, stage: str) -> None:
+def test_cards_know_the_inputs_and_outputs_that_rules_have(audit: Audit, project: ProjectFolder, stage: str) -> None:
     used, made = project.files_of(stage)
     records = [json.loads(path.read_text()) for path in (project.folder / "results/tiny/records").rglob("*.json")]
     records = [record for record in records if record["stage"] == stage]
@@ -110,7 +110,7 @@ def test_metrics_edited_by_hand_are_noticed_twice(audit: Audit, changed: Callabl
     "name", ["tiny_table.csv", "tiny_table.md", "tiny_table.tex", "tiny_validators.csv", "tiny_metrics.json"]
 )
 def test_a_table_whose_record_was_made_to_fit_is_noticed(
-    audit: Audit, changed: Callable[[Path], Path], project: Project, name: str
+    audit: Audit, changed: Callable[[Path], Path], project: ProjectFolder, name: str
 ) -> None:
     path = changed(Path("results") / name)
     text = path.read_text()
@@ -128,10 +128,8 @@ def test_a_table_whose_record_was_made_to_fit_is_noticed(
         record.write_text(before)
 
 
-def test_params_edited_back_and_forth(audit: Audit, project: Project) -> None:
-    with project.edited(
-        "params.yaml", "dacsm:\n      style:\n        weight: 1.0", "dacsm:\n      style:\n        weight: 2"
-    ):
+def test_params_edited_back_and_forth(audit: Audit, project: ProjectFolder) -> None:
+    with project.setting("adapt.methods.dacsm.style.weight", 2.0):
         found = audit()
         assert kinds(found) == {"settings": {str(ADAPTED), str(ADAPTED.with_name("seed1"))}}
         text = "was made with adapt.methods.dacsm.style.weight 1.0, where the settings now say 2.0"
@@ -139,7 +137,7 @@ def test_params_edited_back_and_forth(audit: Audit, project: Project) -> None:
     assert audit() == []
 
 
-def test_code_counts_where_it_does_a_stages_work(audit: Audit, project: Project) -> None:
+def test_code_counts_where_it_does_a_stages_work(audit: Audit, project: ProjectFolder) -> None:
     with project.edited("dacsm/stages/table.py", '"""', '# A comment.\n"""More. '):
         assert audit() == []
     with (
@@ -151,7 +149,9 @@ def test_code_counts_where_it_does_a_stages_work(audit: Audit, project: Project)
     assert "other code than there is now in dacsm/stages/table.py" in found[0]["text"]
 
 
-def test_results_of_another_run_are_noticed(audit: Audit, changed: Callable[[Path], Path], project: Project) -> None:
+def test_results_of_another_run_are_noticed(
+    audit: Audit, changed: Callable[[Path], Path], project: ProjectFolder
+) -> None:
     """A checkpoint and even its record, copied from elsewhere."""
     path = changed(CHECKPOINT)
     shutil.copy(project.folder / ADAPTED.with_name("seed1") / CHECKPOINT.name, path)
@@ -166,7 +166,7 @@ def test_results_of_another_run_are_noticed(audit: Audit, changed: Callable[[Pat
 
 
 @pytest.mark.parametrize("content", [None, "{}", "not JSON", "[]"])
-def test_a_result_without_a_record_is_in_doubt(audit: Audit, project: Project, content: str | None) -> None:
+def test_a_result_without_a_record_is_in_doubt(audit: Audit, project: ProjectFolder, content: str | None) -> None:
     record = project.folder / "results/tiny/records/pretrained/synthetic/seed0.json"
     before = record.read_text()
     record.unlink() if content is None else record.write_text(content)
@@ -194,7 +194,7 @@ def test_an_archive_that_was_removed_is_no_finding(audit: Audit, changed: Callab
     assert audit() == []
 
 
-def test_data_that_is_not_here_is_one_finding_a_phase(audit: Audit, project: Project) -> None:
+def test_data_that_is_not_here_is_one_finding_a_phase(audit: Audit, project: ProjectFolder) -> None:
     folders = [project.folder / "data/shards", project.folder / "results/tiny/adapted"]
     for folder in folders:
         folder.rename(folder.with_name("hidden"))

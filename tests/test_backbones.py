@@ -7,6 +7,7 @@ import pytest
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.runtime.device import choose_compute
 from dacsm.runtime.errors import InputError
 from dacsm.stages.adapt import adapt
@@ -34,13 +35,13 @@ def test_source_only_takes_any_network_and_cdtrans_says_what_it_asks_for(
     (tmp_path / "data").mkdir()
     (tmp_path / "data/raw").symlink_to(tiny_paths.root / "data/raw")
     for domain in ("synthetic", "mnist"):
-        shard(params, tiny_dataset, domain, paths)
-    pretrain(params, tiny_dataset, "synthetic", 0, paths, CPU)
-    evaluate(params, tiny_dataset, "source_only", TASK, 0, paths, CPU)
-    rescale(params, tiny_dataset, "source_only", TASK, 0, paths, CPU)
+        shard(Project(params, tiny_dataset, paths), domain)
+    pretrain(Project(params, tiny_dataset, paths), "synthetic", 0, CPU)
+    evaluate(Project(params, tiny_dataset, paths), "source_only", TASK, 0, CPU)
+    rescale(Project(params, tiny_dataset, paths), "source_only", TASK, 0, CPU)
     metrics = json.loads((paths.evaluated("tiny", "source_only", TASK, 0) / "metrics.json").read_text())
     assert metrics["backbone"] == name
     assert 0 <= metrics["selected"]["mean_per_class"] <= 100
     with pytest.raises(InputError, match=rf"^methods of kind cdtrans ask for a plain Vision Transformer .* is {name};"):
-        adapt(params, tiny_dataset, "cdtrans", TASK, 0, paths, CPU)
+        adapt(Project(params, tiny_dataset, paths), "cdtrans", TASK, 0, CPU)
     assert not paths.adapted("tiny", "cdtrans", TASK, 0).exists()

@@ -34,7 +34,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def raising(error: BaseException) -> Callable[..., None]:
-    def function(*_: object) -> None:
+    def function(*_: object, **__: object) -> None:
         print("one line of progress")
         raise error
 
@@ -155,9 +155,9 @@ def test_a_run_leaves_a_record(stage: Callable[..., None], tmp_path: Path, monke
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({**params, "root": str(tmp_path)}))
     seen = {}
 
-    def evaluate(_params, dataset, method, task, seed, paths, compute) -> dict[str, float]:
+    def evaluate(project, method, task, seed, compute) -> dict[str, float]:
         seen.update(method=method, task=task, seed=seed, compute=compute)
-        run = paths.evaluated(dataset.name, method, task, seed)
+        run = project.paths.evaluated(project.dataset.name, method, task, seed)
         run.mkdir(parents=True)
         for name in ("metrics.json", "predictions.csv"):
             (run / name).write_text("{}")

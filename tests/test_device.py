@@ -73,7 +73,7 @@ def test_a_device_that_is_not_there_is_one_sentence(name: str) -> None:
 
 
 def test_a_number_of_workers_and_a_folder_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--workers is -3, expected 0 or more"):
+    with pytest.raises(InputError, match="--workers is -3, expected 0 to 512"):
         choose_compute("cpu", -3)
     with pytest.raises(InputError, match="which is not a folder"):
         choose_compute("cpu", 0, tmp_path / "nowhere")

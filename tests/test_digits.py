@@ -11,6 +11,7 @@ from PIL import Image
 
 from dacsm.config.datasets import DatasetSpec, load_dataset
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.data.raw import digits
 from dacsm.runtime.errors import InputError
 from dacsm.stages.download import download
@@ -42,8 +43,10 @@ def test_all_domains_are_framed_alike(tiny_dataset: DatasetSpec, tiny_paths: Pat
 def test_the_domains_of_the_catalog_agree_on_what_is_up_and_what_is_white(target: str, tmp_path: Path) -> None:
     dataset, paths = load_dataset("digits"), Paths(tmp_path)
     source_dataset = with_options(dataset, "synthetic", per_class=20, pixels="")
-    download(source_dataset, "synthetic", paths)
-    download(dataset, target, paths)  # raises where the pixels differ from those that the catalog expects
+    download(Project(None, source_dataset, paths), "synthetic")
+    download(
+        Project(None, dataset, paths), target
+    )  # raises where the pixels differ from those that the catalog expects
     source, other = (digits.samples(dataset, domain, paths) for domain in ("synthetic", target))
     assert len(other) == dataset.domains[target].images
     means = np.stack([source.images[source.labels == label].mean(axis=0).ravel() for label in range(10)])
@@ -74,14 +77,14 @@ def test_frame_centres_a_shape_of_any_size_and_place(width: int, height: int, le
 def test_a_second_download_gives_the_same_bytes(
     tiny_dataset: DatasetSpec, tiny_paths: Paths, tmp_path: Path, archive: str
 ) -> None:
-    download(tiny_dataset, archive, Paths(tmp_path))
+    download(Project(None, tiny_dataset, Paths(tmp_path)), archive)
     for name in (f"{archive}.npz", f"receipts/{archive}.json"):
         assert (Paths(tmp_path).raw("tiny") / name).read_bytes() == (tiny_paths.raw("tiny") / name).read_bytes()
 
 
 def test_another_seed_draws_other_digits(tiny_dataset: DatasetSpec, tiny_paths: Paths, tmp_path: Path) -> None:
     other = with_options(tiny_dataset, "synthetic", seed=1)
-    download(other, "synthetic", Paths(tmp_path))
+    download(Project(None, other, Paths(tmp_path)), "synthetic")
     before, after = (digits.samples(other, "synthetic", paths) for paths in (tiny_paths, Paths(tmp_path)))
     assert not np.array_equal(before.images, after.images)
     assert np.array_equal(before.labels, after.labels)
@@ -110,7 +113,7 @@ def test_a_changed_package_is_noticed(
     receipt.parent.mkdir(parents=True)
     receipt.write_text("{}")
     with pytest.raises(InputError) as caught:
-        download(with_options(tiny_dataset, archive, **options), archive, Paths(tmp_path))
+        download(Project(None, with_options(tiny_dataset, archive, **options), Paths(tmp_path)), archive)
     sentence = str(caught.value)
     assert sentence.startswith("workflow/datasets/tiny.yaml: ")
     assert told in sentence
@@ -123,12 +126,12 @@ def test_a_changed_package_is_noticed(
 def test_a_missing_ingredient_is_named(tiny_dataset: DatasetSpec, tmp_path: Path, name: str) -> None:
     dataset = with_options(tiny_dataset, "synthetic", ingredients={name: "0" * 16})
     with pytest.raises(InputError, match=name):
-        download(dataset, "synthetic", Paths(tmp_path))
+        download(Project(None, dataset, Paths(tmp_path)), "synthetic")
 
 
 def test_an_unknown_archive_is_refused(tiny_dataset: DatasetSpec, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="tiny has no archive 'usps'; it has synthetic, mnist, optdigits"):
-        download(tiny_dataset, "usps", Paths(tmp_path))
+        download(Project(None, tiny_dataset, Paths(tmp_path)), "usps")
 
 
 @pytest.mark.parametrize(
@@ -143,4 +146,4 @@ def test_options_that_cannot_be_used_are_named(
     tiny_dataset: DatasetSpec, tmp_path: Path, options: dict, told: str
 ) -> None:
     with pytest.raises(InputError, match=rf"tiny\.yaml: domains\.synthetic\.options.* {told}"):
-        download(with_options(tiny_dataset, "synthetic", **options), "synthetic", Paths(tmp_path))
+        download(Project(None, with_options(tiny_dataset, "synthetic", **options), Paths(tmp_path)), "synthetic")

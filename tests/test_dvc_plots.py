@@ -10,6 +10,7 @@ from made_up_runs import make_runs
 from dacsm.config.datasets import load_dataset
 from dacsm.config.params import Params, load_params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.report.dvc_plots import plots_of
 from dacsm.stages.table import table
 
@@ -26,7 +27,7 @@ def test_classes_and_confusions_are_files_of_the_table(params: Params, tmp_path,
     for name in ("bars", "confusion", "differences"):
         monkeypatch.setattr(f"dacsm.report.plots.{name}", lambda *arguments: None)
     make_runs(dataset, experiment, paths)
-    table(dataset, experiment, paths)
+    table(Project(params, dataset, paths), "digits")
     found = [next(iter(entry.values())) for entry in plots_of(dataset, experiment, paths)]
     drawn = [entry for entry in found if entry["template"] != "linear"]
     for entry in drawn:

@@ -19,6 +19,7 @@ from dacsm.adaptation import scores
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.evaluation.metrics import class_recalls, measure
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
@@ -106,7 +107,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRun:
 @pytest.fixture
 def evaluated(fake: FakeRun, tiny_params: Params, dataset: DatasetSpec) -> Callable[..., FakeRun]:
     def run(method: str = "cdtrans", dataset: DatasetSpec = dataset) -> FakeRun:
-        evaluate(tiny_params, dataset, method, TASK, 0, fake.paths, CPU)
+        evaluate(Project(tiny_params, dataset, fake.paths), method, TASK, 0, CPU)
         return fake
 
     return run
@@ -326,15 +327,15 @@ def test_a_trained_run_reproduces_its_record_exactly(
     """On a CPU the checkpoint says again what the record of its epoch says, to the last image."""
     paths = Paths(tmp_path)
     paths.root.joinpath("data").symlink_to(tiny_paths.root / "data")
-    pretrain(tiny_params, tiny_dataset, "synthetic", 0, paths, CPU)
-    adapt(tiny_params, tiny_dataset, "cdtrans", TASK, 0, paths, CPU)
+    pretrain(Project(tiny_params, tiny_dataset, paths), "synthetic", 0, CPU)
+    adapt(Project(tiny_params, tiny_dataset, paths), "cdtrans", TASK, 0, CPU)
     capsys.readouterr()
     outputs = []
     for _ in range(2):
         for method in ("source_only", "cdtrans"):
-            evaluate(tiny_params, tiny_dataset, method, TASK, 0, paths, CPU)
+            evaluate(Project(tiny_params, tiny_dataset, paths), method, TASK, 0, CPU)
         assert "another class" not in capsys.readouterr().err
-        files = sorted(paths.phase("tiny", "evaluated").rglob("*.*"))
+        files = sorted((tmp_path / "results/tiny/evaluated").rglob("*.*"))
         outputs.append({path.relative_to(tmp_path): path.read_bytes() for path in files})
     assert len(outputs[0]) == 4
     assert outputs[0] == outputs[1]

@@ -147,9 +147,9 @@ def test_two_tables_of_one_dataset_stand_side_by_side(params: Params, tmp_path: 
     dataset, paths = load_dataset("digits"), Paths(tmp_path)
     for name in ("digits", "more"):
         make_runs(dataset, params.experiment(name), paths)
-    table(dataset, params.experiment("digits"), paths)
+    table(Project(params, dataset, paths), "digits")
     before = {path: path.read_bytes() for path in (tmp_path / "results").rglob("*.*")}
-    table(dataset, params.experiment("more"), paths)
+    table(Project(params, dataset, paths), "more")
     assert {path: path.read_bytes() for path in before} == before
     markdown, latex = (
         {name: paths.table(name, suffix).read_text(encoding="utf-8") for name in ("digits", "more")}

@@ -14,6 +14,7 @@ from small_model import MODEL
 from dacsm.adaptation.pairing import Pairs
 from dacsm.config.kinds.cdtrans import Pyramid, Settings
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.methods.cdtrans.attention import attention_maps, shown_layers
 from dacsm.methods.cdtrans.parts.noise import BeneficialNoise
 from dacsm.methods.cdtrans.parts.pyramid import pyramid_loss
@@ -35,15 +36,15 @@ def trained(tiny_params, tiny_dataset, tiny_paths, tmp_path_factory) -> Paths:
     """A root with tiny's shards, and models that CDTrans and DACSM adapted."""
     paths = Paths(tmp_path_factory.mktemp("explained"))
     shutil.copytree(tiny_paths.root / "data", paths.root / "data")
-    pretrain(tiny_params, tiny_dataset, "synthetic", 0, paths, CPU)
+    pretrain(Project(tiny_params, tiny_dataset, paths), "synthetic", 0, CPU)
     for method in ("cdtrans", "dacsm"):
-        adapt(tiny_params, tiny_dataset, method, TASK, 0, paths, CPU)
+        adapt(Project(tiny_params, tiny_dataset, paths), method, TASK, 0, CPU)
     return paths
 
 
 def drawn(params, dataset, paths: Paths, method: str) -> dict[str, bytes]:
     """Explain a run, and what that writes."""
-    explain(params, dataset, method, TASK, 0, paths, CPU)
+    explain(Project(params, dataset, paths), method, TASK, 0, CPU)
     return {path.name: path.read_bytes() for path in paths.explained("tiny", method, TASK, 0).iterdir()}
 
 
@@ -97,7 +98,7 @@ def test_what_is_missing_or_damaged_is_one_sentence(
     shutil.copytree(trained.adapted("tiny", "dacsm", TASK, 0), folder)
     (folder / file).unlink() if content is None else (folder / file).write_bytes(content)
     with pytest.raises(InputError, match=sentence):
-        explain(tiny_params, tiny_dataset, "dacsm", TASK, 0, paths, CPU)
+        explain(Project(tiny_params, tiny_dataset, paths), "dacsm", TASK, 0, CPU)
 
 
 def test_a_checkpoint_without_the_noise_of_the_method_is_one_sentence(trained, tiny_params, tiny_dataset, tmp_path):
@@ -108,7 +109,7 @@ def test_a_checkpoint_without_the_noise_of_the_method_is_one_sentence(trained, t
     shutil.copy(folder / "model.safetensors", folder / "last.safetensors")
     sentence = r"last.safetensors has not the noise of this method .*Missing key.*`dacsm adapt tiny dacsm"
     with pytest.raises(InputError, match=sentence):
-        explain(tiny_params, tiny_dataset, "dacsm", TASK, 0, paths, CPU)
+        explain(Project(tiny_params, tiny_dataset, paths), "dacsm", TASK, 0, CPU)
 
 
 def network() -> Classifier:

@@ -12,6 +12,7 @@ from dacsm.config import datasets as catalog
 from dacsm.config.datasets import DatasetSpec, load_dataset
 from dacsm.config.params import Params, parse_params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.data.raw.describe import describe_folders
 from dacsm.data.shards import ShardedImages, read_labels
 from dacsm.runtime.errors import InputError
@@ -55,9 +56,9 @@ def read(params: Params, **folder: object) -> Params:
 def made(params: Params, paths: Paths) -> DatasetSpec:
     dataset = load_dataset("mine")
     for archive in dataset.archives:
-        download(dataset, archive, paths)
+        download(Project(None, dataset, paths), archive)
     for domain in dataset.domains:
-        shard(params, dataset, domain, paths)
+        shard(Project(params, dataset, paths), domain)
     return dataset
 
 
@@ -95,7 +96,7 @@ def test_a_folder_that_changed_is_noticed(mine: Path, tiny_params: Params, tmp_p
     ):
         read(tiny_params)
     with pytest.raises(InputError, match="has other images than when"):
-        download(dataset, "photos", Paths(tmp_path))
+        download(Project(None, dataset, Paths(tmp_path)), "photos")
     (tmp_path / "catalog/mine.yaml").unlink()
     assert made(read(tiny_params), Paths(tmp_path)).domains["photos"].images == 8
 
@@ -106,10 +107,10 @@ def test_an_image_that_changed_is_noticed(mine: Path, tiny_params: Params, tmp_p
     path = mine / "photos/cat/1.JPG"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(InputError, match=r"1\.JPG has changed since its domain was listed"):
-        shard(params, dataset, "photos", Paths(tmp_path))
+        shard(Project(params, dataset, Paths(tmp_path)), "photos")
     path.unlink()
     with pytest.raises(InputError, match=r"1\.JPG cannot be read: No such file"):
-        shard(params, dataset, "photos", Paths(tmp_path))
+        shard(Project(params, dataset, Paths(tmp_path)), "photos")
 
 
 def test_a_clone_without_the_images_still_knows_them(mine: Path, tiny_params: Params) -> None:

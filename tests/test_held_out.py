@@ -11,6 +11,7 @@ import torch
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.data.shards import read_labels
 from dacsm.runtime.device import Compute
 from dacsm.stages.adapt import adapt
@@ -32,14 +33,14 @@ def test_what_is_evaluated_was_not_adapted_on(
     (tmp_path / "data").mkdir()
     (tmp_path / "data/raw").symlink_to(tiny_paths.root / "data/raw")
     for domain in dataset.domains_of([TASK]):
-        shard(tiny_params, dataset, domain, paths)
-    pretrain(tiny_params, dataset, "synthetic", 0, paths, CPU)
-    adapt(tiny_params, dataset, "cdtrans", TASK, 0, paths, CPU)
+        shard(Project(tiny_params, dataset, paths), domain)
+    pretrain(Project(tiny_params, dataset, paths), "synthetic", 0, CPU)
+    adapt(Project(tiny_params, dataset, paths), "cdtrans", TASK, 0, CPU)
 
     labels = read_labels(paths.shards("tiny", "mnist_held_out"))
     assert len(labels) == 18
     for method in ("source_only", "cdtrans"):
-        evaluate(tiny_params, dataset, method, TASK, 0, paths, CPU)
+        evaluate(Project(tiny_params, dataset, paths), method, TASK, 0, CPU)
         folder = paths.evaluated("tiny", method, TASK, 0)
         metrics = json.loads((folder / "metrics.json").read_text())
         with (folder / "predictions.csv").open(newline="") as file:

@@ -25,6 +25,7 @@ from dacsm.config import datasets as catalog
 from dacsm.config.datasets import DatasetSpec, dataset_names, load_dataset
 from dacsm.config.params import Params, load_params, parse_params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.config.validation import validate
 from dacsm.config.yaml_file import read_yaml
 from dacsm.data.domains import open_domains
@@ -167,7 +168,7 @@ def test_processes_that_no_machine_runs(
 ) -> None:
     sentence = f"--workers is {workers}, expected 0 to 512"
     refused(lambda: choose_compute("cpu", workers), sentence)
-    refused(lambda: shard(tiny_params, tiny_dataset, "mnist", Paths(tmp_path), workers), sentence)
+    refused(lambda: shard(Project(tiny_params, tiny_dataset, Paths(tmp_path)), "mnist", workers), sentence)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,8 @@ def test_more_in_a_batch_than_there_is(
 ) -> None:
     recipe = tiny_params.pretrain["tiny"].model_copy(update=change)
     params = tiny_params.model_copy(update={"pretrain": {"tiny": recipe}})
-    refused(lambda: pretrain(params, tiny_dataset, "synthetic", 0, tiny_paths, Compute(torch.device("cpu"))), sentence)
+    project = Project(params, tiny_dataset, tiny_paths)
+    refused(lambda: pretrain(project, "synthetic", 0, Compute(torch.device("cpu"))), sentence)
 
 
 def test_an_adaptation_needs_a_source(tiny_paths: Paths) -> None:
@@ -286,8 +288,8 @@ class Own:
 
     def shard(self, domain: str = "a") -> ShardedImages:
         dataset = self.describe()
-        download(dataset, domain, self.paths)
-        shard(parse_params(self.content), dataset, domain, self.paths)
+        download(Project(None, dataset, self.paths), domain)
+        shard(Project(parse_params(self.content), dataset, self.paths), domain)
         return ShardedImages(self.paths.shards("mine", domain))
 
 
@@ -454,7 +456,10 @@ def test_a_folder_in_place_of_an_archive(tiny_dataset: DatasetSpec, tmp_path: Pa
     content = yaml.safe_load((PROJECT / "workflow/datasets/visda.yaml").read_text(encoding="utf-8"))
     dataset, paths = DatasetSpec.model_validate(content), Paths(tmp_path)
     (paths.raw("visda") / "train.tar").mkdir(parents=True)
-    refused(lambda: download(dataset, "train", paths), r"train\.tar is not a file, expected an archive; remove it")
+    refused(
+        lambda: download(Project(None, dataset, paths), "train"),
+        r"train\.tar is not a file, expected an archive; remove it",
+    )
 
 
 # Transfers.
@@ -581,7 +586,8 @@ def test_the_remedy_fits_the_reason(number: int, remedy: str) -> None:
 def test_a_file_in_place_of_a_folder(tiny_dataset: DatasetSpec, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
     refused(
-        lambda: download(tiny_dataset, "mnist", Paths(tmp_path)), "cannot be written: .*; move what lies in its place"
+        lambda: download(Project(None, tiny_dataset, Paths(tmp_path)), "mnist"),
+        "cannot be written: .*; move what lies in its place",
     )
     refused(lambda: write_text(tmp_path / "data/x", "text"), "cannot be written: .*; move what lies in its place")
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.runtime.device import choose_compute
 from dacsm.runtime.files import sha256
 from dacsm.stages.adapt import adapt
@@ -48,11 +49,11 @@ def test_killed_it_goes_on_in_the_same_bits(stage, tiny_params, tiny_dataset, ti
         paths.root.mkdir()
         (paths.root / "data").symlink_to(tiny_paths.root / "data")
     whole, killed = (paths.root for paths in layouts)
-    pretrain(params, tiny_dataset, "synthetic", 0, layouts[0], choose_compute("cpu"))
+    pretrain(Project(params, tiny_dataset, layouts[0]), "synthetic", 0, choose_compute("cpu"))
     arguments = ["tiny", "synthetic"]
     if stage == "adapt":
         shutil.copytree(whole / "results", killed / "results")
-        adapt(params, tiny_dataset, "dacsm", TASK, 0, layouts[0], choose_compute("cpu"))
+        adapt(Project(params, tiny_dataset, layouts[0]), "dacsm", TASK, 0, choose_compute("cpu"))
         arguments = ["tiny", "dacsm", TASK]
     (killed / "workflow/datasets").mkdir(parents=True)
     (killed / "workflow/datasets/tiny.yaml").write_text(yaml.safe_dump(tiny_dataset.model_dump(mode="json")))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny_project import BIN, Project
+from tiny_project import BIN, ProjectFolder
 
 from dacsm.cli.main import main
 from dacsm.runtime.files import sha256
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def changed(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def changed(built: ProjectFolder, tmp_path_factory: pytest.TempPathFactory) -> ProjectFolder:
     """A clone of the built project: one method's setting was edited, `dvc repro` made it, and this is run2."""
     clone = built.clone(tmp_path_factory.mktemp("changed"))
     assert_up_to_date(clone)  # checks 1 and 2: nothing to do after `dvc pull`
@@ -43,14 +43,14 @@ def changed(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
     return clone
 
 
-def set_weight(project: Project, weight: float) -> None:
+def set_weight(project: ProjectFolder, weight: float) -> None:
     path = project.folder / "params.yaml"
     content = yaml.safe_load(path.read_text())
     content["adapt"]["methods"]["dacsm"]["mix_cross_entropy"] = weight
     path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
-def assert_up_to_date(project: Project) -> None:
+def assert_up_to_date(project: ProjectFolder) -> None:
     """For Snakemake, for DVC, and for the audit."""
     assert NOTHING in project.snakemake("-n")
     assert project.run("dvc", "status").strip() == CLEAN
@@ -68,7 +68,7 @@ def made(printed: str) -> dict[str, int]:
     return {rule: names.count(rule) for rule in dict.fromkeys(names) if not rule.startswith(("tiny", "all"))}
 
 
-def test_a_clone_that_changed_one_setting(changed: Project) -> None:
+def test_a_clone_that_changed_one_setting(changed: ProjectFolder) -> None:
     """Checks 1 to 4; and what git is left with is what docs/pipeline.md says to commit."""
     listed = changed.git("show", "--stat=200", "--name-only", "--format=", "run1").splitlines()
     places = {re.sub(r"(metadata|receipts|records|plots)/.*", r"\1", name) for name in listed}
@@ -87,7 +87,7 @@ def test_a_clone_that_changed_one_setting(changed: Project) -> None:
     }
 
 
-def test_after_snakemake_dvc_only_records(built: Project) -> None:
+def test_after_snakemake_dvc_only_records(built: ProjectFolder) -> None:
     """Check 5."""
     recorded = (built.folder.parent / "recorded.txt").read_text()
     assert recorded.count(NOTHING) == 6  # one a stage: Snakemake had done it all
@@ -95,7 +95,7 @@ def test_after_snakemake_dvc_only_records(built: Project) -> None:
     assert_up_to_date(built)
 
 
-def test_to_an_older_commit_and_back(changed: Project) -> None:
+def test_to_an_older_commit_and_back(changed: ProjectFolder) -> None:
     """Check 6."""
     try:
         for tag in ("run1", "run2"):
@@ -107,7 +107,7 @@ def test_to_an_older_commit_and_back(changed: Project) -> None:
         changed.run("dvc", "checkout")
 
 
-def test_two_commits_are_compared(changed: Project, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_two_commits_are_compared(changed: ProjectFolder, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     """Check 7, and `dacsm compare` on top of it."""
     metrics = changed.run("dvc", "metrics", "diff", "run1", "run2")
     rows = re.findall(r"results/tiny_metrics.json +synthetic-mnist\.(\w+)\.(\S+)", metrics)
@@ -131,7 +131,7 @@ def test_two_commits_are_compared(changed: Project, monkeypatch: pytest.MonkeyPa
         assert sentence in capsys.readouterr().err
 
 
-def test_times_mean_nothing(changed: Project) -> None:
+def test_times_mean_nothing(changed: ProjectFolder) -> None:
     """Check 8."""
     files = [
         path for top in ("data", "results", "dacsm") for path in (changed.folder / top).rglob("*") if path.is_file()
@@ -145,7 +145,7 @@ def test_times_mean_nothing(changed: Project) -> None:
 
 
 @pytest.mark.long
-def test_everything_made_again_is_the_same(built: Project, tmp_path: Path) -> None:
+def test_everything_made_again_is_the_same(built: ProjectFolder, tmp_path: Path) -> None:
     """Check 9; records hold times, and are compared by what the audit reads."""
     copy = built.copy(tmp_path)
     copy.snakemake("--forceall")
@@ -155,7 +155,7 @@ def test_everything_made_again_is_the_same(built: Project, tmp_path: Path) -> No
 
 
 @pytest.mark.long
-def test_two_at_once_and_kills(changed: Project, tmp_path: Path) -> None:
+def test_two_at_once_and_kills(changed: ProjectFolder, tmp_path: Path) -> None:
     """Checks 10 and 11: a second tool is refused; after Ctrl-C and after kill -9 only unfinished jobs run."""
     project = changed.copy(tmp_path)
     set_weight(project, 30.0)
@@ -177,7 +177,7 @@ def test_two_at_once_and_kills(changed: Project, tmp_path: Path) -> None:
     assert_up_to_date(project)
 
 
-def start(project: Project, *command: str) -> subprocess.Popen:
+def start(project: ProjectFolder, *command: str) -> subprocess.Popen:
     return subprocess.Popen(
         [BIN / command[0], *command[1:]],
         cwd=project.folder,
@@ -188,7 +188,7 @@ def start(project: Project, *command: str) -> subprocess.Popen:
     )
 
 
-def wait_for(project: Project, running: subprocess.Popen) -> None:
+def wait_for(project: ProjectFolder, running: subprocess.Popen) -> None:
     """Until an adaptation has begun."""
     log = project.folder / "logs/results/tiny/adapted/dacsm/synthetic-mnist/seed0.log"
     log.unlink(missing_ok=True)
@@ -200,7 +200,7 @@ def wait_for(project: Project, running: subprocess.Popen) -> None:
     raise AssertionError("it did not begin to adapt")
 
 
-def test_a_changed_checkpoint_stops_dvc(changed: Project) -> None:
+def test_a_changed_checkpoint_stops_dvc(changed: ProjectFolder) -> None:
     """Check 12."""
     path = changed.folder / CHECKPOINT
     before, kept = path.stat(), path.read_bytes()
@@ -220,7 +220,7 @@ def test_a_changed_checkpoint_stops_dvc(changed: Project) -> None:
 
 
 @pytest.mark.long
-def test_an_experiment_runs_that_method_alone(changed: Project, tmp_path: Path) -> None:
+def test_an_experiment_runs_that_method_alone(changed: ProjectFolder, tmp_path: Path) -> None:
     """Check 14."""
     project = changed.copy(tmp_path)
     printed = project.run("dvc", "exp", "run", "--temp", "--name", "forty", "-S", f"{WEIGHT}=40")
@@ -233,7 +233,7 @@ def test_an_experiment_runs_that_method_alone(changed: Project, tmp_path: Path) 
     assert_up_to_date(project)
 
 
-def test_the_workflow_is_in_good_condition(changed: Project, tmp_path: Path) -> None:
+def test_the_workflow_is_in_good_condition(changed: ProjectFolder, tmp_path: Path) -> None:
     """Check 15; `make lint` runs --lint and snakefmt."""
     changed.snakemake("--report", str(tmp_path / "report.zip"))
     assert (tmp_path / "report.zip").stat().st_size > 10_000
@@ -242,7 +242,7 @@ def test_the_workflow_is_in_good_condition(changed: Project, tmp_path: Path) -> 
         assert f'"{first}@tiny" -> "{second}@tiny"' in graph
 
 
-def test_new_seeds_run_alone(changed: Project) -> None:
+def test_new_seeds_run_alone(changed: ProjectFolder) -> None:
     """Check 16."""
     assert changed.run("dvc", "config", "cache.type").strip() == "reflink,copy"
     path = changed.folder / "params.yaml"
@@ -256,7 +256,7 @@ def test_new_seeds_run_alone(changed: Project) -> None:
         path.write_text(before)
 
 
-def test_raw_data_never_reaches_a_remote(built: Project) -> None:
+def test_raw_data_never_reaches_a_remote(built: ProjectFolder) -> None:
     from hashlib import md5
 
     stored = {path.parent.name + path.name for path in (built.folder.parent / "storage").rglob("*") if path.is_file()}

@@ -13,6 +13,7 @@ import yaml
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.methods import load_kind
 from dacsm.runtime.device import choose_compute
 from dacsm.runtime.errors import InputError
@@ -111,7 +112,7 @@ def project(tiny_params: Params, tiny_dataset: DatasetSpec, tiny_paths: Paths, t
     (folder / "workflow/datasets/tiny.yaml").write_text(yaml.safe_dump(tiny_dataset.model_dump(mode="json")))
     (folder / "params.yaml").write_text(yaml.safe_dump(tiny_params.model_dump(mode="json")))
     (folder / "data").symlink_to(tiny_paths.root / "data")
-    pretrain(tiny_params, tiny_dataset, "synthetic", 0, Paths(folder), choose_compute("cpu"))
+    pretrain(Project(tiny_params, tiny_dataset, Paths(folder)), "synthetic", 0, choose_compute("cpu"))
     return folder
 
 
@@ -130,16 +131,21 @@ def python(folder: Path, *arguments: str, code: int = 0) -> str:
 
 
 def test_a_method_of_another_kind_is_three_files(project: Path) -> None:
-    """From settings to metrics: its settings, its code, and an entry in params.yaml."""
+    """From settings to a table: its settings, its code, and its entries in params.yaml."""
     (project / "dacsm/config/kinds/toy.py").write_text(SETTINGS)
     (project / "dacsm/methods/toy.py").write_text(CODE)
     content = yaml.safe_load((project / "params.yaml").read_text())
     content["adapt"]["methods"]["confident"] = {"kind": "toy", "entropy": 0.2}
+    shown = {"dataset": "tiny", "tasks": [TASK], "methods": ["source_only", "confident"], "seeds": [0]}
+    content["experiments"]["confidence"] = shown
     (project / "params.yaml").write_text(yaml.safe_dump(content))
 
-    for stage in ("adapt", "evaluate"):
-        python(project, "-m", "dacsm", stage, "tiny", "confident", TASK, "--seed", "0", "--device", "cpu")
+    runs = (("adapt", "confident"), ("evaluate", "confident"), ("evaluate", "source_only"))
+    commands = [[stage, "tiny", method, TASK, "--seed", "0", "--device", "cpu"] for stage, method in runs]
+    commands.append(["table", "confidence"])
+    python(project, "-c", f"from dacsm.cli.main import main\nfor run in {commands}:\n    assert not main(run)")
     paths = Paths(project)
+    assert "confident" in paths.table("confidence", "md").read_text()
     log = (paths.adapted("tiny", "confident", TASK, 0) / "log.csv").read_text().splitlines()
     assert log[0].startswith("epoch,source,entropy")
     metrics = json.loads((paths.evaluated("tiny", "confident", TASK, 0) / "metrics.json").read_text())
@@ -193,4 +199,4 @@ def test_explain_says_what_it_can_show(tiny_params: Params, tiny_dataset: Datase
     adaptation = tiny_params.adapt.model_copy(update={"methods": {"cdtrans": other}})
     params = tiny_params.model_copy(update={"adapt": adaptation})
     with pytest.raises(InputError, match="cdtrans is of the kind other"):
-        explain(params, tiny_dataset, "cdtrans", TASK, 0, Paths(tmp_path), choose_compute("cpu"))
+        explain(Project(params, tiny_dataset, Paths(tmp_path)), "cdtrans", TASK, 0, choose_compute("cpu"))

@@ -16,6 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.data import shards
 from dacsm.data.index import verify
 from dacsm.data.shards import ShardedImages, read_labels
@@ -53,7 +54,7 @@ def here(tiny_paths: Paths) -> ShardedImages:
 def opened(params: Params, dataset: DatasetSpec, root: Path, url: str) -> ShardedImages:
     """The images of the store, once `shard` has copied what lies beside the shards."""
     settings = params.shard["tiny"].model_copy(update={"url": f"{url}/tiny/"})
-    shard(params.model_copy(update={"shard": {"tiny": settings}}), dataset, DOMAIN, Paths(root))
+    shard(Project(params.model_copy(update={"shard": {"tiny": settings}}), dataset, Paths(root)), DOMAIN)
     return ShardedImages(Paths(root).shards("tiny", DOMAIN))
 
 

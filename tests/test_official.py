@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dacsm.cli.main import main
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.data.shards import ShardedImages
 from dacsm.evaluation.predictions import predict
 from dacsm.models.backbone import build_backbone, load_weights
@@ -242,12 +243,12 @@ def test_an_imported_model_is_evaluated_and_adapted_like_one_of_ours(tmp_path, t
     assert (description.model.mean, description.model.resize) == (recipe.mean, recipe.resize)
 
     compute, task = Compute(torch.device("cpu")), "synthetic-optdigits"
-    evaluate(tiny_params, tiny_dataset, "source_only", task, 0, paths, compute)
+    evaluate(Project(tiny_params, tiny_dataset, paths), "source_only", task, 0, compute)
     rows = (paths.evaluated("tiny", "source_only", task, 0) / "predictions.csv").read_text().splitlines()[1:]
     images = ShardedImages(paths.shards("tiny", "optdigits"))
     expected = predict(classifier, images, compute).predicted
     assert [int(row.split(",")[2]) for row in rows] == expected.tolist()
-    adapt(tiny_params, tiny_dataset, "cdtrans", task, 0, paths, compute)
+    adapt(Project(tiny_params, tiny_dataset, paths), "cdtrans", task, 0, compute)
     adapted = load_checkpoint(paths.adapted("tiny", "cdtrans", task, 0) / "last.safetensors")
     assert adapted.description == description
     assert not torch.equal(adapted.head.weight, classifier.head.weight)

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from faulty_server import Server, serving
 from look_alikes import look_alike
-from tiny_project import Project
+from tiny_project import ProjectFolder
 
 from dacsm.config.datasets import DatasetSpec
 from dacsm.evaluation.metrics import measure
@@ -31,11 +31,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Callable[..., tuple[Project, Server, DatasetSpec]]:
+def make(tmp_path: Path) -> Callable[..., tuple[ProjectFolder, Server, DatasetSpec]]:
     """A project whose params.yaml asks for the look-alike of a dataset, and the server of its archives."""
     with ExitStack() as stack:
 
-        def made(name: str, tasks: list[str] | None = None, per_class: int = 3) -> tuple[Project, Server, DatasetSpec]:
+        def made(
+            name: str, tasks: list[str] | None = None, per_class: int = 3
+        ) -> tuple[ProjectFolder, Server, DatasetSpec]:
             content = look_alike(name, tmp_path / "served", per_class)
             server = stack.enter_context(serving(tmp_path / "served"))
             text = yaml.safe_dump(content, sort_keys=False).replace("{server}", server.url)
@@ -49,7 +51,7 @@ def make(tmp_path: Path) -> Callable[..., tuple[Project, Server, DatasetSpec]]:
         yield made
 
 
-def copied(folder: Path) -> Project:
+def copied(folder: Path) -> ProjectFolder:
     """The checkout's files in another folder, without its results and records."""
     command = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
     listed = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.split("\0")
@@ -57,7 +59,7 @@ def copied(folder: Path) -> Project:
         if name and not name.startswith((".snakemake/", "results/", "dvc.lock")) and (CHECKOUT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(CHECKOUT / name, folder / name)
-    return Project(folder)
+    return ProjectFolder(folder)
 
 
 def settings(name: str, tasks: list[str]) -> dict[str, Any]:
@@ -73,7 +75,7 @@ def settings(name: str, tasks: list[str]) -> dict[str, Any]:
     return params
 
 
-def rows_of(project: Project, name: str) -> list[dict[str, str]]:
+def rows_of(project: ProjectFolder, name: str) -> list[dict[str, str]]:
     with (project.folder / f"results/{name}_table.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -131,7 +133,7 @@ def test_domainnet(make: Callable) -> None:
     assert all(task in table for task in dataset.tasks) or all(f"{domain}" in table for domain in dataset.domains)
 
 
-def make_up_all(project: Project, root: Path, dataset: DatasetSpec, trained: str) -> None:
+def make_up_all(project: ProjectFolder, root: Path, dataset: DatasetSpec, trained: str) -> None:
     """Metrics and predictions of every task, drawn by chance, in the form of those of a trained one."""
     labels = np.arange(2 * len(dataset.classes)) % len(dataset.classes)
     for method in METHODS:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from test_published_datasets import copied
-from tiny_project import Project
+from tiny_project import ProjectFolder
 
 from dacsm.config.params import Params, load_params, parse_params
 
@@ -43,7 +43,7 @@ def test_the_example_is_about_ten_lines_and_has_the_settings_of_digits() -> None
 @pytest.mark.long
 def test_the_example_makes_its_table(tmp_path: Path) -> None:
     program, lines = example()
-    project: Project = copied(tmp_path / "project")
+    project: ProjectFolder = copied(tmp_path / "project")
     project.run("python", "-c", program)
     lines["pretrain"]["mine"]["epochs"] = lines["adapt"]["recipes"]["mine"]["epochs"] = 1
     lines["adapt"]["recipes"]["mine"]["max_pairs"] = 100

@@ -14,6 +14,7 @@ from small_model import MODEL
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params, Rescale
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.data.transforms import centre_view
 from dacsm.report.statistics import NOT_TOLD_APART
 from dacsm.runtime.device import choose_compute
@@ -35,8 +36,8 @@ def trained(tiny_params, tiny_dataset, tiny_paths, tmp_path_factory) -> Paths:
     """A root with tiny's shards, a source model, and one that CDTrans adapted."""
     paths = Paths(tmp_path_factory.mktemp("rescaled"))
     shutil.copytree(tiny_paths.root / "data", paths.root / "data")
-    pretrain(tiny_params, tiny_dataset, "synthetic", 0, paths, CPU)
-    adapt(tiny_params, tiny_dataset, "cdtrans", TASK, 0, paths, CPU)
+    pretrain(Project(tiny_params, tiny_dataset, paths), "synthetic", 0, CPU)
+    adapt(Project(tiny_params, tiny_dataset, paths), "cdtrans", TASK, 0, CPU)
     return paths
 
 
@@ -47,7 +48,7 @@ def read(folder: Path) -> dict:
 @pytest.mark.parametrize("method", ["source_only", "cdtrans"])
 def test_scale_1_has_the_numbers_of_evaluate(trained, tiny_params, tiny_dataset, method):
     for stage in (evaluate, rescale):
-        stage(tiny_params, tiny_dataset, method, TASK, 0, trained, CPU)
+        stage(Project(tiny_params, tiny_dataset, trained), method, TASK, 0, CPU)
     evaluated, rescaled = (read(place("tiny", method, TASK, 0)) for place in (trained.evaluated, trained.rescaled))
     assert list(rescaled["scales"]) == ["0.5", "0.75", "1", "1.25", "1.5"]
     wanted = {key: evaluated["selected"][key] for key in ("mean_per_class", "overall", "per_class")}
@@ -59,9 +60,9 @@ def test_scale_1_has_the_numbers_of_evaluate(trained, tiny_params, tiny_dataset,
 
 def test_the_same_bytes_again(trained, tiny_params, tiny_dataset):
     path = trained.rescaled("tiny", "cdtrans", TASK, 0) / "metrics.json"
-    rescale(tiny_params, tiny_dataset, "cdtrans", TASK, 0, trained, CPU)
+    rescale(Project(tiny_params, tiny_dataset, trained), "cdtrans", TASK, 0, CPU)
     before = path.read_bytes()
-    rescale(tiny_params, tiny_dataset, "cdtrans", TASK, 0, trained, CPU)
+    rescale(Project(tiny_params, tiny_dataset, trained), "cdtrans", TASK, 0, CPU)
     assert path.read_bytes() == before
 
 
@@ -77,9 +78,9 @@ def test_the_centre_view_shows_the_object_at_that_scale(scale):
 
 def test_a_missing_model_is_named_with_its_command(trained, tiny_params, tiny_dataset):
     with pytest.raises(InputError, match=r"adapted/cdtrans/synthetic-mnist/seed5/model\.safetensors was not found"):
-        rescale(tiny_params, tiny_dataset, "cdtrans", TASK, 5, trained, CPU)
+        rescale(Project(tiny_params, tiny_dataset, trained), "cdtrans", TASK, 5, CPU)
     with pytest.raises(InputError, match=r"adapt\.methods has no 'magic'"):
-        rescale(tiny_params, tiny_dataset, "magic", TASK, 0, trained, CPU)
+        rescale(Project(tiny_params, tiny_dataset, trained), "magic", TASK, 0, CPU)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,8 @@ def made(tiny_params: Params, tiny_dataset: DatasetSpec, tmp_path: Path) -> Call
                     facts = {"dataset": "tiny", "method": method, "task": task, "seed": seed, "backbone": "vit"}
                     facts |= {"protocol": tiny_dataset.protocol, "images": 10, "scales": found}
                     write_json(paths.rescaled("tiny", method, task, seed) / "metrics.json", facts | changed)
-        scales(tiny_dataset, experiment, SCALES, paths)
+        params = tiny_params.model_copy(update={"experiments": {"tiny": experiment}})
+        scales(Project(params, tiny_dataset, paths), "tiny")
         return paths
 
     return make
@@ -177,4 +179,4 @@ def test_runs_of_other_scales_or_protocols_are_refused(made, changed, sentence):
 
 def test_a_missing_run_is_named_with_its_command(tiny_params, tiny_dataset, tmp_path):
     with pytest.raises(InputError, match="was not found; make it with `dacsm rescale tiny source_only"):
-        scales(tiny_dataset, tiny_params.experiment("tiny"), SCALES, Paths(tmp_path))
+        scales(Project(tiny_params, tiny_dataset, Paths(tmp_path)), "tiny")

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 import dacsm.runtime.resume as resume_module
 from dacsm.adaptation import history as history_module
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.models.classifier import load_checkpoint, save_checkpoint
 from dacsm.runtime.device import choose_compute
 from dacsm.runtime.errors import InputError
@@ -67,8 +68,8 @@ def watched(moments: Moments, save_every: float) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resume_module, "SAVE_EVERY", save_every)
         patch.setattr(TrainingProgress, "step", moments.around("step", TrainingProgress.step))
-        for module in (adapt_module, pretrain_module):
-            patch.setattr(module, "predict", moments.around("predict", module.predict))
+        for module, name in ((adapt_module, "predict"), (adapt_module, "accuracy"), (pretrain_module, "accuracy")):
+            patch.setattr(module, name, moments.around("predict", getattr(module, name)))
         patch.setattr(Path, "replace", moments.around("rename", Path.replace))
         patch.setattr(history_module, "write_csv", moments.around("log", history_module.write_csv))
         yield
@@ -95,7 +96,7 @@ def start(small, tiny_dataset, tiny_paths, tmp_path_factory) -> Callable[..., di
     (base.root / "data").symlink_to(tiny_paths.root / "data")
     longer = small.pretrain["tiny"].model_copy(update={"epochs": 25})  # so that many labels agree
     params = small.model_copy(update={"pretrain": {"tiny": longer}})
-    pretrain_module.pretrain(params, tiny_dataset, "synthetic", 0, base, choose_compute("cpu"))
+    pretrain_module.pretrain(Project(params, tiny_dataset, base), "synthetic", 0, choose_compute("cpu"))
 
     def run(stage: str, root: Path, resume: Resume | None = None) -> dict[str, str]:
         root.mkdir(exist_ok=True)
@@ -104,14 +105,14 @@ def start(small, tiny_dataset, tiny_paths, tmp_path_factory) -> Callable[..., di
             (root / "data").symlink_to(tiny_paths.root / "data")
         if stage == "pretrain":
             output = paths.pretrained("tiny", "synthetic", 0)
-            arguments = (small, tiny_dataset, "synthetic", 0, paths, choose_compute("cpu"), resume)
+            arguments = (Project(small, tiny_dataset, paths), "synthetic", 0, choose_compute("cpu"), resume)
             measured = pretrain_module.pretrain(*arguments)
         else:
             source = paths.pretrained("tiny", "synthetic", 0)
             source.mkdir(parents=True, exist_ok=True)
             shutil.copy(base.pretrained("tiny", "synthetic", 0) / "model.safetensors", source)
             output = paths.adapted("tiny", "dacsm", TASK, 0)
-            arguments = (small, tiny_dataset, "dacsm", TASK, 0, paths, choose_compute("cpu"), resume)
+            arguments = (Project(small, tiny_dataset, paths), "dacsm", TASK, 0, choose_compute("cpu"), resume)
             measured = adapt_module.adapt(*arguments)
         assert "training_seconds" in measured
         return {path.name: sha256(path) for path in output.iterdir()}
@@ -209,7 +210,7 @@ def test_a_run_killed_while_it_writes_its_results_trains_no_more(start, whole, t
 def test_what_is_measured_covers_all_parts(start, tmp_path, small, tiny_dataset):
     killed(start, "adapt", tmp_path, 20, 0.0)
     state = Resume(tmp_path / "resume")
-    arguments = (small, tiny_dataset, "dacsm", TASK, 0, Paths(tmp_path), choose_compute("cpu"))
+    arguments = (Project(small, tiny_dataset, Paths(tmp_path)), "dacsm", TASK, 0, choose_compute("cpu"))
     measured = adapt_module.adapt(*arguments, state)
     assert measured["resumed"] == 1
     again = adapt_module.adapt(*arguments, state)  # nothing is left to train

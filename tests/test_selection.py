@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dacsm.adaptation import scores, validators
+from dacsm.adaptation.history import AdaptationHistory
 from dacsm.adaptation.scores import VALIDATORS, score_epochs
-from dacsm.adaptation.selection import load_validator, score_of
 from dacsm.config import params
 from dacsm.data.splits import held_out
 from dacsm.evaluation import outputs
@@ -105,14 +105,14 @@ def test_source_accuracy_and_the_last_epoch_are_taken_as_they_are():
 
 def test_a_model_that_diverged_has_no_scores():
     for broken in (seen(NOISE.clone().fill_(math.nan)), seen(NOISE, NOISE / 0)):
-        assert all(math.isnan(score_of(score, broken)) for score in VALIDATORS.values())
+        assert all(math.isnan(broken.scored_by(score)) for score in VALIDATORS.values())
 
 
 def test_each_validator_is_a_module_a_score_and_a_setting():
     found = [path.stem for path in Path(validators.__file__).parent.glob("[!_]*.py")]
     assert tuple(VALIDATORS) == get_args(params.Validator)
     assert sorted(VALIDATORS) == sorted(found)
-    assert all(load_validator(name) is score for name, score in VALIDATORS.items())
+    assert all(AdaptationHistory(name).score is score for name, score in VALIDATORS.items())
 
 
 def test_each_epoch_is_scored(monkeypatch):

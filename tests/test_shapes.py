@@ -15,6 +15,7 @@ from made_up_runs import make_runs
 from dacsm.config.datasets import DatasetSpec, load_dataset
 from dacsm.config.params import Params, load_params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.report import published
 from dacsm.report.differences import compare_methods
 from dacsm.report.latex import table_in_latex
@@ -36,7 +37,7 @@ class Made:
     def __init__(self, name: str, params: Params, paths: Paths) -> None:
         self.dataset, self.paths, self.tasks = load_dataset(name), paths, params.experiments[name].tasks
         make_runs(self.dataset, params.experiments[name], paths)
-        table(self.dataset, params.experiments[name], paths)
+        table(Project(params, self.dataset, paths), name)
         with paths.table(name, "csv").open(newline="", encoding="utf-8") as file:
             self.rows = list(csv.DictReader(file))
         self.markdown = paths.table(name, "md").read_text(encoding="utf-8").replace("\u00a0", " ")
@@ -130,7 +131,8 @@ def test_a_part_of_the_matrix_has_means_only_where_it_is_whole(tmp_path: Path) -
     experiment = params.experiments["domainnet"].model_copy(update={"tasks": tasks, "seeds": (0,)})
     paths, dataset = Paths(tmp_path), load_dataset("domainnet")
     make_runs(dataset, experiment, paths)
-    table(dataset, experiment, paths)
+    part = params.model_copy(update={"experiments": {**params.experiments, "domainnet": experiment}})
+    table(Project(part, dataset, paths), "domainnet")
     rows = lines_under(paths.table("domainnet", "md").read_text(encoding="utf-8"), "### cdtrans (infomax)")
     assert [row[0] for row in rows[1:]] == ["clipart", "real", "sketch", "mean"]  # in the dataset's order
     means = {row[0]: row[-1] for row in rows[1:]}
@@ -149,7 +151,7 @@ def test_dvc_gets_few_numbers(name: str, made: Callable[[str], Made]) -> None:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_one_run_of_any_dataset_is_a_small_file(name: str, made: Callable[[str], Made]) -> None:
-    paths = made(name).paths.phase(name, "evaluated").rglob("metrics.json")
+    paths = (made(name).paths.results / name / "evaluated").rglob("metrics.json")
     assert max(path.stat().st_size for path in paths) < 300_000
 
 

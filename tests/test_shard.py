@@ -14,6 +14,7 @@ from PIL import Image
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.data import index as shard_index
 from dacsm.data.raw import digits
 from dacsm.data.shards import ShardedImages, read_labels
@@ -58,7 +59,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_the_same_input_gives_the_same_bytes(
     tiny_params: Params, tiny_dataset: DatasetSpec, tiny_paths: Paths, raw_layout: Paths
 ) -> None:
-    shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+    shard(Project(tiny_params, tiny_dataset, raw_layout), DOMAIN)
     first, second = (contents(paths.shards("tiny", DOMAIN)) for paths in (tiny_paths, raw_layout))
     assert first == second
     assert sorted(first) == [
@@ -97,7 +98,7 @@ def test_images_and_index_do_not_depend_on_labels(
     rewrite_raw(raw_layout, labels=np.zeros(60, dtype=np.int64), names=np.array([f"other{i}" for i in range(60)]))
     absent = tiny_dataset.domains[DOMAIN].model_copy(update={"absent": tiny_dataset.classes[1:]})
     dataset = tiny_dataset.model_copy(update={"domains": {**tiny_dataset.domains, DOMAIN: absent}})
-    shard(tiny_params, dataset, DOMAIN, raw_layout)
+    shard(Project(tiny_params, dataset, raw_layout), DOMAIN)
     before, after = (contents(paths.shards("tiny", DOMAIN)) for paths in (tiny_paths, raw_layout))
     assert {name for name in before if before[name] != after[name]} == {"labels.csv", "counts.csv"}
     assert after["counts.csv"].decode().splitlines()[1:3] == ["0,0,60", "1,1,0"]
@@ -105,7 +106,7 @@ def test_images_and_index_do_not_depend_on_labels(
 
 def test_other_size_encoding_and_channels(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Paths) -> None:
     params = with_shard(tiny_params, image_size=40, encoding="jpeg", images_per_shard=100)
-    shard(params, tiny_dataset.model_copy(update={"channels": 3}), DOMAIN, raw_layout)
+    shard(Project(params, tiny_dataset.model_copy(update={"channels": 3}), raw_layout), DOMAIN)
     folder = raw_layout.shards("tiny", DOMAIN)
     images = ShardedImages(folder)
     assert images[0].shape == (3, 40, 40)
@@ -119,8 +120,8 @@ def test_other_size_encoding_and_channels(tiny_params: Params, tiny_dataset: Dat
 
 
 def test_fewer_shards_leave_no_old_ones(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Paths) -> None:
-    shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
-    shard(with_shard(tiny_params, images_per_shard=50), tiny_dataset, DOMAIN, raw_layout)
+    shard(Project(tiny_params, tiny_dataset, raw_layout), DOMAIN)
+    shard(Project(with_shard(tiny_params, images_per_shard=50), tiny_dataset, raw_layout), DOMAIN)
     folder = raw_layout.shards("tiny", DOMAIN)
     assert sorted(path.name for path in folder.glob("*.tar")) == ["000000.tar", "000001.tar"]
     shard_index.verify(folder)
@@ -138,7 +139,7 @@ def test_an_interrupted_run_leaves_what_was_there(
     folder = raw_layout.shards("tiny", DOMAIN)
     whole = contents(tiny_paths.shards("tiny", DOMAIN))
     if earlier:
-        shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+        shard(Project(tiny_params, tiny_dataset, raw_layout), DOMAIN)
 
     def interrupted(self: digits.Digits, position: int) -> None:
         if len(list(folder.glob(".new.partial/*.tar"))) == 2:
@@ -148,7 +149,7 @@ def test_an_interrupted_run_leaves_what_was_there(
     original = digits.Digits.__getitem__
     monkeypatch.setattr(digits.Digits, "__getitem__", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+        shard(Project(tiny_params, tiny_dataset, raw_layout), DOMAIN)
     assert contents(folder) == (whole if earlier else {})
     if not earlier:
         with pytest.raises(InputError, match=r"index\.json was not found; make it with `dacsm shard tiny optdigits`"):
@@ -156,7 +157,7 @@ def test_an_interrupted_run_leaves_what_was_there(
     monkeypatch.undo()
     (folder / ".new.partial").mkdir()  # as a run that is killed leaves it
     (folder / ".new.partial/000009.tar").write_bytes(b"a part")
-    shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+    shard(Project(tiny_params, tiny_dataset, raw_layout), DOMAIN)
     assert contents(folder) == whole
 
 
@@ -167,28 +168,28 @@ def test_an_archive_is_hashed_once_while_it_stays_as_it_is(
     read: list[Path] = []
     monkeypatch.setattr(hashes, "sha256", lambda path: read.append(path) or sha256(path))
     archive = raw_layout.raw("tiny") / f"{DOMAIN}.npz"
-    download(tiny_dataset, DOMAIN, raw_layout)
+    download(Project(None, tiny_dataset, raw_layout), DOMAIN)
     for _ in range(2):
-        shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+        shard(Project(tiny_params, tiny_dataset, raw_layout), DOMAIN)
     assert read == [archive]
     times = archive.stat()
     archive.write_bytes(archive.read_bytes()[:-1] + b"x")
     os.utime(archive, ns=(times.st_atime_ns, times.st_mtime_ns))  # a change that hides itself
     with pytest.raises(InputError, match=r"the sha256 of .*optdigits\.npz begins with"):
-        shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+        shard(Project(tiny_params, tiny_dataset, raw_layout), DOMAIN)
 
 
 def test_another_number_of_images_is_refused(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Paths) -> None:
     domain = tiny_dataset.domains[DOMAIN].model_copy(update={"images": 61})
     dataset = tiny_dataset.model_copy(update={"domains": {**tiny_dataset.domains, DOMAIN: domain}})
     with pytest.raises(InputError, match=r"has 60 images of optdigits, expected 61; .* domains\.optdigits\.images"):
-        shard(tiny_params, dataset, DOMAIN, raw_layout)
+        shard(Project(tiny_params, dataset, raw_layout), DOMAIN)
 
 
 def test_a_label_without_a_class_is_refused(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Paths) -> None:
     rewrite_raw(raw_layout, labels=np.full(60, 10))
     with pytest.raises(InputError, match=r"optdigits/\d+ has label 10, expected 0 to 9"):
-        shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+        shard(Project(tiny_params, tiny_dataset, raw_layout), DOMAIN)
 
 
 def test_raw_data_must_fit_its_receipt(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Paths) -> None:
@@ -197,19 +198,19 @@ def test_raw_data_must_fit_its_receipt(tiny_params: Params, tiny_dataset: Datase
     again = "`dacsm download tiny optdigits`"
     path.write_bytes(content[:-1])
     with pytest.raises(InputError, match=rf"has {len(content) - 1} bytes, expected {len(content)} bytes; .*{again}"):
-        shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+        shard(Project(tiny_params, tiny_dataset, raw_layout), DOMAIN)
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(InputError, match=rf"the sha256 of .*optdigits\.npz begins with .*{again}"):
-        shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+        shard(Project(tiny_params, tiny_dataset, raw_layout), DOMAIN)
     path.unlink()
     with pytest.raises(InputError, match=rf"optdigits\.npz was not found, .*{again}"):
-        shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+        shard(Project(tiny_params, tiny_dataset, raw_layout), DOMAIN)
     raw_layout.receipt("tiny", DOMAIN).write_text("{}")
     with pytest.raises(InputError, match=r"optdigits\.json: file is missing"):
-        shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+        shard(Project(tiny_params, tiny_dataset, raw_layout), DOMAIN)
     raw_layout.receipt("tiny", DOMAIN).unlink()
     with pytest.raises(InputError, match=rf"optdigits\.json was not found; make it with {again}"):
-        shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+        shard(Project(tiny_params, tiny_dataset, raw_layout), DOMAIN)
 
 
 def test_a_file_in_place_of_the_folder_is_refused(
@@ -219,18 +220,18 @@ def test_a_file_in_place_of_the_folder_is_refused(
     folder.parent.mkdir(parents=True)
     folder.write_text("not a folder")
     with pytest.raises(InputError, match=r"optdigits cannot be written: File exists"):
-        shard(tiny_params, tiny_dataset, DOMAIN, raw_layout)
+        shard(Project(tiny_params, tiny_dataset, raw_layout), DOMAIN)
 
 
 def test_an_unknown_domain_is_refused(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Paths) -> None:
     with pytest.raises(InputError, match="tiny has no domain 'usps'"):
-        shard(tiny_params, tiny_dataset, "usps", raw_layout)
+        shard(Project(tiny_params, tiny_dataset, raw_layout), "usps")
 
 
 def test_a_fresh_download_can_be_sharded_and_read(
     tiny_params: Params, tiny_dataset: DatasetSpec, tmp_path: Path
 ) -> None:
     paths = Paths(tmp_path / "a place, with: 100% odd names")
-    download(tiny_dataset, DOMAIN, paths)
-    shard(tiny_params, tiny_dataset, DOMAIN, paths)
+    download(Project(None, tiny_dataset, paths), DOMAIN)
+    shard(Project(tiny_params, tiny_dataset, paths), DOMAIN)
     assert np.bincount(read_labels(paths.shards("tiny", DOMAIN))).tolist() == [6] * 10

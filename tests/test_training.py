@@ -18,6 +18,7 @@ from dacsm.adaptation.scores import score_epochs
 from dacsm.config.kinds.cdtrans import Consistency, Settings
 from dacsm.config.params import Params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.data.shards import ShardedImages
 from dacsm.evaluation.epochs import read_epochs
 from dacsm.evaluation.predictions import predict
@@ -41,7 +42,7 @@ def trained(tiny_params, tiny_dataset, tiny_paths, tmp_path_factory) -> Paths:
     """A root with tiny's shards and a source model."""
     paths = Paths(tmp_path_factory.mktemp("trained"))
     shutil.copytree(tiny_paths.root / "data", paths.root / "data")
-    pretrain(tiny_params, tiny_dataset, "synthetic", 0, paths, choose_compute("cpu"))
+    pretrain(Project(tiny_params, tiny_dataset, paths), "synthetic", 0, choose_compute("cpu"))
     return paths
 
 
@@ -61,14 +62,14 @@ def run(params, dataset, paths, method: str, workers: int = 0, features_folder: 
     """Adapt, and the hashes of what it wrote."""
     folder = paths.adapted("tiny", method, TASK, 0)
     shutil.rmtree(folder, ignore_errors=True)
-    adapt(params, dataset, method, TASK, 0, paths, choose_compute("cpu", workers, features_folder))
+    adapt(Project(params, dataset, paths), method, TASK, 0, choose_compute("cpu", workers, features_folder))
     return {path.name: sha256(path) for path in folder.iterdir()}
 
 
 def test_pretraining_again_gives_the_same_bytes(trained, tiny_params, tiny_dataset, tmp_path):
     (tmp_path / "data").symlink_to(trained.root / "data")
     again = Paths(tmp_path)
-    pretrain(tiny_params, tiny_dataset, "synthetic", 0, again, choose_compute("cpu", workers=2))
+    pretrain(Project(tiny_params, tiny_dataset, again), "synthetic", 0, choose_compute("cpu", workers=2))
     for name in ("model.safetensors", "log.csv"):
         one, two = (paths.pretrained("tiny", "synthetic", 0) / name for paths in (trained, again))
         assert one.read_bytes() == two.read_bytes()
@@ -81,7 +82,7 @@ def test_without_held_out_images_their_accuracy_is_not_spoken_of(trained, tiny_p
             "tiny": tiny_params.pretrain["tiny"].model_copy(update={"held_out": fraction})
         }
         params = tiny_params.model_copy(update={"pretrain": recipes})
-        pretrain(params, tiny_dataset, "synthetic", 0, Paths(tmp_path), choose_compute("cpu"))
+        pretrain(Project(params, tiny_dataset, Paths(tmp_path)), "synthetic", 0, choose_compute("cpu"))
         lines = [line for line in capsys.readouterr().err.splitlines() if "  epoch " in line]
         assert lines
         assert all(("held-out source accuracy" in line) == said and "nan" not in line for line in lines)
@@ -298,5 +299,5 @@ def test_a_features_folder_without_stage_is_said(trained, tiny_params, tiny_data
 
 def test_a_missing_source_model_is_named(tiny_params, tiny_dataset, trained):
     with pytest.raises(InputError, match=r"seed5.*was not found"):
-        adapt(tiny_params, tiny_dataset, "cdtrans", TASK, 5, trained, choose_compute("cpu"))
+        adapt(Project(tiny_params, tiny_dataset, trained), "cdtrans", TASK, 5, choose_compute("cpu"))
     assert not Path(trained.adapted("tiny", "cdtrans", TASK, 5)).exists()

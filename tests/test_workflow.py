@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny_project import Project
+from tiny_project import ProjectFolder
 
 from dacsm.config.presets import PRESETS
 from dacsm.ledger.pipeline import STAGES
@@ -25,11 +25,11 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def project(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(built: ProjectFolder, tmp_path_factory: pytest.TempPathFactory) -> ProjectFolder:
     return built.copy(tmp_path_factory.mktemp("workflow"))
 
 
-def test_one_command_makes_the_table(project: Project) -> None:
+def test_one_command_makes_the_table(project: ProjectFolder) -> None:
     with (project.folder / "results/tiny_table.csv").open(newline="") as file:
         rows = {(row["method"], row["selection"], row["seeds"]) for row in csv.DictReader(file)}
     assert {("source_only", "last epoch", "0 1"), ("dacsm", "infomax", "0 1")} <= rows
@@ -46,7 +46,7 @@ def test_one_command_makes_the_table(project: Project) -> None:
 
 
 @pytest.mark.parametrize("name", [stage.name for stage in STAGES.values() if not stage.optional])
-def test_dvc_lists_what_snakemake_uses(project: Project, name: str) -> None:
+def test_dvc_lists_what_snakemake_uses(project: ProjectFolder, name: str) -> None:
     """A file that only one of the two knows would let the other record what is not so."""
     text = (project.folder / "dvc.yaml").read_text().replace("${item}", "tiny").replace("${key}", "tiny")
     stage = yaml.safe_load(text)["stages"][name]["do"]
@@ -61,37 +61,32 @@ def test_dvc_lists_what_snakemake_uses(project: Project, name: str) -> None:
         assert {place for place in listed if not any(Path(path).is_relative_to(place) for path in found)} == set()
 
 
-def test_a_second_run_does_nothing(project: Project) -> None:
+def test_a_second_run_does_nothing(project: ProjectFolder) -> None:
     assert NOTHING in project.snakemake()
 
 
-def test_times_do_not_count(project: Project) -> None:
+def test_times_do_not_count(project: ProjectFolder) -> None:
     for path in (*project.folder.glob("data/**/*"), *project.folder.glob("dacsm/**/*.py")):
         path.touch()
     assert NOTHING in project.snakemake("-n")
 
 
-def test_a_methods_key_touches_that_method_alone(project: Project) -> None:
-    with project.edited("params.yaml", "prior: 0.5", "prior: 0.25"):  # of `dat`, which is not in the experiment
+def test_a_methods_key_touches_that_method_alone(project: ProjectFolder) -> None:
+    with project.setting("adapt.methods.dat.noise.prior", 0.25):  # it is not in the experiment
         assert project.jobs() == {}
-    method = "dacsm:\n      style:\n        weight: "
-    with project.edited("params.yaml", method, f"{method}2"):
+    with project.setting("adapt.methods.dacsm.style.weight", 2.0):
         assert project.jobs() == {"adapt": 2, "evaluate": 2, "table": 1}
 
 
-def test_pretraining_settings_touch_all_that_follows(project: Project) -> None:
-    with project.edited(
-        "params.yaml",
-        "label_smoothing: 0.1\n    held_out: 0.1\n  visda",
-        "label_smoothing: 0.2\n    held_out: 0.1\n  visda",
-    ):
+def test_pretraining_settings_touch_all_that_follows(project: ProjectFolder) -> None:
+    with project.setting("pretrain.digits.label_smoothing", 0.2):
         assert project.jobs() == {}
     tiny = (project.folder / "params.yaml").read_text().split("pretrain:")[1].split("adapt:")[0].split("  tiny:")[1]
     with project.edited("params.yaml", tiny, tiny.replace("label_smoothing: 0.1", "label_smoothing: 0.2")):
         assert project.jobs() == {"pretrain": 2, "adapt": 2, "evaluate": 4, "table": 1}
 
 
-def test_a_preset_touches_what_it_says_alone(project: Project) -> None:
+def test_a_preset_touches_what_it_says_alone(project: ProjectFolder) -> None:
     """Moving settings into a preset changes nothing; editing the preset runs what reads them."""
     preset = project.folder / PRESETS / "briefly.yaml"
     text = (project.folder / "params.yaml").read_text()
@@ -111,14 +106,14 @@ def test_a_preset_touches_what_it_says_alone(project: Project) -> None:
         preset.unlink()
 
 
-def test_a_new_seed_runs_alone(project: Project) -> None:
+def test_a_new_seed_runs_alone(project: ProjectFolder) -> None:
     text = (project.folder / "params.yaml").read_text()
     tiny = text.split("experiments:")[1].split("  tiny:")[1].split("shard:")[0]
     with project.edited("params.yaml", tiny, tiny.replace("    - 1\n", "    - 1\n    - 7\n")):
         assert project.jobs() == {"pretrain": 1, "adapt": 1, "evaluate": 2, "table": 1}
 
 
-def test_a_cell_names_the_command_that_makes_it_again(project: Project) -> None:
+def test_a_cell_names_the_command_that_makes_it_again(project: ProjectFolder) -> None:
     printed = project.run("dacsm", "cell", "tiny", "dacsm", "3")
     assert "data: mnist " in printed
     assert "adapt dacsm/synthetic-mnist/seed1: " in printed
@@ -131,7 +126,7 @@ def test_a_cell_names_the_command_that_makes_it_again(project: Project) -> None:
     assert project.run("dacsm", "cell", "tiny", "dacsm", "3").splitlines()[0] == printed.splitlines()[0]
 
 
-def test_a_plan_knows_what_is_made(project: Project) -> None:
+def test_a_plan_knows_what_is_made(project: ProjectFolder) -> None:
     printed = project.run("dacsm", "plan", "tiny")
     assert "evaluate     0      4" in printed
     assert "time       none" in printed
@@ -143,7 +138,7 @@ def test_a_plan_knows_what_is_made(project: Project) -> None:
     assert "adapt cdtrans: 2 runs, " in printed
 
 
-def test_what_is_beside_the_table_is_made_when_asked_for(project: Project) -> None:
+def test_what_is_beside_the_table_is_made_when_asked_for(project: ProjectFolder) -> None:
     assert project.jobs("results/tiny_scales.csv") == {"rescale": 4, "scales": 1}
     assert project.jobs("tiny_rescaled") == {"rescale": 4, "tiny_rescaled": 1}
     assert project.jobs("tiny_explained") == {"explain": 1, "tiny_explained": 1}  # the first seed of what is adapted
@@ -152,9 +147,9 @@ def test_what_is_beside_the_table_is_made_when_asked_for(project: Project) -> No
 
 
 @pytest.mark.long
-def test_what_is_beside_the_table_is_made_and_audited(project: Project, tmp_path: Path) -> None:
+def test_what_is_beside_the_table_is_made_and_audited(project: ProjectFolder, tmp_path: Path) -> None:
     project = project.copy(tmp_path)
-    files = ("results/tiny_scales.csv", "results/tiny/explained/dacsm/synthetic-mnist/seed0")
+    files = ("results/tiny_scales.csv", "results/tiny/explained/dacsm/synthetic-mnist/seed0/attention.png")
     project.snakemake(*files)
     assert NOTHING in project.snakemake(*files, "all")
     for phase, count in (("rescaled", 4), ("scaled", 1), ("explained", 1)):
@@ -166,7 +161,7 @@ def test_what_is_beside_the_table_is_made_and_audited(project: Project, tmp_path
     assert "where the rescaled runs give" in printed
 
 
-def test_comments_in_every_module_re_make_nothing(project: Project) -> None:
+def test_comments_in_every_module_re_make_nothing(project: ProjectFolder) -> None:
     with ExitStack() as edits:
         for path in (project.folder / "dacsm").rglob("*.py"):
             edits.enter_context(project.edited(str(path.relative_to(project.folder)), '"""', '# A comment.\n"""More. '))
@@ -185,7 +180,7 @@ def test_comments_in_every_module_re_make_nothing(project: Project) -> None:
         ("dacsm/cli/main.py", {}),
     ],
 )
-def test_an_edit_of_code_re_makes_what_it_computes(project: Project, file: str, jobs: dict[str, int]) -> None:
+def test_an_edit_of_code_re_makes_what_it_computes(project: ProjectFolder, file: str, jobs: dict[str, int]) -> None:
     path = project.folder / file
     before = path.read_text()
     path.write_text(f"{before}\nAN_EDIT = 1\n")
@@ -205,7 +200,7 @@ def test_an_edit_of_code_re_makes_what_it_computes(project: Project, file: str, 
         ("root: .", "root: . .: .", "params.yaml"),
     ],
 )
-def test_bad_params_end_in_one_sentence(project: Project, old: str, new: str, sentence: str) -> None:
+def test_bad_params_end_in_one_sentence(project: ProjectFolder, old: str, new: str, sentence: str) -> None:
     with project.edited("params.yaml", old, new):
         printed = project.snakemake("-n", ok=False)
     last = printed.rstrip().splitlines()[-1]
@@ -213,7 +208,7 @@ def test_bad_params_end_in_one_sentence(project: Project, old: str, new: str, se
     assert "Traceback" not in printed
 
 
-def test_a_dataset_without_settings_ends_in_a_sentence(project: Project) -> None:
+def test_a_dataset_without_settings_ends_in_a_sentence(project: ProjectFolder) -> None:
     shutil.copy(project.folder / "workflow/datasets/tiny.yaml", project.folder / "workflow/datasets/other.yaml")
     try:
         printed = project.snakemake("-n", "data/shards/other/mnist/index.json", ok=False)
@@ -222,12 +217,12 @@ def test_a_dataset_without_settings_ends_in_a_sentence(project: Project) -> None
     assert printed.rstrip().splitlines()[-1].startswith("dacsm: other has no settings")
 
 
-def test_a_table_of_no_experiment_ends_in_a_sentence(project: Project) -> None:
+def test_a_table_of_no_experiment_ends_in_a_sentence(project: ProjectFolder) -> None:
     printed = project.snakemake("-n", "results/tny_table.csv", ok=False).rstrip().splitlines()[-1]
     assert printed.startswith("dacsm: params.yaml: experiments has no entry for 'tny'; it has digits, ")
 
 
-def test_an_override_needs_a_root_of_its_own(project: Project, tmp_path: Path) -> None:
+def test_an_override_needs_a_root_of_its_own(project: ProjectFolder, tmp_path: Path) -> None:
     variant = tmp_path / "variant.yaml"
     variant.write_text("pretrain: {tiny: {epochs: 1}}")
     printed = project.snakemake("-n", "--configfile", str(variant), ok=False)
@@ -237,7 +232,7 @@ def test_an_override_needs_a_root_of_its_own(project: Project, tmp_path: Path) -
     assert not (project.folder / "runs/short").exists()  # a dry run writes nothing
 
 
-def test_a_failed_job_leaves_its_sentence_last(project: Project) -> None:
+def test_a_failed_job_leaves_its_sentence_last(project: ProjectFolder) -> None:
     target = "runs/broken/data/shards/tiny/mnist/index.json"
     with project.edited("workflow/datasets/tiny.yaml", "images: 60", "images: 61"):
         printed = project.snakemake("--config", "root=runs/broken", "--", target, ok=False)
@@ -249,7 +244,7 @@ def test_a_failed_job_leaves_its_sentence_last(project: Project) -> None:
     assert "runs" not in project.git("status", "--porcelain", "--untracked-files=all")
 
 
-def test_results_without_records_are_refused(project: Project) -> None:
+def test_results_without_records_are_refused(project: ProjectFolder) -> None:
     records = project.folder / ".snakemake/metadata"
     records.rename(records.with_name("hidden"))
     try:
@@ -259,7 +254,7 @@ def test_results_without_records_are_refused(project: Project) -> None:
     assert "git checkout -- .snakemake/metadata" in printed.rstrip().splitlines()[-1]
 
 
-def test_adapting_never_reads_the_targets_labels(project: Project) -> None:
+def test_adapting_never_reads_the_targets_labels(project: ProjectFolder) -> None:
     run = project.folder / ADAPTED
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     labels = [project.folder / f"data/shards/tiny/mnist/{name}" for name in ("labels.csv", "counts.csv")]
@@ -274,7 +269,7 @@ def test_adapting_never_reads_the_targets_labels(project: Project) -> None:
     assert NOTHING in project.snakemake("-n")
 
 
-def test_a_killed_pipeline_goes_on_inside_the_run(project: Project) -> None:
+def test_a_killed_pipeline_goes_on_inside_the_run(project: ProjectFolder) -> None:
     """Snakemake and its job are killed together; at its next start it removes the outputs, but not the saved state."""
     model, log = ADAPTED / "model.safetensors", project.folder / f"logs/{ADAPTED}.log"
     before = (project.folder / model).read_bytes()

@@ -12,6 +12,7 @@ import time
 from base64 import urlsafe_b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import reduce
 from pathlib import Path
 
 import yaml
@@ -23,20 +24,20 @@ CHECKOUT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
 
-class Project:
+class ProjectFolder:
     """A copy of this checkout whose params.yaml asks for the tiny dataset."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def copy(self, folder: Path) -> "Project":
+    def copy(self, folder: Path) -> "ProjectFolder":
         """The same project elsewhere, with the times of its files."""
-        return Project(Path(shutil.copytree(self.folder, folder / self.folder.name, symlinks=True)))
+        return ProjectFolder(Path(shutil.copytree(self.folder, folder / self.folder.name, symlinks=True)))
 
-    def clone(self, folder: Path) -> "Project":
+    def clone(self, folder: Path) -> "ProjectFolder":
         """A clone, with the same remote and what DVC pulls from it."""
         self.git("clone", "--quiet", ".", str(folder / "clone"))
-        clone = Project(folder / "clone")
+        clone = ProjectFolder(folder / "clone")
         shutil.copy(self.folder / ".dvc/config.local", clone.folder / ".dvc")
         clone.run("dvc", "pull")
         return clone
@@ -114,6 +115,22 @@ class Project:
         self.git("commit", "--quiet", "--message", message)
 
     @contextmanager
+    def setting(self, key: str, value: object) -> Iterator[None]:
+        """params.yaml with another value at a dotted key, for a while."""
+        path = self.folder / "params.yaml"
+        before = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(before)
+        *places, last = key.split(".")
+        place = reduce(lambda part, name: part[name], places, content)
+        assert place[last] != value
+        place[last] = value
+        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        try:
+            yield
+        finally:
+            path.write_text(before, encoding="utf-8")
+
+    @contextmanager
     def edited(self, file: str, old: str, new: str) -> Iterator[None]:
         """A file in which `new` stands for `old`, for a while."""
         path = self.folder / file
@@ -126,12 +143,12 @@ class Project:
             path.write_text(before, encoding="utf-8")
 
 
-def built_project(folder: Path, dataset: DatasetSpec, params: Params) -> Project:
+def built_project(folder: Path, dataset: DatasetSpec, params: Params) -> ProjectFolder:
     """The project with two methods, of which one adapts, and two seeds: made, recorded, pushed and committed as run1.
 
     It is built once for all workers of a test run, each of which copies it.
     """
-    project = Project(folder / "dacsm")
+    project = ProjectFolder(folder / "dacsm")
     with (folder.parent / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "recorded.txt").exists():
@@ -140,7 +157,7 @@ def built_project(folder: Path, dataset: DatasetSpec, params: Params) -> Project
     return project
 
 
-def _build(project: Project, dataset: DatasetSpec, params: Params) -> None:
+def _build(project: ProjectFolder, dataset: DatasetSpec, params: Params) -> None:
     folder = project.folder
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=CHECKOUT, capture_output=True, text=True, check=True

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dacsm.adaptation.selection import load_validator, score_of
 from dacsm.evaluation.outputs import Outputs, best_epoch
 from dacsm.models.classifier import Description, save_checkpoint
 from dacsm.runtime.files import whole_file, write_csv
@@ -26,6 +26,7 @@ class AdaptationHistory:
 
     def __init__(self, validator: str):
         self.validator = validator
+        self.score = import_module(f"dacsm.adaptation.validators.{validator}").score
         self.gathered: dict[str, list[Tensor]] = {name: [] for name in GATHERED}
         self.rows: list[dict[str, float]] = []  # of log.csv
         self.scores: list[float] = []  # of the validator
@@ -52,7 +53,7 @@ class AdaptationHistory:
         }
         for name, value in epoch.items():
             self.gathered[name].append(value)
-        self.scores.append(score_of(load_validator(self.validator), outputs))
+        self.scores.append(outputs.scored_by(self.score))
         self.rows.append({"epoch": outputs.number, **row, self.validator: self.scores[-1]})
         if best_epoch(self.scores) == outputs.number:
             self.kept_state = {key: value.detach().cpu().clone() for key, value in state.items()}

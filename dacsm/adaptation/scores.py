@@ -1,16 +1,15 @@
 """Every validator's score of every epoch of an adaptation."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 
-from dacsm.adaptation.selection import Validator, score_of
 from dacsm.adaptation.validators import bnm, class_ami, entropy, infomax, last, snd, source_accuracy
 from dacsm.evaluation.epochs import Epochs
 from dacsm.evaluation.outputs import Outputs
 
-VALIDATORS: dict[str, Validator] = {
+VALIDATORS: dict[str, Callable[[Outputs], float]] = {
     "infomax": infomax.score,
     "entropy": entropy.score,
     "bnm": bnm.score,
@@ -28,4 +27,4 @@ def score_epochs(epochs: Epochs) -> Mapping[str, np.ndarray]:
         Outputs(number, torch.from_numpy(logits), torch.from_numpy(features), float(accuracy))
         for number, (logits, features, accuracy) in enumerate(stored, 1)
     ]
-    return {name: np.array([score_of(score, epoch) for epoch in outputs]) for name, score in VALIDATORS.items()}
+    return {name: np.array([epoch.scored_by(score) for epoch in outputs]) for name, score in VALIDATORS.items()}

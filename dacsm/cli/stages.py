@@ -58,7 +58,7 @@ def _do_run(stage: Stage, args: argparse.Namespace) -> None:
         if "resume" in stage.takes:
             given["resume"] = _resume(project, run, run_key(run, settings, code, device.type))
         work = getattr(import_module(f"dacsm.stages.{stage.name}"), stage.name)
-        measured.update(_called(work, project, stage, arguments, given) or {})
+        measured.update(work(project, **arguments, **given) or {})
         if "resume" in given:
             after.callback(given["resume"].finish)  # only once the run record is written
 
@@ -68,16 +68,3 @@ def _resume(project: "Project", run: "Run", key: str) -> "Resume":
 
     remove_partials(run.place)
     return Resume(project.paths.resume(run.place), key)
-
-
-def _called(work, project, stage, arguments, given):  # until every stage takes a project
-    params, dataset, paths = project.params, project.dataset, project.paths
-    if stage.name == "download":
-        return work(dataset, arguments["archive"], paths)
-    if stage.name == "shard":
-        return work(params, dataset, arguments["domain"], paths, given["workers"])
-    if stage.name == "table":
-        return work(dataset, params.experiment(arguments["experiment"]), paths)
-    if stage.name == "scales":
-        return work(dataset, params.experiment(arguments["experiment"]), params.rescale.scales, paths)
-    return work(params, dataset, *arguments.values(), paths, *given.values())

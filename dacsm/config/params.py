@@ -68,7 +68,7 @@ class Model(Frozen):
 
 
 class Augment(Frozen):
-    """The random view of a training image; evaluation takes the centre crop."""
+    """The random changes to a training image; evaluation takes the centre crop."""
 
     flip: bool = Field(description="mirror half of the images")
     rotate: float = Field(ge=0, le=180, description="degrees, uniform in ±rotate")
@@ -118,7 +118,7 @@ class AdaptRecipe(Training):
     refresh_epochs: PositiveInt = Field(description="pseudo labels and pairs are renewed every so many epochs")
     max_pairs: PositiveInt | None = Field(description="pairs an epoch, drawn anew each epoch; null takes all")
     features: Literal["float32", "float16"] = Field(
-        description="what the features behind pseudo labels and pairs are kept in"
+        description="number format in which the features for pseudo labels and pairs are kept"
     )
     averaging: Fraction = Field(
         description="decay of the weight average that is evaluated; 0 takes the weights as they are"

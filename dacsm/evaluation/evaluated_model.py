@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dacsm.config.datasets import DatasetSpec
-from dacsm.config.params import SOURCE_ONLY, Params, Training
-from dacsm.config.paths import Paths
+from dacsm.config.params import SOURCE_ONLY, Training
+from dacsm.config.project import Project
 from dacsm.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,22 +25,21 @@ class EvaluatedModel:
     made_by: str
 
 
-def evaluated_model(
-    params: Params, dataset: DatasetSpec, method: str, task: str, seed: int, paths: Paths
-) -> EvaluatedModel:
+def evaluated_model(project: Project, method: str, task: str, seed: int) -> EvaluatedModel:
     """The model of a method on a task: the pretrained one for source_only.
 
     Raises:
         InputError: where the dataset has no such task, or params.yaml no such method or no recipe.
     """
-    source, _target = dataset.split_task(task)
-    folder = paths.trained(dataset.name, method, task, seed)
+    dataset = project.dataset.name
+    source, _target = project.dataset.split_task(task)
     if method == SOURCE_ONLY:
-        made_by = f"dacsm pretrain {dataset.name} {source} --seed {seed}"
-        return EvaluatedModel(folder, params.recipe("pretrain", dataset.name), made_by)
-    params.method(method)
-    made_by = f"dacsm adapt {dataset.name} {method} {task} --seed {seed}"
-    return EvaluatedModel(folder, params.recipe("adapt", dataset.name), made_by)
+        stage, run = "pretrain", source
+    else:
+        project.params.method(method)
+        stage, run = "adapt", f"{method} {task}"
+    folder = project.paths.trained(dataset, method, task, seed)
+    return EvaluatedModel(folder, project.params.recipe(stage, dataset), f"dacsm {stage} {dataset} {run} --seed {seed}")
 
 
 def predict_domain(
@@ -84,21 +82,21 @@ def predict_domain(
     return predictions.predicted, logits, classifier.description.model.name
 
 
-def read_class_indices(shards: Path, dataset: DatasetSpec, domain: str) -> np.ndarray:
-    """The labels of a domain's images, as class indices, int64 (N,).
+def evaluated_on(project: Project, task: str) -> tuple[Path, np.ndarray]:
+    """The shards of the images that measure an adaptation on a task, and their labels as class indices, int64 (N,).
 
     Raises:
-        InputError: where there are none, or they are not of the dataset's classes.
+        InputError: where there are no labels, or they are not of the dataset's classes.
     """
     from dacsm.data.shards import read_labels
 
-    labels = read_labels(shards)
-    made_by = f"dacsm shard {dataset.name} {domain}"
+    dataset = project.dataset
+    domain = dataset.evaluation_domain(dataset.split_task(task)[1])
+    shards = project.paths.shards(dataset.name, domain)
+    labels, again = read_labels(shards), f"make it again with `dacsm shard {dataset.name} {domain}`."
     if not len(labels):
-        raise InputError(f"{shards} has no labelled images; make it again with `{made_by}`.")
-    if not 0 <= labels.min() <= labels.max() < len(dataset.classes):
-        raise InputError(
-            f"{shards} has class indices from {labels.min()} to {labels.max()}, expected 0 to "
-            f"{len(dataset.classes) - 1}; make it again with `{made_by}`."
-        )
-    return labels
+        raise InputError(f"{shards} has no labelled images; {again}")
+    least, most, expected = labels.min(), labels.max(), len(dataset.classes) - 1
+    if not 0 <= least <= most <= expected:
+        raise InputError(f"{shards} has class indices from {least} to {most}, expected 0 to {expected}; {again}")
+    return shards, labels

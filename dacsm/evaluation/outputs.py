@@ -1,7 +1,7 @@
 """What a model gives for a fixed sample of a domain's images after an epoch: what validators judge it by."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,10 +30,10 @@ class Outputs:
         """Predicted probabilities, (M, K) in float64."""
         return F.softmax(self.logits.double(), dim=1)
 
-    @property
-    def finite(self) -> bool:
-        """Whether training has not diverged."""
-        return bool(torch.isfinite(self.logits).all() and torch.isfinite(self.features).all())
+    def scored_by(self, validator: Callable[["Outputs"], float]) -> float:
+        """A validator's score; NaN where training has diverged."""
+        finite = torch.isfinite(self.logits).all() and torch.isfinite(self.features).all()
+        return float(validator(self)) if finite else math.nan
 
 
 def sample_outputs(number: int, predictions: Predictions, source_accuracy: float) -> Outputs:

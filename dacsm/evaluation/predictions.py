@@ -1,5 +1,6 @@
 """Features and logits of a whole domain, through the plain network and the centre view."""
 
+import math
 import os
 import tempfile
 from dataclasses import dataclass
@@ -82,6 +83,16 @@ def predict(
         start += len(batch)
     classifier.train(training)
     return Predictions(features, logits)
+
+
+def accuracy(
+    classifier: Classifier, images: ShardedImages, labels: Tensor, indices: Tensor, compute: Compute, precision: str
+) -> float:
+    """Of the images with these indices, the fraction that is classified as the labels (N,) say; NaN for none."""
+    if not len(indices):
+        return math.nan
+    seen = predict(classifier, images, compute, precision, indices=indices.numpy())
+    return (seen.logits.argmax(dim=1) == labels[indices]).double().mean().item()
 
 
 def _array(rows: int, columns: int, dtype: torch.dtype, folder: Path | None) -> Tensor:

@@ -46,13 +46,6 @@ class Classifier(nn.Module):
         self.head = nn.Linear(self.width, len(description.classes), bias=False)
         nn.init.normal_(self.head.weight, std=0.001)
 
-    def tokens(self, images: Tensor) -> Tensor:
-        """Of a plain Vision Transformer: all tokens after the final norm: (B, C, H, W) to (B, 1 + h w, D)."""
-        tokens = embed(self.backbone, images)
-        for block in self.backbone.blocks:
-            tokens = plain_block(block, tokens)
-        return self.backbone.norm(tokens)
-
     def class_token(self, images: Tensor) -> Tensor:
         """Of a plain Vision Transformer: the class token after the final norm, (B, C, H, W) to (B, D).
 

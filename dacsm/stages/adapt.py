@@ -4,13 +4,11 @@ The target's labels are never read: not for training, and not for choosing an ep
 """
 
 from dacsm.adaptation.history import AdaptationHistory
-from dacsm.config.datasets import DatasetSpec
-from dacsm.config.params import Params
-from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.data.domains import Domains, open_domains
 from dacsm.data.seeding import seed_torch
 from dacsm.evaluation.outputs import sample_outputs
-from dacsm.evaluation.predictions import predict
+from dacsm.evaluation.predictions import accuracy, predict
 from dacsm.methods import Method, load_kind
 from dacsm.models.classifier import load_checkpoint
 from dacsm.models.precision import set_threads
@@ -23,14 +21,7 @@ from dacsm.training.loss_log import LossLog
 
 
 def adapt(
-    params: Params,
-    dataset: DatasetSpec,
-    method: str,
-    task: str,
-    seed: int,
-    paths: Paths,
-    compute: Compute,
-    resume: Resume | None = None,
+    project: Project, method: str, task: str, seed: int, compute: Compute, resume: Resume | None = None
 ) -> dict[str, float]:
     """Adapt a source model to the target; writes both checkpoints, log.csv and epochs.npz.
 
@@ -39,11 +30,12 @@ def adapt(
     Raises:
         InputError: for shards, checkpoints or settings that cannot be used, or a loss that is not a number.
     """
+    params, dataset, paths = project.params, project.dataset, project.paths
     source, _target = dataset.split_task(task)
     recipe, settings = params.adaptation(dataset.name, method), params.method(method)
     set_threads(recipe.threads)
     classifier = load_checkpoint(paths.pretrained(dataset.name, source, seed) / "model.safetensors", compute.device)
-    domains = _domains(params, dataset, method, task, paths, classifier.description.model.resize)
+    domains = _domains(project, method, task, classifier.description.model.resize)
     seed_torch(seed, "adapt", dataset.name, task)
     adaptation = load_kind(settings.kind)(classifier, recipe, settings, domains, seed, compute)
     learner = Learner(recipe, classifier, adaptation.modules, compute)
@@ -57,7 +49,8 @@ def adapt(
             losses = _train_epoch(adaptation, learner, epoch, progress, resume)
             target = predict(learner.evaluated, domains.target, compute, recipe.precision, keep=recipe.features)
             row = {**losses, **adaptation.end_epoch(epoch, target)}
-            outputs = sample_outputs(epoch, target, _source_accuracy(learner, domains))
+            held_out = domains.source, domains.source_labels, domains.held_out
+            outputs = sample_outputs(epoch, target, accuracy(learner.evaluated, *held_out, compute, recipe.precision))
             history.add(target.predicted, adaptation.pseudo_labels, outputs, row, learner.evaluated.state_dict())
             progress.end_epoch(epoch, losses, adaptation.remark)
             resume.end_epoch(epoch)
@@ -66,8 +59,9 @@ def adapt(
     return progress.measured
 
 
-def _domains(params: Params, dataset: DatasetSpec, method: str, task: str, paths: Paths, size: int) -> Domains:
+def _domains(project: Project, method: str, task: str, size: int) -> Domains:
     """The domains of a task as far as the method reads them, in images of `size` pixels."""
+    params, dataset, paths = project.params, project.dataset, project.paths
     source, target = (paths.shards(dataset.name, domain) for domain in dataset.split_task(task))
     fraction = params.recipe("pretrain", dataset.name).held_out
     domains = open_domains(source if params.method(method).source_data else None, target, fraction, size)
@@ -77,16 +71,6 @@ def _domains(params: Params, dataset: DatasetSpec, method: str, task: str, paths
             "held_out is 0, or the method reads no source data; hold some of the source out, or name another validator."
         )
     return domains
-
-
-def _source_accuracy(learner: Learner, domains: Domains) -> float:
-    """Of the held-out source images, the fraction classified right; NaN without any."""
-    held_out = domains.held_out
-    if not len(held_out):
-        return float("nan")
-    precision = learner.recipe.precision
-    seen = predict(learner.evaluated, domains.source, learner.compute, precision, indices=held_out.numpy())
-    return (seen.logits.argmax(dim=1) == domains.source_labels[held_out]).double().mean().item()
 
 
 def _train_epoch(

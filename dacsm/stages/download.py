@@ -2,20 +2,20 @@
 
 import os
 
-from dacsm.config.datasets import DatasetSpec
-from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.data.raw import reader_of
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import unwritable, write_json
 from dacsm.runtime.hashes import Hashes
 
 
-def download(dataset: DatasetSpec, archive: str, paths: Paths) -> None:
+def download(project: Project, archive: str) -> None:
     """Fetch or make one archive; its receipt (file, bytes, sha256, what it was made of) is written last.
 
     Raises:
         InputError: where the dataset has no such archive, or it is not what the dataset's file expects.
     """
+    dataset, paths = project.dataset, project.paths
     if archive not in dataset.archives:
         raise InputError(f"{dataset.name} has no archive {archive!r}; it has {', '.join(dataset.archives)}.")
     receipt = paths.receipt(dataset.name, archive)

@@ -11,18 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dacsm.adaptation.scores import score_epochs
-from dacsm.config.datasets import DatasetSpec
-from dacsm.config.params import SOURCE_ONLY, Params
-from dacsm.config.paths import Paths
+from dacsm.config.params import SOURCE_ONLY
+from dacsm.config.project import Project
 from dacsm.data.index import read_index
 from dacsm.evaluation.epochs import Epochs, read_epochs
-from dacsm.evaluation.evaluated_model import (
-    SELECTED,
-    EvaluatedModel,
-    evaluated_model,
-    predict_domain,
-    read_class_indices,
-)
+from dacsm.evaluation.evaluated_model import SELECTED, EvaluatedModel, evaluated_model, evaluated_on, predict_domain
 from dacsm.evaluation.metrics import measure_elsewhere, measure_epochs, measure_source_model
 from dacsm.evaluation.outputs import best_epoch
 from dacsm.runtime.errors import InputError
@@ -35,9 +28,7 @@ if TYPE_CHECKING:
 MAX_FLIPPED = 0.005
 
 
-def evaluate(
-    params: Params, dataset: DatasetSpec, method: str, task: str, seed: int, paths: Paths, compute: "Compute"
-) -> dict[str, float]:
+def evaluate(project: Project, method: str, task: str, seed: int, compute: "Compute") -> dict[str, float]:
     """Evaluate one run on its target; write predictions.csv and metrics.json.
 
     Returns what was measured, for the run's record.
@@ -48,11 +39,10 @@ def evaluate(
     Raises:
         InputError: where a file is missing, or checkpoint, epochs.npz and shards do not belong together.
     """
-    _source, target = dataset.split_task(task)
-    measured_on = dataset.evaluation_domain(target)
-    shards = paths.shards(dataset.name, measured_on)
-    labels = read_class_indices(shards, dataset, measured_on)
-    model = evaluated_model(params, dataset, method, task, seed, paths)
+    dataset = project.dataset
+    model = evaluated_model(project, method, task, seed)
+    shards, labels = evaluated_on(project, task)
+    adapted_on = project.paths.shards(dataset.name, dataset.split_task(task)[1])
     shape = (len(labels), len(dataset.classes))
     started = time.perf_counter()
     predicted, logits, backbone = predict_domain(model, shards, shape, compute)
@@ -60,12 +50,12 @@ def evaluate(
     probabilities = _probabilities(logits, predicted)
     if method == SOURCE_ONLY:
         results = measure_source_model(labels, predicted, model.recipe.epochs, dataset.classes)
-    elif measured_on != target:
-        epochs = _read_epochs(model, dataset, paths.shards(dataset.name, target))
+    elif shards != adapted_on:
+        epochs = _read_epochs(project, model, adapted_on)
         last, *_ = predict_domain(model, shards, shape, compute, "last.safetensors")
         results = measure_elsewhere(labels, predicted, last, epochs, model.recipe.validator, dataset)
     else:
-        epochs = _read_epochs(model, dataset, shards)
+        epochs = _read_epochs(project, model, adapted_on)
         _require_same(predicted, epochs.predicted[epochs.kept - 1], model)
         scores = score_epochs(epochs)
         selected = best_epoch(scores[model.recipe.validator])
@@ -76,17 +66,17 @@ def evaluate(
         results = measure_epochs(labels, epochs, scores, model.recipe.validator, dataset)
 
     rows = zip(range(len(labels)), labels, predicted, probabilities, strict=True)
-    folder = paths.evaluated(dataset.name, method, task, seed)
+    folder = project.paths.evaluated(dataset.name, method, task, seed)
     write_csv(folder / "predictions.csv", ("index", "label", "predicted", "probability"), rows)
     run_facts = {"dataset": dataset.name, "method": method, "task": task, "seed": seed, "backbone": backbone}
     write_json(folder / "metrics.json", {**run_facts, "protocol": dataset.protocol, "images": len(labels), **results})
     return {"images_per_second": round(len(labels) / max(seconds, 1e-9), 1)}
 
 
-def _read_epochs(model: EvaluatedModel, dataset: DatasetSpec, adapted_on: Path) -> Epochs:
+def _read_epochs(project: Project, model: EvaluatedModel, adapted_on: Path) -> Epochs:
     """What the adaptation onto the images in a folder of shards wrote about its epochs."""
-    images = read_index(adapted_on).images
-    return read_epochs(model.folder / "epochs.npz", model.made_by, images=images, classes=len(dataset.classes))
+    images, classes = read_index(adapted_on).images, len(project.dataset.classes)
+    return read_epochs(model.folder / "epochs.npz", model.made_by, images=images, classes=classes)
 
 
 def _say_other_epoch(model: EvaluatedModel, kept: int, selected: int) -> None:

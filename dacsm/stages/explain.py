@@ -11,9 +11,7 @@ import numpy as np
 import torch
 
 from dacsm.adaptation.pairing import Pairs
-from dacsm.config.datasets import DatasetSpec
-from dacsm.config.params import Params
-from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.data.domains import open_domains
 from dacsm.data.transforms import centre_view, normalise
 from dacsm.evaluation.evaluated_model import evaluated_model
@@ -35,21 +33,20 @@ MOST_SHOWN = 12  # classes of which a pair is shown; of more, some that are spre
 MOST_PAIRS = 64  # of a class, over which the choice of scales is averaged
 
 
-def explain(
-    params: Params, dataset: DatasetSpec, method: str, task: str, seed: int, paths: Paths, compute: Compute
-) -> None:
+def explain(project: Project, method: str, task: str, seed: int, compute: Compute) -> None:
     """Write attention.png, scale_pairs.png and scale_pairs.csv, and noise.png for a method whose training logged noise.
 
     Raises:
         InputError: for a method of another kind than cdtrans, where a file of the run is missing or not of it, or where
             the model finds no pair.
     """
+    params, dataset, paths = project.params, project.dataset, project.paths
     recipe, settings = params.adaptation(dataset.name, method), params.method(method)
     if settings.kind != "cdtrans":
         raise InputError(
             f"{method} is of the kind {settings.kind}, and explain can only show methods of the kind cdtrans; name one."
         )
-    model = evaluated_model(params, dataset, method, task, seed, paths)
+    model = evaluated_model(project, method, task, seed)
     set_threads(recipe.threads)
     checkpoint = model.folder / "last.safetensors"
     classifier = load_checkpoint(checkpoint, compute.device)

@@ -7,15 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dacsm.config.datasets import DatasetSpec
-from dacsm.config.params import Params, Pretrain
-from dacsm.config.paths import Paths
+from dacsm.config.params import Pretrain
+from dacsm.config.project import Project
 from dacsm.data.seeding import seed_torch
 from dacsm.data.shards import ShardedImages, read_labels, require_size
 from dacsm.data.splits import held_out
 from dacsm.data.stream import stream
 from dacsm.data.transforms import normalise, train_views
-from dacsm.evaluation.predictions import predict
+from dacsm.evaluation.predictions import accuracy
 from dacsm.models.backbone import load_weights
 from dacsm.models.classifier import Classifier, Description
 from dacsm.models.precision import autocast, set_threads
@@ -43,13 +42,7 @@ class Pretraining:
 
 
 def pretrain(
-    params: Params,
-    dataset: DatasetSpec,
-    source: str,
-    seed: int,
-    paths: Paths,
-    compute: Compute,
-    resume: Resume | None = None,
+    project: Project, source: str, seed: int, compute: Compute, resume: Resume | None = None
 ) -> dict[str, float]:
     """Train a classifier on the source domain; writes model.safetensors (the last epoch) and log.csv.
 
@@ -58,12 +51,14 @@ def pretrain(
     Raises:
         InputError: for shards or settings that cannot be used, or a loss that is not a number.
     """
-    recipe: Pretrain = params.recipe("pretrain", dataset.name)
+    dataset, paths = project.dataset, project.paths
+    recipe: Pretrain = project.params.recipe("pretrain", dataset.name)
     folder = paths.shards(dataset.name, source)
     images = ShardedImages(folder)
     require_size(images, recipe.model.resize)
     labels = torch.from_numpy(read_labels(folder))
     kept_out = held_out(len(images), recipe.held_out)
+    unseen = torch.from_numpy(kept_out.nonzero()[0])
     if (left := int((~kept_out).sum())) < recipe.batch_size:
         raise InputError(
             f"pretrain.{dataset.name}.batch_size is {recipe.batch_size}, but {folder} has only {left} images to train "
@@ -87,21 +82,12 @@ def pretrain(
         )
         for epoch in range(first, recipe.epochs + 1):
             losses = _train_epoch(run, epoch, progress, resume)
-            accuracy = _accuracy(run, kept_out.nonzero()[0])
-            history.add(losses["loss"], accuracy)
-            remark = f"held-out source accuracy {accuracy:.1f}" if kept_out.any() else ""
-            progress.end_epoch(epoch, losses, remark)
+            percent = 100 * accuracy(classifier, images, labels, unseen, compute, recipe.precision)
+            history.add(losses["loss"], percent)
+            progress.end_epoch(epoch, losses, f"held-out source accuracy {percent:.1f}" if len(unseen) else "")
             resume.end_epoch(epoch)
     history.write(paths.pretrained(dataset.name, source, seed), classifier.description, classifier.state_dict())
     return progress.measured
-
-
-def _accuracy(run: Pretraining, indices: np.ndarray) -> float:
-    """Percent of these images that are classified right; NaN for none."""
-    if not len(indices):
-        return float("nan")
-    predictions = predict(run.classifier, run.images, run.compute, run.recipe.precision, indices=indices)
-    return (predictions.logits.argmax(dim=1) == run.labels[indices]).double().mean().item() * 100
 
 
 def _train_epoch(run: Pretraining, epoch: int, progress: TrainingProgress, resume: Resume) -> dict[str, float]:

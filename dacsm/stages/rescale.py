@@ -6,10 +6,8 @@ As in `evaluate`, the target's labels are read here and change nothing that was 
 import time
 from typing import TYPE_CHECKING
 
-from dacsm.config.datasets import DatasetSpec
-from dacsm.config.params import Params
-from dacsm.config.paths import Paths
-from dacsm.evaluation.evaluated_model import evaluated_model, predict_domain, read_class_indices
+from dacsm.config.project import Project
+from dacsm.evaluation.evaluated_model import evaluated_model, evaluated_on, predict_domain
 from dacsm.evaluation.metrics import measure
 from dacsm.runtime.files import write_json
 
@@ -17,9 +15,7 @@ if TYPE_CHECKING:
     from dacsm.runtime.device import Compute
 
 
-def rescale(
-    params: Params, dataset: DatasetSpec, method: str, task: str, seed: int, paths: Paths, compute: "Compute"
-) -> dict[str, float]:
+def rescale(project: Project, method: str, task: str, seed: int, compute: "Compute") -> dict[str, float]:
     """Measure one run on its target at every scale of `rescale.scales`; write metrics.json.
 
     The image keeps its size: the objects in it are drawn smaller or larger about its centre; what comes from outside
@@ -28,10 +24,9 @@ def rescale(
     Raises:
         InputError: where a file is missing, or checkpoint and shards do not belong together.
     """
-    model = evaluated_model(params, dataset, method, task, seed, paths)
-    measured_on = dataset.evaluation_domain(dataset.split_task(task)[1])
-    shards = paths.shards(dataset.name, measured_on)
-    labels = read_class_indices(shards, dataset, measured_on)
+    params, dataset = project.params, project.dataset
+    model = evaluated_model(project, method, task, seed)
+    shards, labels = evaluated_on(project, task)
     shape = (len(labels), len(dataset.classes))
     found, backbone = {}, ""
     started = time.perf_counter()
@@ -41,5 +36,5 @@ def rescale(
     seconds = time.perf_counter() - started
     facts = {"dataset": dataset.name, "method": method, "task": task, "seed": seed, "backbone": backbone}
     facts |= {"protocol": dataset.protocol, "images": len(labels)}
-    write_json(paths.rescaled(dataset.name, method, task, seed) / "metrics.json", {**facts, "scales": found})
+    write_json(project.paths.rescaled(dataset.name, method, task, seed) / "metrics.json", {**facts, "scales": found})
     return {"images_per_second": round(len(found) * len(labels) / max(seconds, 1e-9), 1)}

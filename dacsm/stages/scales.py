@@ -12,6 +12,7 @@ import pandas as pd
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.report.differences import BASELINE, LEVEL, interval_of
 from dacsm.report.measured import Row, read_run
 from dacsm.report.plots import curves
@@ -32,19 +33,20 @@ READINGS = {BETTER: "loses less", WORSE: "loses more"}
 Runs = Mapping[tuple[str, str], pd.DataFrame]
 
 
-def scales(dataset: DatasetSpec, experiment: Experiment, wanted: Sequence[float], paths: Paths) -> None:
+def scales(project: Project, experiment: str) -> None:
     """Collect the rescaled runs of an experiment into `<experiment>_scales`, as CSV, Markdown and picture.
 
     Raises:
         InputError: where a run is missing, or is of other scales than those that are wanted.
     """
-    runs = write_scales(dataset, experiment, wanted, paths)
-    _draw_scales(dataset, experiment, runs, paths)
+    runs = write_scales(project, experiment)
+    _draw_scales(project.dataset, project.params.experiment(experiment), runs, project.paths)
 
 
-def write_scales(dataset: DatasetSpec, experiment: Experiment, wanted: Sequence[float], paths: Paths) -> Runs:
+def write_scales(project: Project, name: str) -> Runs:
     """Write the numbers, as CSV and Markdown, and return the runs that they are of; raises as `scales` does."""
-    runs = _collect(dataset, experiment, wanted, paths)
+    dataset, experiment, paths = project.dataset, project.params.experiment(name), project.paths
+    runs = _collect(dataset, experiment, project.params.rescale.scales, paths)
     write_csv(paths.scales(experiment.name, "csv"), HEADER, _rows(runs))
     write_text(paths.scales(experiment.name, "md"), page(_page(dataset, experiment, runs)))
     return runs

@@ -16,8 +16,9 @@ import numpy as np
 from pydantic import BaseModel
 
 from dacsm.config.datasets import DatasetSpec
-from dacsm.config.params import Params, Shard
+from dacsm.config.params import Shard
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.config.validation import validate
 from dacsm.data.encoding import JPEG, RESAMPLE, Encoder, Stored, encoded_images
 from dacsm.data.index import FORMAT_VERSION, read_index, verify
@@ -33,7 +34,7 @@ ORDER_SEED = 0
 OWN = ("index.json", "*.tar", "unreadable.csv")  # of an earlier set; without the first, nothing looks whole
 
 
-def shard(params: Params, dataset: DatasetSpec, domain: str, paths: Paths, workers: int = 1) -> None:
+def shard(project: Project, domain: str, workers: int = 0) -> None:
     """Write a domain's shards, offsets.npy, labels.csv, counts.csv and, last, index.json; or copy all but the shards.
 
     `workers` processes decode and encode; the bytes are the same for any number. Images that cannot be read are left
@@ -44,7 +45,8 @@ def shard(params: Params, dataset: DatasetSpec, domain: str, paths: Paths, worke
         InputError: where the raw files are missing or changed, or the domain has not the images it should have.
     """
     require_workers(workers)
-    settings: Shard = params.recipe("shard", dataset.name)
+    dataset, paths = project.dataset, project.paths
+    settings: Shard = project.params.recipe("shard", dataset.name)
     if settings.url is not None:
         _copy(f"{settings.url.rstrip('/')}/{domain}", settings, dataset, domain, paths)
         return

@@ -8,9 +8,7 @@ others published have rows of their own.
 import math
 from typing import Any
 
-from dacsm.config.datasets import DatasetSpec
-from dacsm.config.params import Experiment
-from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.report.differences import Comparisons, compare_methods, differences_csv
 from dacsm.report.figures import draw_figures
 from dacsm.report.latex import table_in_latex
@@ -25,18 +23,19 @@ from dacsm.runtime.files import write_csv, write_json, write_text
 FORMAT_VERSION = 1  # raise it when a module that is no code of this stage changes what it writes
 
 
-def table(dataset: DatasetSpec, experiment: Experiment, paths: Paths) -> None:
+def table(project: Project, experiment: str) -> None:
     """Collect the metrics.json files of an experiment's runs into its table, in three forms, its metrics and its plots.
 
     Raises:
         InputError: where a run is missing, or a published number is not of the dataset.
     """
-    draw_figures(*write_numbers(dataset, experiment, paths), paths)
+    draw_figures(*write_numbers(project, experiment), project.paths)
 
 
-def write_numbers(dataset: DatasetSpec, experiment: Experiment, paths: Paths) -> tuple[Runs, Comparisons]:
+def write_numbers(project: Project, name: str) -> tuple[Runs, Comparisons]:
     """Write all but the pictures, and return what those are of; raises as `table` does."""
-    name, runs, published = experiment.name, collect(dataset, experiment, paths), read_published(dataset)
+    dataset, paths = project.dataset, project.paths
+    runs, published = collect(dataset, project.params.experiment(name), paths), read_published(dataset)
     comparisons = compare_methods(runs)
     judged = judge_validators(runs)
     write_csv(paths.table(name, "csv"), *table_csv(runs, published))

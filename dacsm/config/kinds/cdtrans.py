@@ -9,27 +9,27 @@ from dacsm.config.validation import Fraction, Frozen, Weight
 
 
 class Style(Frozen):
-    """DAT: what the mix stream reads comes in a style between the target's and the source's."""
+    """DAT: the target's tokens that the mix stream reads are moved from the target's style towards the source's."""
 
-    weight: Weight = Field(0.0, description="how far the style travels to the source's by the last layer and epoch")
-    spread: Weight = Field(0.5, description="of the random part, in units of the batch's own deviation of styles")
+    weight: Weight = Field(0.0, description="fraction of the way in the last layer at the end of training; 0: off")
+    spread: Weight = Field(0.5, description="random spread of the style, in units of its deviation over the batch")
 
 
 class Noise(Frozen):
     """DAT: learned Gaussian noise on the logits of the cross-attention."""
 
     weight: Weight = Field(0.0, description="factor on the noise; 0 leaves it out")
-    prior: PositiveFloat = Field(0.5, description="deviation that the noise is held to, in units of the keys' own")
-    learned: bool = Field(True, description="false keeps the deviation at the prior: a control")
+    prior: PositiveFloat = Field(0.5, description="standard deviation that the noise is kept near, in that of the keys")
+    learned: bool = Field(True, description="false keeps the standard deviation at the prior: a control")
     divergence: Weight = Field(0.01, description="weight of the KL divergence from the prior")
 
 
 class Pyramid(Frozen):
-    """CSM: patch tokens of a pair, pooled to several resolutions, meet at the resolutions that match."""
+    """CSM: the patch tokens of a pair are pooled to several resolutions and compared at those that match best."""
 
     weight: Weight = Field(0.0, description="of the loss; 0 leaves it out")
-    temperature: PositiveFloat = Field(0.1, description="of the soft choice among pairs of resolutions")
-    entropy: Weight = Field(0.01, description="reward for keeping several pairs of resolutions in play")
+    temperature: PositiveFloat = Field(0.1, description="of the softmax that chooses among pairs of resolutions")
+    entropy: Weight = Field(0.01, description="weight of that choice's entropy, so that it does not settle early")
 
 
 class Consistency(Frozen):
@@ -37,24 +37,24 @@ class Consistency(Frozen):
 
     weight: Weight = Field(0.0, description="of the loss; 0 leaves it out")
     scales: tuple[PositiveFloat, PositiveFloat] = Field(
-        (0.5, 1.5), description="least and largest, of the objects as they are; drawn log-uniformly"
+        (0.5, 1.5), description="smallest and largest size of the objects, 1 being their own; drawn log-uniformly"
     )
-    every: PositiveInt = Field(2, description="steps; a batch of target images, paired or not, comes every so many")
+    every: PositiveInt = Field(2, description="one step in so many has a batch of such images; they need no pair")
 
 
 class Matching(Frozen):
-    """CSM: pseudo labels and neighbours from the target seen at several scales, labels by transport to the centres."""
+    """CSM: pseudo labels and pairs are made from the target at several scales, and labels by optimal transport."""
 
-    scales: tuple[PositiveFloat, ...] = Field((), description="of objects, besides 1; none leaves it out")
+    scales: tuple[PositiveFloat, ...] = Field((), description="sizes of the objects besides their own, 1")
     after_epochs: Annotated[int, Field(ge=0)] = Field(
-        1, description="epochs that teach the other scales before they count"
+        1, description="epochs before the other sizes are used, in which the model learns them"
     )
     marginal_relaxation: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0,
         description="how freely classes may leave the source's fractions in pseudo labels by transport; 0: exactly "
         "these fractions; 1: free, which is CDTrans' nearest centre",
     )
-    temperature: PositiveFloat = Field(0.1, description="of cosines to class centres, in labels by transport")
+    temperature: PositiveFloat = Field(0.1, description="divides the cosines to class centres, in labels by transport")
 
 
 class Settings(MethodSettings):
@@ -67,7 +67,7 @@ class Settings(MethodSettings):
     consistency: Consistency = Consistency()
     matching: Matching = Matching()
     mix_cross_entropy: Weight = Field(0.0, description="weight of the mix stream's own cross-entropy")
-    attention_dropout: Fraction = Field(0.0, description="of the cross-attention's weights: a control")
+    attention_dropout: Fraction = Field(0.0, description="dropout of the cross-attention's weights: a control")
     teacher_detached: bool = Field(False, description="the mix stream learns nothing by distillation: a control")
 
     @property

@@ -3,6 +3,7 @@
 import csv
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def table_findings(run: Run, project: Project, recomputed: Recomputed) -> Iterat
     def write(anew: Paths) -> None:
         for other in evaluated:
             write_json(anew.root / other.outputs[0].relative_to(project.paths.root), recomputed(other))
-        write_numbers(project.dataset, experiment, anew)
+        write_numbers(replace(project, paths=anew), experiment.name)
 
     yield from _other_text(run, project, inputs, write, "the predictions")
 
@@ -124,8 +125,7 @@ def scales_findings(run: Run, project: Project) -> Iterator[Finding]:
     def write(anew: Paths) -> None:
         for path in run.inputs:
             write_json(anew.root / path.relative_to(project.paths.root), read_json(path, "snakemake"))
-        experiment = project.params.experiment(run.arguments["experiment"])
-        write_scales(project.dataset, experiment, project.params.rescale.scales, anew)
+        write_scales(replace(project, paths=anew), run.arguments["experiment"])
 
     yield from _other_text(run, project, run.inputs, write, "the rescaled runs")
 

@@ -33,21 +33,17 @@ class Batch:
     at_scale: tuple[Tensor, Tensor] | None = None
 
 
+@dataclass(frozen=True)
 class Steps(Dataset):
     """At each step: source and target views (B, C, H, W) uint8, labels and pseudo labels (B,), and its scale views."""
 
-    def __init__(
-        self,
-        domains: Domains,
-        views: tuple[TrainViews, TrainViews],
-        pairs: Pairs,
-        order: np.ndarray,
-        batch_size: int,
-        scale_views: ScaleViews | None,
-    ):
-        self.domains, self.pairs, self.order, self.batch_size = domains, pairs, order, batch_size
-        self.source_views, self.target_views = views
-        self.scale_views = scale_views
+    domains: Domains
+    source_views: TrainViews
+    target_views: TrainViews
+    pairs: Pairs
+    order: np.ndarray  # of the epoch's pairs: those of a step follow each other
+    batch_size: int
+    scale_views: ScaleViews | None
 
     def __len__(self) -> int:
         return len(self.order) // self.batch_size

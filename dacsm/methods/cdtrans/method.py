@@ -90,35 +90,27 @@ class CDTrans(Method):
         """Batches of pairs in a new order and with new views."""
         model, recipe, pairs = self.classifier.description.model, self.recipe, self.matches.pairs
         order = epoch_order(len(pairs), recipe, self.seed, epoch)
-        named = partial(train_views, model, recipe.augment, len(order), self.seed, epoch)
+        views = partial(train_views, model, recipe.augment, len(order), self.seed, epoch)
         scale_views = None
         if "consistency" in self.parts:
             from dacsm.methods.cdtrans.parts.consistency import TargetScaleViews
 
             of_epoch = (self.settings.consistency, self.seed, epoch, len(order) // recipe.batch_size)
             scale_views = TargetScaleViews(self.domains.target, model, recipe, *of_epoch)
-        views = named("source"), named("target")
-        steps = Steps(self.domains, views, pairs, order, recipe.batch_size, scale_views)
-        return (self._batch(*step) for step in load_steps(steps, start, self.compute.workers)), len(steps)
+        steps = Steps(self.domains, views("source"), views("target"), pairs, order, recipe.batch_size, scale_views)
+        return map(self._batch, load_steps(steps, start, self.compute.workers)), len(steps)
 
-    def _batch(
-        self,
-        source: Tensor,
-        target: Tensor,
-        labels: Tensor,
-        pseudo_labels: Tensor,
-        at_scale: tuple[Tensor, Tensor] | None,
-    ) -> Batch:
-        """A step's views and labels, on the device."""
+    def _batch(self, step: list[Any]) -> Batch:
+        """What `Steps` makes of a step, normalised and on the device."""
 
         def moved(part: Tensor) -> Tensor:
             return part.to(self.compute.device, non_blocking=True)
 
-        model = self.classifier.description.model
-        images = (normalise(moved(views), model) for views in (source, target))
+        model, (source, target, labels, pseudo_labels, at_scale) = self.classifier.description.model, step
         if at_scale is not None:
             views, indices = at_scale
             at_scale = normalise(moved(views), model), moved(self.matches.soft_targets[indices])
+        images = (normalise(moved(views), model) for views in (source, target))
         return Batch(*images, moved(labels), moved(pseudo_labels), at_scale)
 
     def losses(self, batch: Batch, passed: float) -> tuple[dict[str, Tensor], Tensor]:
