@@ -500,9 +500,9 @@ def test_servers_that_say_nonsense(
         ("file:///", "is no plain file"),
         ("file:///nowhere/x", r"cannot be read \(No such file"),
         (f"file:///{'x' * 300}", r"cannot be read \(File name too long"),
-        ("http://.example.org/x", "is no http, https or file address"),
-        (f"http://{'a' * 70}.example.org/x", "is no http, https or file address|cannot be reached"),
-        ("http://[::1/x", "is no address|is no http, https or file address"),
+        ("http://.example.org/x", "is no http, https, s3 or file address"),
+        (f"http://{'a' * 70}.example.org/x", "is no http, https, s3 or file address|cannot be reached"),
+        ("http://[::1/x", "is no address|is no http, https, s3 or file address"),
     ],
 )
 def test_addresses_that_lead_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, sentence: str) -> None:
