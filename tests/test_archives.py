@@ -25,6 +25,7 @@ from dacsm.config.params import Params, parse_params
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.data.shards import ShardedImages, read_labels
+from dacsm.runtime import addresses
 from dacsm.runtime import fetching as transfers
 from dacsm.runtime.errors import InputError
 from dacsm.stages.download import download
@@ -66,7 +67,7 @@ class Made:
 @pytest.fixture(autouse=True)
 def _in_no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfers, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(transfers, "CHUNK", 1000)
+    monkeypatch.setattr(addresses, "CHUNK", 1000)
 
 
 @pytest.fixture(scope="module")

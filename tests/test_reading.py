@@ -1,6 +1,7 @@
 """Images come out by index and as a stream, in an order that depends on seed and epoch alone."""
 
 import io
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -65,6 +66,18 @@ def test_kept_and_unkept_images_are_the_same(folder: Path, monkeypatch: pytest.M
     monkeypatch.setattr("dacsm.data.shards.KEPT_BYTES", 0)
     unkept = ShardedImages(folder)
     assert [kept[n].tobytes() for n in range(60)] == [unkept[n].tobytes() for n in range(60)]
+
+
+def test_few_files_are_open_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dacsm.data.shards.KEPT_BYTES", 0)
+    whole = [image.tobytes() for image in ShardedImages(folder)]
+    monkeypatch.setattr("dacsm.data.shards.MOST_OPEN", 2)
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    images = ShardedImages(folder)
+    assert [images[index].tobytes() for index in np.argsort(np.arange(60) % 7)] == [
+        whole[index] for index in np.argsort(np.arange(60) % 7)
+    ]
+    assert len(os.listdir("/proc/self/fd")) <= before + 2  # noqa: PTH208
 
 
 def test_images_can_be_pickled_after_use(folder: Path) -> None:

@@ -15,6 +15,7 @@ from faulty_server import Server, serving
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dacsm.runtime import addresses
 from dacsm.runtime import fetching as transfers
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.fetching import transfer
@@ -37,7 +38,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture(autouse=True)
 def _in_no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfers, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(transfers, "CHUNK", 10_000)
+    monkeypatch.setattr(addresses, "CHUNK", 10_000)
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
 
@@ -102,7 +103,8 @@ def test_a_killed_process_is_resumed_by_the_next(server: Server, target: Path) -
         "import sys, time\nfrom pathlib import Path\n"
         "from dacsm.runtime import fetching as t\nfrom dacsm.runtime.identity import Expected\n"
         "from dacsm.runtime.progress import TransferProgress\n"
-        "t.CHUNK = 1000\n"
+        "from dacsm.runtime import addresses\n"
+        "addresses.CHUNK = 1000\n"
         "TransferProgress.advance = lambda self, size: time.sleep(0.01)\n"
         "t.transfer([sys.argv[1]], Path(sys.argv[2]), Expected())\n"
     )
@@ -200,5 +202,5 @@ def test_proxies_of_the_environment_are_used(server: Server, target: Path, monke
 
 @pytest.mark.parametrize("url", ["ftp://example.org/file.bin", "file.bin", "http://"])
 def test_other_addresses_are_refused(url: str, target: Path) -> None:
-    with pytest.raises(InputError, match="is no http, https or file address"):
+    with pytest.raises(InputError, match="is no http, https, s3 or file address"):
         transfer([url], target, Expected())

@@ -29,6 +29,11 @@ class Shard(Frozen):
     image_size: Pixels = Field(description="pixels; images are resized once to this square")
     encoding: Literal["png", "jpeg"] = Field(description="png loses nothing; jpeg is quality 95, without subsampling")
     images_per_shard: int = Field(ge=1, le=1_000_000, description="a shard is one tar file")
+    url: str | None = Field(
+        None,
+        pattern=r"^(https?|s3|file)://\S+$",
+        description="where shards lie already, a folder for each domain; null: they are made from the archives",
+    )
 
 
 class Model(Frozen):

@@ -46,10 +46,11 @@ class Index(Frozen):
     subsampling: int | None = None
     resample: str | None = None
     unreadable: tuple[Unreadable, ...] = ()
+    url: str | None = None  # where the tars lie, if not beside this file
 
 
 def read_index(folder: Path) -> Index:
-    """The index of a domain's shards, once each tar is there and of the right size.
+    """The index of a domain's shards, once each tar that should be here is, and is of the right size.
 
     Raises:
         InputError: where the folder holds no whole set of shards of this format.
@@ -64,7 +65,7 @@ def read_index(folder: Path) -> Index:
             f"make it again with `{made_by(folder)}`."
         )
     index = validate(Index, content, folder / "index.json")
-    for shard in index.shards:
+    for shard in () if index.url else index.shards:
         path = folder / shard.name
         size = path.stat().st_size if path.is_file() else None
         if size != shard.bytes:
@@ -82,7 +83,7 @@ def verify(folder: Path, hash_of: Callable[[Path], str] = sha256) -> None:
         InputError: for the first file that differs.
     """
     index = read_index(folder)
-    for shard in index.shards:
+    for shard in () if index.url else index.shards:  # those of a store are compared as they are fetched
         _require_hash(folder / shard.name, hash_of, shard.sha256)
     _require_hash(folder / "offsets.npy", hash_of, index.offsets)
 
@@ -121,4 +122,5 @@ def read_offsets(folder: Path, index: Index) -> np.ndarray:
 
 def made_by(folder: Path) -> str:
     """The command that makes a folder of shards."""
-    return f"dacsm shard {folder.parent.name} {folder.name}"
+    place = folder.parent if folder.name.startswith(".") else folder  # while a set is being made
+    return f"dacsm shard {place.parent.name} {place.name}"

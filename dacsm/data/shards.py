@@ -10,7 +10,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from dacsm.data.index import Index, made_by, read_index, read_offsets
+from dacsm.data.index import Index, ShardEntry, made_by, read_index, read_offsets
+from dacsm.runtime.cache import open_cached
 from dacsm.runtime.errors import InputError
 
 KEPT_BYTES = 256 * 2**20  # domains whose decoded pixels fit are decoded once
@@ -54,7 +55,7 @@ class ShardedImages:
 
     Raises:
         InputError: at opening, as `read_index` does, or where offsets.npy does not fit the index; at reading, where an
-            image cannot be decoded.
+            image cannot be decoded, or a shard of a store not be fetched.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -90,9 +91,14 @@ class ShardedImages:
         if shard not in self._files:
             if len(self._files) >= MOST_OPEN:
                 self._files.popitem(last=False)[1].close()
-            self._files[shard] = (self.folder / self.index.shards[shard].name).open("rb", buffering=0)
+            self._files[shard] = self._opened(self.index.shards[shard])
         self._files.move_to_end(shard)
         return self._files[shard]
+
+    def _opened(self, shard: ShardEntry) -> BinaryIO:
+        if self.index.url is None:
+            return (self.folder / shard.name).open("rb", buffering=0)
+        return open_cached(f"{self.index.url}/{shard.name}", shard.bytes, shard.sha256)
 
 
 def require_size(images: ShardedImages, size: int) -> None:

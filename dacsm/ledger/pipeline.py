@@ -84,6 +84,8 @@ def _download(project: "Project", archive: str) -> list[Path]:
 
 def _shard(project: "Project", domain: str) -> list[Path]:
     dataset = project.dataset
+    if project.params.recipe("shard", dataset.name).url is not None:  # the shards are there already
+        return []
     return [project.paths.receipt(dataset.name, archive) for archive in dataset.require_domain(domain).archives]
 
 

@@ -2,9 +2,11 @@
 
 import csv
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +39,32 @@ def whole_file(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def exchanged(folder: Path, own: Sequence[str]) -> Iterator[Path]:
+    """Yield an empty folder inside `folder`; on success its files take the place of an earlier set of them.
+
+    `own` are the patterns of the earlier files that go. The first names the file that goes first and comes last, so
+    that a set without it is seen to be a part.
+
+    Raises:
+        InputError: where the folder cannot be made or written to, or the disk is full.
+    """
+    new = folder / ".new.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(new, ignore_errors=True)  # what a run that was killed has left
+        new.mkdir()
+        yield new
+        for old in [file for pattern in own for file in folder.glob(pattern)]:
+            old.unlink()
+        for file in sorted(new.iterdir(), key=lambda file: file.name == own[0]):
+            file.replace(folder / file.name)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
 def unwritable(path: Path, error: OSError) -> InputError:
     """What to say where a file or folder cannot be written."""
     remedy = "mend that"
@@ -49,6 +77,23 @@ def unwritable(path: Path, error: OSError) -> InputError:
     elif error.errno == errno.ENAMETOOLONG:
         remedy = "choose a shorter name"
     return InputError(f"{path} cannot be written: {error.strerror or error}; {remedy} and run again.")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process at a time go on that holds the lock `path`.
+
+    Raises:
+        InputError: where the folder cannot be made or written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise unwritable(path.parent, error) from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def remove_partials(folder: Path) -> None:

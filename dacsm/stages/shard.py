@@ -5,12 +5,10 @@ name tells a class. Labels, names and counts lie beside the shards, never in the
 target domain reads the images only.
 """
 
-import shutil
 import sys
 import tarfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 
@@ -23,19 +21,21 @@ from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.config.validation import validate
 from dacsm.data.encoding import JPEG, RESAMPLE, Encoder, Stored, encoded_images
-from dacsm.data.index import FORMAT_VERSION
+from dacsm.data.index import FORMAT_VERSION, read_index, verify
 from dacsm.data.raw import Samples, reader_of
 from dacsm.runtime.errors import InputError
-from dacsm.runtime.files import read_json, sha256, unwritable, whole_file, write_csv, write_json
+from dacsm.runtime.fetching import transfer
+from dacsm.runtime.files import exchanged, read_json, sha256, whole_file, write_csv, write_json
 from dacsm.runtime.hashes import Hashes
+from dacsm.runtime.identity import Expected
 from dacsm.runtime.workers import require_workers
 
 ORDER_SEED = 0
-NEW = ".new.partial"  # the folder in which a set of shards grows
+OWN = ("index.json", "*.tar", "unreadable.csv")  # of an earlier set; without the first, nothing looks whole
 
 
 def shard(project: Project, domain: str, workers: int = 0) -> None:
-    """Write a domain's shards, offsets.npy, labels.csv, counts.csv and, last, index.json.
+    """Write a domain's shards, offsets.npy, labels.csv, counts.csv and, last, index.json; or copy all but the shards.
 
     `workers` processes decode and encode; the bytes are the same for any number. Images that cannot be read are left
     out: index.json has their reasons, unreadable.csv beside the labels their names. An earlier set stays until the new
@@ -47,13 +47,16 @@ def shard(project: Project, domain: str, workers: int = 0) -> None:
     require_workers(workers)
     dataset, paths = project.dataset, project.paths
     settings: Shard = project.params.recipe("shard", dataset.name)
+    if settings.url is not None:
+        _copy(f"{settings.url.rstrip('/')}/{domain}", settings, dataset, domain, paths)
+        return
     _require_raw(dataset, domain, paths)
     samples: Samples = reader_of(dataset).samples(dataset, domain, paths)
     _require_counts(dataset, domain, samples, paths)
     order = _part(_permutation(len(samples)), dataset, domain)
     images = _Readable(encoded_images(Encoder(samples, settings, dataset.channels), order, workers), dataset, domain)
     place = paths.shards(dataset.name, domain)
-    with _exchanged(place) as folder:
+    with exchanged(place, OWN) as folder:
         shards, offsets = _write_shards(folder, images, settings)
         with whole_file(folder / "offsets.npy") as partial, partial.open("wb") as file:
             np.save(file, offsets)
@@ -83,6 +86,26 @@ def shard(project: Project, domain: str, workers: int = 0) -> None:
         print(f"{len(left_out)} images cannot be read; {place / 'unreadable.csv'} lists them.", file=sys.stderr)
 
 
+def _copy(url: str, settings: Shard, dataset: DatasetSpec, domain: str, paths: Paths) -> None:
+    """Copy what lies beside the shards at `url`; the shards themselves are fetched as they are read."""
+    dataset.require_domain(domain)
+    with exchanged(paths.shards(dataset.name, domain), OWN) as folder:
+        for name in ("offsets.npy", "labels.csv", "counts.csv", "index.json"):
+            transfer([f"{url}/{name}"], folder / name, Expected())
+        content = read_json(folder / "index.json", "dacsm shard")
+        write_json(folder / "index.json", {**content, "url": url} if isinstance(content, dict) else content)
+        index = read_index(folder)
+        wanted = {"dataset": dataset.name, "domain": domain, "classes": dataset.classes, "channels": dataset.channels}
+        wanted |= {"image_size": settings.image_size, "encoding": settings.encoding}
+        for key, value in wanted.items():
+            if (found := getattr(index, key)) != value:
+                raise InputError(
+                    f"{url}/index.json has {key} {found!r}, expected {value!r}; correct shard.{dataset.name}.url or "
+                    "the setting in params.yaml."
+                )
+        verify(folder)
+
+
 class Receipt(BaseModel):
     """What a receipt says of its raw file; the rest of it is for people."""
 
@@ -110,28 +133,6 @@ def _require_raw(dataset: DatasetSpec, domain: str, paths: Paths) -> None:
                 f"make it again with `{command}`."
             )
     hashes.save()
-
-
-@contextmanager
-def _exchanged(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder inside `folder`; at the end its files take the place of those of an earlier set.
-
-    index.json goes first and comes last: without it nothing looks whole.
-    """
-    new = folder / NEW
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(new, ignore_errors=True)  # what a run that was killed has left
-        new.mkdir()
-        yield new
-        for old in (folder / "index.json", *folder.glob("*.tar"), folder / "unreadable.csv"):
-            old.unlink(missing_ok=True)
-        for file in sorted(new.iterdir(), key=lambda file: file.name == "index.json"):
-            file.replace(folder / file.name)
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def _permutation(count: int) -> np.ndarray:

@@ -3,14 +3,12 @@
 An image's class is that of its folder, or of its line in a list (`path label`).
 """
 
-import fcntl
 import gzip
 import re
 import zlib
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -25,7 +23,7 @@ from dacsm.data.raw import IMAGE_SUFFIXES, Raw, Sample
 from dacsm.data.raw.members import DamagedMemberError, Members, common_folder, open_members
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.fetching import transfer
-from dacsm.runtime.files import unwritable, whole_file, write_text
+from dacsm.runtime.files import locked, whole_file, write_text
 from dacsm.runtime.identity import SHOWN, Expected, Mismatch, identify
 
 MOST_RATIO = 40  # of an archive's unpacked size to its own: images are compressed already
@@ -74,7 +72,7 @@ def fetch(dataset: DatasetSpec, archive: str, paths: Paths) -> Raw:
     seen = paths.receipt(dataset.raw_name, archive).with_suffix(".sha256")
     expected = Expected(entry.bytes, entry.sha256 or _first_seen(seen), entry.md5)
     by_hand = f" from {entry.page}" if entry.page else ""
-    with _locked(path):
+    with locked(path.with_name(f".{path.name}.lock")):  # two datasets may share it
         if path.exists() and not path.is_file():
             raise InputError(f"{path} is not a file, expected an archive; {_remedy(entry, by_hand)}.")
         if path.exists():
@@ -206,7 +204,7 @@ def _plain_tar(archive: Path) -> Path:
     seen = archive.stat()
     name = archive.stem.removesuffix(".tar")
     plain = archive.with_name(f".{name}.{seen.st_size}.{seen.st_mtime_ns}.tar")
-    with _locked(archive):  # the domains of one archive are sharded at the same time
+    with locked(archive.with_name(f".{archive.name}.lock")):  # the domains of one archive are sharded at the same time
         if not plain.exists():
             with whole_file(plain) as partial, partial.open("wb") as file:
                 _unpack(archive, file, max(MOST_UNPACKED, MOST_RATIO * seen.st_size))
@@ -248,16 +246,3 @@ def _accept(seen: Path, entry: Archive, error: Exception) -> str:
     """How to accept another file than the first one, where that is all that is known against it."""
     held = entry.sha256 is None and seen.exists() and (_first_seen(seen) or " ")[:SHOWN] in str(error)
     return f"; if the publisher has changed it, remove {seen} to accept the new one" if held else ""
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one process at a time see to an archive; two datasets may share it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.with_name(f".{path.name}.lock").open("w")
-    except OSError as error:
-        raise unwritable(path.parent, error) from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
