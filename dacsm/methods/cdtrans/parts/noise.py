@@ -40,7 +40,7 @@ class BeneficialNoise(nn.Module):
             self.logits = nn.ModuleList(LogitNoise(width, settings.noise) for _ in blocks)
 
     def perturb(self, layer: int, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The keys and values (B, N, D) that the mix stream reads, from those of both streams, concatenated (B, N, 2 D)."""
+        """The keys and values (B, N, D) that the mix stream reads, from both streams' own, concatenated (B, N, 2 D)."""
         if self.style is None and self.logits is None:
             return target.chunk(2, dim=-1)
         style, read = style_of(target), target
