@@ -89,6 +89,7 @@ def measure_epochs(
         "last": measured(LAST, len(epochs.predicted)),
         "oracle": measured(ORACLE, oracle),
         "validator": validator,
+        "checkpoint_epoch": epochs.kept,
         "validators": validators,
         "accuracy_by_epoch": {key: [_percent(right) for right in each] for key, each in accuracy.items()},
         **_pseudo_labels(labels, epochs),

@@ -5,9 +5,10 @@ that an edit of them re-makes nothing: `config`, since the settings that a run t
 `runtime`, which shows, fetches, saves and reports. Everything else that a stage imports counts, directly or not, also
 inside functions. Where a module is chosen by name, only the chosen one counts:
 
-* `import_module(f"dacsm.methods.{kind}")` brings the kind of the run's method, and so for readers of raw data
-  and for the validator that selects an epoch;
-* a module in a folder `parts` counts where the method's settings name it.
+* `import_module(f"dacsm.methods.{kind}")` brings the kind of the run's method, and so for readers of raw data;
+* a module in a folder `parts` counts where the method's settings name it;
+* `import_module(f"dacsm.adaptation.validators.{name}")` brings nothing: `evaluate` scores all epochs anew, and says where
+  the checkpoint that an adaptation kept is no longer of the selected one, as the audit does.
 """
 
 import ast
@@ -69,12 +70,11 @@ Chosen = frozenset[str] | None  # modules that are chosen by name; None stands f
 
 
 def chosen_by(project: Project, arguments: Mapping[str, Any]) -> frozenset[str]:
-    """The modules that a run's dataset and method choose: its reader, its kind, the kind's parts, its validator."""
+    """The modules that a run's dataset and method choose: its reader, its kind, the kind's parts."""
     names = {f"dacsm.data.raw.{project.dataset.reader}"}
     method = arguments.get("method", SOURCE_ONLY)
     if method != SOURCE_ONLY:
-        settings, recipe = project.params.method(method), project.params.recipe("adapt", project.dataset.name)
-        names |= {f"dacsm.adaptation.validators.{recipe.validator}"}
+        settings = project.params.method(method)
         names |= {f"dacsm.methods.{settings.kind}"}
         names |= {f"dacsm.methods.{settings.kind}.{PARTS}.{part}" for part in settings.parts}
     return frozenset(names)

@@ -49,6 +49,11 @@ def metrics_findings(run: Run, recomputed: Recomputed) -> Iterator[Finding]:
     except InputError as error:
         yield Finding(str(run.place), "numbers", str(error))
         return
+    kept, selected = expected.get("checkpoint_epoch"), expected["selected"]["epoch"]
+    if kept not in (None, selected):
+        model = run.inputs[0]
+        text = f"is of epoch {kept}, but epoch {selected} is selected now; run `snakemake --forcerun adapt -- {model}`."
+        yield Finding(str(model), "output", text)
     for key, (written, computed) in list(differences(found, expected).items())[:1]:
         yield Finding(str(path), "numbers", f"says {key} {written}, where its predictions give {computed}; {AGAIN}")
 
