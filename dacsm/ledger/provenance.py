@@ -7,8 +7,8 @@ inside functions. Where a module is chosen by name, only the chosen one counts:
 
 * `import_module(f"dacsm.methods.{kind}")` brings the kind of the run's method, and so for readers of raw data;
 * a module in a folder `parts` counts where the method's settings name it;
-* `import_module(f"dacsm.adaptation.validators.{name}")` brings nothing: `evaluate` scores all epochs anew, and says where
-  the checkpoint that an adaptation kept is no longer of the selected one, as the audit does.
+* `import_module(f"dacsm.adaptation.validators.{name}")` brings nothing: `evaluate` scores all epochs anew, and, as the
+  audit does, says where the checkpoint that an adaptation kept is no longer of the selected epoch.
 """
 
 import ast
