@@ -11,6 +11,7 @@ from tiny_project import ProjectFolder, built_project
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params, parse_params
 from dacsm.config.paths import Paths
+from dacsm.config.presets import Presets
 from dacsm.config.project import Project
 from dacsm.stages.download import download
 from dacsm.stages.shard import shard
@@ -37,7 +38,7 @@ def tiny_dataset() -> DatasetSpec:
 @pytest.fixture(scope="session")
 def tiny_params() -> Params:
     """The project's params with settings for `tiny`: every digits setting, but a small model and short training."""
-    content = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    content = Presets("params.yaml").resolve(yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8")))
     for recipes in (content["experiments"], content["shard"], content["pretrain"], content["adapt"]["recipes"]):
         recipes["tiny"] = yaml.safe_load(yaml.safe_dump(recipes["digits"]))
     content["experiments"]["tiny"]["seeds"] = [0, 1]

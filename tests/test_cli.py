@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from dacsm.cli.main import main
+from dacsm.config.presets import Presets
 
 PROJECT = Path(__file__).parents[1]
 
@@ -151,7 +152,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(stage: Callable[..., None], tmp_p
 
 
 def test_a_run_leaves_a_record(stage: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    params = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    params = Presets("params.yaml").resolve(yaml.safe_load((PROJECT / "params.yaml").read_text()))
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({**params, "root": str(tmp_path)}))
     seen = {}
 

@@ -11,6 +11,7 @@ from made_up_runs import make_runs
 from dacsm.config.datasets import load_dataset
 from dacsm.config.params import Params, load_params, parse_params
 from dacsm.config.paths import Paths
+from dacsm.config.presets import Presets
 from dacsm.config.project import Project
 from dacsm.ledger.runs import runs_of
 from dacsm.runtime.errors import InputError
@@ -22,7 +23,7 @@ MORE = {"dataset": "digits", "tasks": ["synthetic-mnist"], "methods": ["cdtrans"
 
 @pytest.fixture
 def content() -> dict[str, Any]:
-    return yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    return Presets("params.yaml").resolve(yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8")))
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from dacsm.config import datasets as catalog
 from dacsm.config.datasets import DatasetSpec, dataset_names, load_dataset
 from dacsm.config.params import Params, load_params, parse_params
 from dacsm.config.paths import Paths
+from dacsm.config.presets import Presets
 from dacsm.config.project import Project
 from dacsm.config.validation import validate
 from dacsm.config.yaml_file import read_yaml
@@ -123,7 +124,7 @@ PARAMS = [
     ("experiments.digits.seeds", [1.5], r"seeds\.0 is 1\.5, but it should be a whole number"),
     ("pretrain.digits.optimiser.learning_rate", math.inf, "learning_rate is inf, but it should be a finite number"),
     ("pretrain.digits.label_smoothing", math.nan, "label_smoothing is nan, but it should be a finite number"),
-    ("adapt.methods.dat.noise", {"prior": math.nan}, "prior is nan, but it should be a finite number"),
+    ("adapt.methods.noise_fixed.noise.prior", math.nan, "prior is nan, but it should be a finite number"),
     ("resources.default.workers", 100_000, "workers is 100000, but it should be less than or equal to 512"),
     ("rescale.scales", [1, 10**9], "scales.1 is 1000000000, but it should be less than or equal to 100"),
     (
@@ -141,7 +142,7 @@ PARAMS = [
 
 @pytest.mark.parametrize(("key", "value", "sentence"), PARAMS, ids=[f"{key}-{n}" for n, (key, *_) in enumerate(PARAMS)])
 def test_settings_that_no_run_can_have(content: str, key: str, value: Any, sentence: str) -> None:
-    settings = yaml.safe_load(content)
+    settings = Presets("params.yaml").resolve(yaml.safe_load(content))
     *path, last = key.split(".")
     part = settings
     for name in path:
@@ -157,7 +158,7 @@ def test_a_file_of_settings_that_holds_none(nothing: Any) -> None:
 
 def test_the_home_folder_is_meant_by_a_tilde(content: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
-    settings = yaml.safe_load(content) | {"root": "~/runs"}
+    settings = Presets("params.yaml").resolve(yaml.safe_load(content)) | {"root": "~/runs"}
     settings["pretrain"]["digits"]["model"]["weights"] = "~/vit.pth"
     params = parse_params(settings)
     assert (params.root, params.pretrain["digits"].model.weights) == ("/home/me/runs", "/home/me/vit.pth")

@@ -13,6 +13,7 @@ from jsonschema import Draft7Validator
 
 from dacsm.cli.main import main
 from dacsm.config.params import load_params
+from dacsm.config.presets import Presets
 
 PROJECT = Path(__file__).parents[1]
 LOCK = (PROJECT / "requirements.lock").read_text(encoding="utf-8")
@@ -58,6 +59,7 @@ def test_schema_knows_every_key_of_params() -> None:
 
 def test_schema_takes_presets_anywhere_and_asks_for_what_they_leave_out() -> None:
     content = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    content["pretrain"] = Presets("params.yaml").resolve(content["pretrain"])
 
     def complaints() -> list[str]:
         return [error.message for error in Draft7Validator(schema()).iter_errors(content)]

@@ -10,6 +10,7 @@ import yaml
 
 from dacsm.config.datasets import DatasetSpec, load_dataset
 from dacsm.config.params import load_params, parse_params
+from dacsm.config.presets import Presets
 from dacsm.config.validation import validate
 from dacsm.config.yaml_file import read_yaml
 from dacsm.runtime.errors import InputError
@@ -19,7 +20,7 @@ PROJECT = Path(__file__).parents[1]
 
 @pytest.fixture
 def content() -> dict[str, Any]:
-    return yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    return Presets("params.yaml").resolve(yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8")))
 
 
 def changed(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -127,8 +128,9 @@ def test_a_method_may_leave_the_recipe_of_all(content):
 
 
 def test_every_key_of_params_has_a_comment_or_is_plain():
-    """The file that users edit explains itself: each setting of the first recipe has a comment on its line or above."""
-    lines = (PROJECT / "params.yaml").read_text(encoding="utf-8").splitlines()
+    """What users edit explains itself: most settings of params.yaml and of the presets of digits have a comment."""
+    files = ("params.yaml", "workflow/presets/small_images_pretrain.yaml", "workflow/presets/small_images_adapt.yaml")
+    lines = [line for file in files for line in (PROJECT / file).read_text(encoding="utf-8").splitlines()]
     settings = [line for line in lines if ": " in line and not line.lstrip().startswith("#") and "{" not in line]
     commented = [line for line in settings if "#" in line]
     assert len(commented) >= 0.6 * len(settings)

@@ -127,7 +127,7 @@ def test_what_cannot_be_is_one_sentence(folder: Path, files: dict, settings: dic
 
 def test_a_mistake_is_reported_with_the_file_that_has_it(folder: Path) -> None:
     shutil.copytree(PROJECT / "workflow/presets", folder, dirs_exist_ok=True)
-    content = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    content = Presets("params.yaml").resolve(yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8")))
     digits = content["pretrain"]["digits"]
     digits["optimiser"] = {"preset": "quick", "clip_norm": 1.0}
     for rate, sentence in {

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -37,11 +38,13 @@ class Outputs:
 
 
 def sample_outputs(number: int, predictions: Predictions, source_accuracy: float) -> Outputs:
-    """The outputs after an epoch, of the same images each time, in the same random order."""
+    """The outputs after an epoch, of the same random sample of images each time."""
     (images, classes), width = predictions.logits.shape, predictions.features.shape[1]
     sample = numpy_generator("validators").permutation(images)[: min(MOST_LOGITS, max(1, MOST_VALUES // classes))]
-    few = sample[: min(MOST_FEATURES, max(1, MOST_VALUES // width))]
-    return Outputs(number, predictions.logits[sample].half(), predictions.features[few].half(), source_accuracy)
+    few, others = np.split(sample, [min(MOST_FEATURES, max(1, MOST_VALUES // width))])
+    few, others = np.sort(few), np.sort(others)  # so that features on disk are read in their order
+    logits = predictions.logits[np.concatenate([few, others])]
+    return Outputs(number, logits.half(), predictions.features[few].half(), source_accuracy)
 
 
 def best_epoch(scores: Sequence[float]) -> int:
