@@ -152,7 +152,7 @@ def _memory_of_reading(folder: str, count: int) -> int:
     """The memory in bytes that an epoch by index and one by stream took at their height, in a process of its own."""
     paths = Paths(Path(folder))
     dataset = _dataset(Path(folder), list(_pictures(20, SMALL_PICTURE)), count)
-    in_fresh_process(shard, _params(32), dataset, "photos", paths)
+    in_fresh_process(shard, Project(_params(32), dataset, paths), "photos")
     shards = paths.shards(dataset.name, "photos")
     start = resident_bytes()
     with patch.object(reading, "KEPT_BYTES", 0):

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import sys
 import tarfile
 import time
 import zipfile
@@ -35,7 +36,7 @@ from dacsm.data.raw import archives, members
 from dacsm.data.raw.describe import describe_folders
 from dacsm.data.raw.members import DamagedMemberError, open_members
 from dacsm.data.shards import ShardedImages, read_labels
-from dacsm.evaluation.classify import pictures
+from dacsm.evaluation.classify import Classified, pictures, print_classified
 from dacsm.runtime import fetching
 from dacsm.runtime.device import Compute, choose_compute
 from dacsm.runtime.errors import InputError
@@ -596,3 +597,15 @@ def test_a_file_in_place_of_a_folder(tiny_dataset: DatasetSpec, tmp_path: Path) 
 def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     refused(lambda: pictures([tmp_path / "pipe.png"]), "is neither a file nor a folder")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_name_that_the_terminal_cannot_show(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    shown, said = io.BytesIO(), io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(shown, encoding))
+    monkeypatch.setattr("sys.stderr", io.TextIOWrapper(said, encoding))
+    found = [Classified(Path("é\udcff.png"), (("côte", 0.5),)), Classified(Path("é\udcff.png"), problem="ö")]
+    refused(lambda: print_classified(iter(found), False), "1 of 2 pictures could not be read")
+    for stream, written in ((sys.stdout, shown), (sys.stderr, said)):
+        stream.flush()
+        assert b"\\udcff.png" in written.getvalue()
