@@ -50,9 +50,10 @@ format: env
 	ruff format --quiet .
 	snakefmt Snakefile workflow/rules
 
-# Renew what editors check params.yaml against, after a change to dacsm/config/params.py.
-schema: env
-	@dacsm schema > workflow/schemas/params.schema.json
+# Renew the files that are made from the code: what editors check params.yaml against, and dvc.yaml.
+generated: env
+	@dacsm schema > workflow/schemas/.params.partial && mv workflow/schemas/.params.partial workflow/schemas/params.schema.json
+	@dacsm dvc-file > .dvc.partial && mv .dvc.partial dvc.yaml
 
 # Renew the lock after a change to the dependencies in pyproject.toml, then the Conda environment that is made from it.
 lock: $(BIN)/uv
