@@ -60,7 +60,6 @@ def _fetch(url: str, partial: Path, target: Path, expected: Expected) -> None:
             before = _size(partial)
             try:
                 with open_address(url, *_resumable(url, partial, expected), target.name) as stream:
-                    _require_size(stream, expected)
                     _require_room(partial, target, stream, expected)
                     progress.start(stream.start, stream.total or expected.bytes)
                     _write(stream, partial, url, progress.advance, expected.bytes)
@@ -112,13 +111,10 @@ def _resumable(url: str, partial: Path, expected: Expected) -> tuple[int, str | 
     return _size(partial), validator if same else None
 
 
-def _require_size(stream: Transfer, expected: Expected) -> None:
-    if expected.bytes is not None and stream.total is not None and stream.total != expected.bytes:
-        raise Refused(f"has a file of {stream.total:,} bytes, expected {expected.bytes:,}")
-
-
 def _require_room(partial: Path, target: Path, stream: Transfer, expected: Expected) -> None:
-    """Raise InputError where the rest of the file has no room; ask before the first byte, not after the last."""
+    """Raise, before the first byte, Refused where the file is of another size, InputError where it has no room."""
+    if None not in (expected.bytes, stream.total) and stream.total != expected.bytes:
+        raise Refused(f"has a file of {stream.total:,} bytes, expected {expected.bytes:,}")
     missing = (stream.total or expected.bytes or 0) - stream.start
     room = shutil.disk_usage(partial.parent).free + (0 if stream.start else _size(partial))
     if missing > room:
