@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from dacsm.data.index import Index, ShardEntry, made_by, read_index, read_offsets
+from dacsm.data.index import Index, made_by, read_index, read_offsets
 from dacsm.runtime.cache import open_cached
 from dacsm.runtime.errors import InputError
 
@@ -91,14 +91,13 @@ class ShardedImages:
         if shard not in self._files:
             if len(self._files) >= MOST_OPEN:
                 self._files.popitem(last=False)[1].close()
-            self._files[shard] = self._opened(self.index.shards[shard])
+            entry, url = self.index.shards[shard], self.index.url
+            if url is None:
+                self._files[shard] = (self.folder / entry.name).open("rb", buffering=0)
+            else:
+                self._files[shard] = open_cached(f"{url}/{entry.name}", entry.bytes, entry.sha256)
         self._files.move_to_end(shard)
         return self._files[shard]
-
-    def _opened(self, shard: ShardEntry) -> BinaryIO:
-        if self.index.url is None:
-            return (self.folder / shard.name).open("rb", buffering=0)
-        return open_cached(f"{self.index.url}/{shard.name}", shard.bytes, shard.sha256)
 
 
 def require_size(images: ShardedImages, size: int) -> None:

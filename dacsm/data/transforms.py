@@ -60,11 +60,6 @@ def centre_view(image: Image.Image | np.ndarray, model: Model, scale: float = 1.
     return _cropped(image, margin, margin, model.image_size)
 
 
-def to_tensor(image: Image.Image) -> Tensor:
-    """A PIL image of mode L or RGB as uint8 (C, H, W), contiguous."""
-    return torch.from_numpy(np.array(_planes(image), order="C"))
-
-
 def normalise(pixels: Tensor, model: Model) -> Tensor:
     """uint8 (B, C, H, W) to float32, less the mean, over the deviation."""
     mean = torch.tensor(model.mean, device=pixels.device).view(-1, 1, 1)

@@ -48,11 +48,7 @@ class Members:
         return position if position < len(self.paths) and self.paths[position] == path else None
 
     def read(self, position: int) -> bytes:
-        """The content of a file.
-
-        Raises:
-            DamagedMemberError: where it is cut off, or differs from its checksum in the zip.
-        """
+        """The content of a file; raises DamagedMemberError where it is cut off or differs from its checksum."""
         offset, stored, size, method, crc = (int(value) for value in self.places[position])
         if max(stored, size) > MOST_BYTES:
             raise DamagedMemberError(f"of more than {MOST_BYTES:,} bytes")
