@@ -76,11 +76,6 @@ class Augment(Frozen):
     shear: float = Field(ge=0, lt=1, description="horizontal shear, uniform in ±shear")
     shift: float = Field(ge=0, lt=1, description="both ways, uniform in ±shift of the side")
 
-    @property
-    def warps(self) -> bool:
-        """Whether there is anything to interpolate."""
-        return bool(self.rotate or self.zoom or self.shear or self.shift)
-
 
 class Optimiser(Frozen):
     """An optimiser and its learning rate over the epochs."""
@@ -207,11 +202,7 @@ class Params(Frozen):
         return self.experiment(name).dataset or name
 
     def load_dataset_of(self, name: str) -> DatasetSpec:
-        """The facts of the dataset that an experiment is of.
-
-        Raises:
-            InputError: as `experiment` does, or where the catalog has no such dataset, or that dataset no such task.
-        """
+        """The facts of an experiment's dataset; raises InputError where they cannot be used, or lack its tasks."""
         return load_dataset_of(name, self.dataset_of(name), self.experiment(name).tasks)
 
     def experiments_of(self, dataset: str) -> tuple[str, ...]:
@@ -233,11 +224,7 @@ class Params(Frozen):
         return self.resources.get(dataset, self.resources[DEFAULT])
 
     def adaptation(self, dataset: str, method: str) -> AdaptRecipe:
-        """The recipe by which a method adapts on a dataset: that of all, but for what the method itself changes.
-
-        Raises:
-            InputError: where params.yaml has no such recipe or method.
-        """
+        """A dataset's recipe with a method's own changes; raises InputError where params.yaml lacks either."""
         recipe: AdaptRecipe = self.recipe("adapt", dataset)
         changes = self.method(method).recipe
         zoom = recipe.augment.zoom if changes.zoom is None else changes.zoom

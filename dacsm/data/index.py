@@ -51,11 +51,7 @@ class Index(Frozen):
 
 
 def read_index(folder: Path) -> Index:
-    """The index of a domain's shards, once each tar that should be here is, and is of the right size.
-
-    Raises:
-        InputError: where the folder holds no whole set of shards of this format.
-    """
+    """The index of a domain's shards; raises InputError unless the folder holds a whole set of this format."""
     if folder.is_file():
         raise InputError(f"{folder} is a file, expected a folder of shards; remove it and run `{made_by(folder)}`.")
     content = read_json(folder / "index.json", made_by(folder))

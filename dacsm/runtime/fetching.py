@@ -23,10 +23,7 @@ FIRST_PAUSE = 1.0  # seconds before the second attempt; it doubles with each
 
 
 def transfer(urls: Sequence[str], target: Path, expected: Expected) -> str:
-    """Fetch `target` from the first of the mirrors that has it.
-
-    Returns:
-        Its sha256.
+    """Fetch `target` from the first of the mirrors that has it; returns its sha256.
 
     Raises:
         InputError: where no mirror has the file that is expected, or there is no room for it. What has arrived of it
@@ -106,7 +103,7 @@ def _resumable(url: str, partial: Path, expected: Expected) -> tuple[int, str | 
         validator = origin["validator"]
     except (OSError, ValueError, KeyError, TypeError):
         same, validator = False, None
-    if not same and not expected.hashed:
+    if not same and not (expected.sha256 or expected.md5):
         return 0, None
     return _size(partial), validator if same else None
 

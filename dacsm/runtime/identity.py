@@ -25,10 +25,6 @@ class Expected:
     sha256: str | None = None
     md5: str | None = None
 
-    @property
-    def hashed(self) -> bool:
-        return self.sha256 is not None or self.md5 is not None
-
 
 def identify(path: Path, expected: Expected, kind: str) -> str:
     """The sha256 of a file; raises Mismatch unless it is as `expected`, and of the kind that `kind` ends in."""

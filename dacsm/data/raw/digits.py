@@ -57,10 +57,6 @@ class Digits:
     def image(self, position: int) -> Image.Image:
         return Image.fromarray(self.images[position])
 
-    def pixels(self) -> str:
-        """The sha256 of the pixels and labels: the same for any compression of the file."""
-        return hashlib.sha256(self.images.tobytes() + self.labels.astype("<i8").tobytes()).hexdigest()
-
 
 class Options(Frozen):
     """The options of a domain of digits; hashes are the first digits of a sha256."""
@@ -85,7 +81,8 @@ def fetch(dataset: DatasetSpec, archive: str, paths: Paths) -> Raw:
     found = {name: _require_hash(dataset, name, expected) for name, expected in options.ingredients.items()}
     digits = _draw_fonts(options) if archive == "synthetic" else _read_table(*TABLES[archive])
     digits = _first_of_each_class(digits, options.per_class)
-    pixels = digits.pixels()
+    # The same for any compression of the file.
+    pixels = hashlib.sha256(digits.images.tobytes() + digits.labels.astype("<i8").tobytes()).hexdigest()
     if not pixels.startswith(options.pixels):
         raise InputError(_difference(dataset, f"the pixels of {archive}", pixels, options.pixels))
     path = paths.raw(dataset.name) / f"{archive}.npz"

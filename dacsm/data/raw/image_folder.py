@@ -65,7 +65,9 @@ def image_files(folder: Path) -> list[tuple[str, int]]:
             inside = Path(place).relative_to(folder)
             deep = len(inside.parts) > 3  # far enough to find an image out of its place; a ring of links has no end
             folders[:] = [] if deep else [name for name in folders if not name.startswith(".")]
-            images = [name for name in names if is_image(name) and Path(place, name).is_file()]
+            shown = (name for name in names if not name.startswith("."))  # macOS adds files such as ._photo.jpg
+            found = (name for name in shown if Path(name).suffix.lower() in IMAGE_SUFFIXES)
+            images = [name for name in found if Path(place, name).is_file()]
             if images and len(inside.parts) != 1:
                 odd = Path(place, images[0])
                 raise InputError(f"{odd} is not where images are expected, {folder}/<class>/<image>; move it there.")
@@ -76,11 +78,6 @@ def image_files(folder: Path) -> list[tuple[str, int]]:
     if odd is not None:
         raise InputError(f"{str(folder / odd)!r} has a name that is no UTF-8 or has control characters; rename it.")
     return sorted(listed)
-
-
-def is_image(name: str) -> bool:
-    """Whether a file of that name counts as an image; hidden ones, such as macOS's `._photo.jpg`, do not."""
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
 def listing(files: list[tuple[str, int]]) -> str:

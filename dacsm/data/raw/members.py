@@ -39,9 +39,6 @@ class Members:
     zipped: bool
     _file: Any = field(default=None, repr=False)
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
     def find(self, path: str) -> int | None:
         """The position of the file with that path, if there is one."""
         position = bisect_left(self.paths, path)
