@@ -32,11 +32,11 @@ def test_all_domains_are_framed_alike(tiny_dataset: DatasetSpec, tiny_paths: Pat
     assert (samples.images.dtype, samples.images.shape) == (np.uint8, (60, 28, 28))
     assert np.bincount(samples.labels).tolist() == [6] * 10
     assert len(set(samples.names)) == 60
-    for sample in (samples[position] for position in range(60)):
-        left, top, right, bottom = sample.image.getbbox()
+    for image in map(samples.image, range(60)):
+        left, top, right, bottom = image.getbbox()
         assert max(right - left, bottom - top) in (17, 18)  # faint rims may vanish
         assert min(left, top, 28 - right, 28 - bottom) >= 4
-        assert sample.image.getextrema()[1] > 200
+        assert image.getextrema()[1] > 200
 
 
 @pytest.mark.parametrize("target", ["mnist", "optdigits"])
@@ -48,7 +48,7 @@ def test_the_domains_of_the_catalog_agree_on_what_is_up_and_what_is_white(target
         Project(None, dataset, paths), target
     )  # raises where the pixels differ from those that the catalog expects
     source, other = (digits.samples(dataset, domain, paths) for domain in ("synthetic", target))
-    assert len(other) == dataset.domains[target].images
+    assert len(other.labels) == dataset.domains[target].images
     means = np.stack([source.images[source.labels == label].mean(axis=0).ravel() for label in range(10)])
 
     def accuracy(images: np.ndarray) -> float:

@@ -11,11 +11,14 @@ import pytest
 import torch
 import webdataset as wds
 from PIL import Image
+from small_model import MODEL
+from torch.utils.data import DataLoader
 
 from dacsm.config.paths import Paths
 from dacsm.data.index import read_index, verify
 from dacsm.data.shards import ShardedImages, read_labels, require_size
 from dacsm.data.stream import stream
+from dacsm.evaluation.predictions import CentreViews
 from dacsm.runtime.errors import InputError
 
 AGAIN = "`dacsm shard tiny mnist`"
@@ -258,6 +261,8 @@ def test_a_damaged_image_is_named(copied: Path, workers: int) -> None:
         ShardedImages(copied)[30]
     with pytest.raises(InputError, match=rf"^image 30 in .* cannot be decoded .*{AGAIN}"):
         batches(copied, workers=workers)
+    with pytest.raises(InputError, match=rf"^image 30 in [^\n]* cannot be decoded [^\n]*{AGAIN}\.$"):
+        list(DataLoader(CentreViews(ShardedImages(copied), MODEL), 8, num_workers=workers))
     with pytest.raises(InputError, match=rf"the sha256 of .*000001\.tar begins with .*{AGAIN}"):
         verify(copied)
 

@@ -12,7 +12,7 @@ from simplejpeg import decode_jpeg
 from small_model import MODEL
 
 from dacsm.config.params import Augment
-from dacsm.data.transforms import centre_view, normalise, to_tensor, train_views
+from dacsm.data.transforms import centre_view, normalise, train_views
 
 PLAIN = Augment(flip=False, rotate=0, zoom=0, shear=0, shift=0)
 WILD = Augment(flip=True, rotate=20, zoom=0.3, shear=0.2, shift=0.1)
@@ -23,6 +23,11 @@ def picture(side: int = 28, mode: str = "L") -> Image.Image:
     rng = np.random.default_rng(0)
     shape = (side, side) if mode == "L" else (side, side, 3)
     return Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8))
+
+
+def to_tensor(image: Image.Image) -> torch.Tensor:
+    """The image as uint8 (C, H, W)."""
+    return torch.from_numpy(np.array(image)).reshape(image.height, image.width, -1).permute(2, 0, 1).contiguous()
 
 
 def test_a_view_depends_on_its_name_and_position_alone():
@@ -69,7 +74,9 @@ def test_the_centre_view_is_the_middle():
 
 
 def test_colour_images_keep_their_channels_first():
-    assert to_tensor(picture(mode="RGB")).shape == (3, 28, 28)
+    view = centre_view(picture(mode="RGB"), MODEL)
+    assert view.shape == (3, 28, 28)
+    assert torch.equal(view, to_tensor(picture(mode="RGB")))
 
 
 def test_normalised_pixels():

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from dacsm.config.validation import Frozen, Name, Title, text_of, validate
+from dacsm.config.validation import Frozen, Name, Title, require_known, text_of, validate
 from dacsm.config.yaml_file import read_yaml
 from dacsm.runtime.errors import InputError
 
@@ -16,8 +17,7 @@ CATALOG = Path("workflow/datasets")
 # A class is the name of a folder, of a column of CSV and Markdown, and of a cell; `dacsm cell` ignores case and blanks.
 APART = r",;|/\\\"`<>*\x00-\x1f\x7f"  # what has a meaning in tables or in paths
 ClassName = text_of(
-    rf"^[^\s.{APART}][^{APART}]{{0,99}}$",
-    'up to 100 characters, none of , ; | / \\ " ` < > *, and no dot first',
+    rf"^[^\s.{APART}][^{APART}]{{0,99}}$", 'up to 100 characters, none of , ; | / \\ " ` < > *, and no dot first'
 )
 FileName = text_of(r"^\w[\w.-]{0,99}$", "up to 100 letters, digits, _, . or -, of which the first is no . or -")
 RESERVED = ("overall", "mean_per_class", "average", "mean", "task", "method", "selection", "seeds", "source")
@@ -94,16 +94,13 @@ class DatasetSpec(Frozen):
                     "held_out_of": name,
                     "evaluated_on": None,
                 }
-        trained = _trained_on(domains)
-        tasks = [f"{source}-{target}" for source in trained for target in trained if source != target]
-        return {"tasks": tasks} | content | {"domains": domains}
+        return {"tasks": _all_tasks(domains)} | content | {"domains": domains}
 
     @model_validator(mode="after")
     def _consistent(self) -> "DatasetSpec":
         _require_distinct("classes", self.classes, RESERVED)
         _require_distinct("archives.*.file", [archive.file for archive in self.archives.values()], ("receipts",))
-        trained = _trained_on(self.domains)
-        known = [f"{source}-{target}" for source in trained for target in trained if source != target]
+        known = _all_tasks(self.domains)
         for key, tasks in (("tasks", self.tasks), ("development_task", (self.development_task,))):
             for task in tasks:
                 if task is not None and task not in known:
@@ -119,8 +116,7 @@ class DatasetSpec(Frozen):
             ("evaluated_on", [domain.evaluated_on] if domain.evaluated_on else [], self.domains),
         ):
             for entry in found:
-                if entry not in expected:
-                    raise ValueError(f"domains.{name}.{key} has {entry!r}, expected one of {', '.join(expected)}")
+                require_known(f"domains.{name}.{key}", entry, expected)
         if domain.held_out and not 0 < domain.stored < domain.images:
             raise ValueError(
                 f"domains.{name}.held_out is {domain.held_out}, which leaves {domain.stored} of {domain.images} "
@@ -149,22 +145,14 @@ class DatasetSpec(Frozen):
         return tuple(dict.fromkeys(needed))
 
     def split_task(self, task: str) -> tuple[str, str]:
-        """The source and the target domain of a task written `source-target`.
-
-        Raises:
-            InputError: where the dataset has no such task.
-        """
+        """Source and target domain of a task `source-target`; raises InputError where the dataset has no such task."""
         if task not in self.tasks:
             raise InputError(f"{self.name} has no task {task!r}; it has {', '.join(self.tasks)}.")
         source, target = task.split("-")
         return source, target
 
     def require_domain(self, domain: str) -> Domain:
-        """The domain of that name.
-
-        Raises:
-            InputError: where the dataset has no such domain.
-        """
+        """The domain of that name; raises InputError where the dataset has no such domain."""
         if domain not in self.domains:
             raise InputError(f"{self.name} has no domain {domain!r}; it has {', '.join(self.domains)}.")
         return self.domains[domain]
@@ -182,11 +170,12 @@ def _require_distinct(key: str, names: Iterable[str], reserved: Sequence[str]) -
         seen[plain] = name
 
 
-def _trained_on(domains: Mapping[str, Any]) -> list[str]:
-    """The domains that can be a source or a target: those that no other is only evaluated on."""
+def _all_tasks(domains: Mapping[str, Any]) -> list[str]:
+    """All pairs source-target of the domains, but for those that others are only evaluated on."""
     fields = [domain if isinstance(domain, dict) else dict(domain) for domain in domains.values()]
     evaluated = {field.get("evaluated_on") for field in fields}
-    return [name for name in domains if name not in evaluated]
+    trained = [name for name in domains if name not in evaluated]
+    return [f"{source}-{target}" for source, target in permutations(trained, 2)]
 
 
 def dataset_names() -> tuple[str, ...]:
@@ -195,11 +184,7 @@ def dataset_names() -> tuple[str, ...]:
 
 
 def load_dataset(name: str) -> DatasetSpec:
-    """Read a dataset's file from the catalog.
-
-    Raises:
-        InputError: where the catalog has no such dataset, or its file is malformed.
-    """
+    """Read a dataset's file from the catalog; raises InputError where there is none, or it is malformed."""
     path = CATALOG / f"{name}.yaml"
     if name not in dataset_names():
         known = ", ".join(dataset_names()) or "none (are you in the project's folder?)"

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field, PrivateAttr, model_validator
 
 from dacsm.config.datasets import DatasetSpec, load_dataset
-from dacsm.config.validation import Frozen, Name, Seed
+from dacsm.config.validation import Frozen, Name, Seed, require_known
 from dacsm.runtime.errors import InputError
 
 ALL = "all"  # of the tasks of a dataset
@@ -28,21 +28,16 @@ class Experiment(Frozen):
     _name: str = PrivateAttr("")  # its key in params.yaml, which is not written twice
 
     @model_validator(mode="after")
-    def _no_repeats(self) -> "Experiment":
+    def _consistent(self) -> "Experiment":
         for key in ("tasks", "methods", "seeds", "contrasts"):
             values = getattr(self, key)
             if len(set(values)) != len(values):
                 raise ValueError(f"{key} has an entry twice")
-        return self
-
-    @model_validator(mode="after")
-    def _contrasts_of_methods(self) -> "Experiment":
         for first, second in self.contrasts:
             if first == second:
                 raise ValueError(f"contrasts has {first!r} against itself; name two methods")
             for method in (first, second):
-                if method not in self.methods:
-                    raise ValueError(f"contrasts has {method!r}, expected one of {', '.join(self.methods)}")
+                require_known("contrasts", method, self.methods)
         return self
 
     @property
@@ -75,11 +70,7 @@ def check_experiments(experiments: Mapping[str, Experiment], known: Mapping[str,
 
 
 def check_tables(tables: Mapping[str, str], experiments: Mapping[str, Experiment], datasets: Sequence[str]) -> None:
-    """Look whether `tables` says of each experiment whose it is, and `datasets` names exactly their datasets.
-
-    Raises:
-        ValueError: for the first thing that does not agree.
-    """
+    """Raise ValueError unless `tables` has the dataset of each experiment, and `datasets` exactly these."""
     for name, dataset in tables.items():
         if name not in experiments:
             raise ValueError(f"tables names {name!r}, but experiments has only {', '.join(experiments)}")
@@ -95,11 +86,7 @@ def check_tables(tables: Mapping[str, str], experiments: Mapping[str, Experiment
 
 
 def load_dataset_of(name: str, dataset: str, tasks: Sequence[str] = ()) -> DatasetSpec:
-    """The facts of an experiment's dataset, if it has these tasks.
-
-    Raises:
-        InputError: naming the experiment, where the dataset is unknown, its file malformed, or a task is not of it.
-    """
+    """The facts of an experiment's dataset; raises InputError where it cannot be used, or a task is not of it."""
     try:
         found = load_dataset(dataset)
         for task in tasks:

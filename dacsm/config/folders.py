@@ -24,11 +24,7 @@ class Folder(Frozen):
 
 
 def read_folders(content: Any, name: str | Path) -> dict[str, Folder]:
-    """The folders that `content`, of the params file `name`, names; by dataset.
-
-    Raises:
-        InputError: for a key that is unknown, missing or impossible.
-    """
+    """The folders in `content` of the params file `name`, by dataset; raises InputError for a wrong key."""
     folders = content.get("folders") if isinstance(content, Mapping) else None
     if not isinstance(folders, Mapping):  # anything else is refused by whoever checks all of the file
         return {}

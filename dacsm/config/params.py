@@ -11,7 +11,7 @@ from dacsm.config.experiments import Experiment, check_experiments, check_tables
 from dacsm.config.folders import Folder, require_described
 from dacsm.config.kinds import MethodSettings, settings_of_any_kind
 from dacsm.config.presets import Presets
-from dacsm.config.validation import Fraction, Frozen, Name, UserPath, Weight, validate
+from dacsm.config.validation import Fraction, Frozen, Name, UserPath, Weight, require_known, validate
 from dacsm.config.yaml_file import read_yaml
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.workers import MOST_WORKERS
@@ -75,11 +75,6 @@ class Augment(Frozen):
     zoom: float = Field(ge=0, lt=1, description="scale, uniform in 1 ± zoom")
     shear: float = Field(ge=0, lt=1, description="horizontal shear, uniform in ±shear")
     shift: float = Field(ge=0, lt=1, description="both ways, uniform in ±shift of the side")
-
-    @property
-    def warps(self) -> bool:
-        """Whether there is anything to interpolate."""
-        return bool(self.rotate or self.zoom or self.shear or self.shift)
 
 
 class Optimiser(Frozen):
@@ -180,24 +175,21 @@ class Params(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Params":
-        recipes = {"shard": self.shard, "pretrain": self.pretrain, "adapt.recipes": self.adapt.recipes}
-        check_experiments(self.experiments, recipes)
+        check_experiments(self.experiments, self._recipes)
         check_tables(self.tables, self.experiments, self.datasets)
         if DEFAULT not in self.resources:
             raise ValueError(f"resources has no {DEFAULT!r}, for the datasets that it does not name; add it")
         for name, experiment in self.experiments.items():
             for method in experiment.methods:
-                if method != SOURCE_ONLY and method not in self.adapt.methods:
-                    known = ", ".join((SOURCE_ONLY, *self.adapt.methods))
-                    raise ValueError(f"experiments.{name}.methods has {method!r}, expected one of {known}")
+                require_known(f"experiments.{name}.methods", method, (SOURCE_ONLY, *self.adapt.methods))
         return self
 
-    def experiment(self, name: str) -> Experiment:
-        """What a table holds.
+    @property
+    def _recipes(self) -> dict[str, dict[str, Any]]:
+        return {"shard": self.shard, "pretrain": self.pretrain, "adapt.recipes": self.adapt.recipes}
 
-        Raises:
-            InputError: where params.yaml has no such experiment.
-        """
+    def experiment(self, name: str) -> Experiment:
+        """What a table holds; raises InputError where params.yaml has no such experiment."""
         if name not in self.experiments:
             raise InputError(
                 f"params.yaml: experiments has no entry for {name!r}; it has {', '.join(self.experiments)}; name one "
@@ -206,54 +198,33 @@ class Params(Frozen):
         return self.experiments[name]
 
     def dataset_of(self, name: str) -> str:
-        """The name of the dataset that an experiment is of.
-
-        Raises:
-            InputError: as `experiment` does.
-        """
+        """The name of the dataset that an experiment is of; raises InputError as `experiment` does."""
         return self.experiment(name).dataset or name
 
     def load_dataset_of(self, name: str) -> DatasetSpec:
-        """The facts of the dataset that an experiment is of.
-
-        Raises:
-            InputError: as `experiment` does, or where the catalog has no such dataset, or that dataset no such task.
-        """
+        """The facts of an experiment's dataset; raises InputError where they cannot be used, or lack its tasks."""
         return load_dataset_of(name, self.dataset_of(name), self.experiment(name).tasks)
 
     def experiments_of(self, dataset: str) -> tuple[str, ...]:
-        """The experiments that a dataset's phases are made for: those of it in `tables`, or all where none is there.
-
-        Raises:
-            InputError: where the dataset has no experiment.
-        """
+        """A dataset's experiments in `tables`, or all where none is there; raises InputError where it has none."""
         found = tuple(name for name in self.experiments if self.dataset_of(name) == dataset)
         if not found:
             raise InputError(f"params.yaml: experiments has no entry of the dataset {dataset!r}; add one.")
         return tuple(name for name in found if name in self.tables) or found
 
     def recipe(self, stage: Literal["shard", "pretrain", "adapt"], dataset: str) -> Any:
-        """A stage's settings for a dataset.
-
-        Raises:
-            InputError: where params.yaml has none.
-        """
-        recipes = {"shard": self.shard, "pretrain": self.pretrain, "adapt": self.adapt.recipes}[stage]
-        if dataset not in recipes:
-            key = "adapt.recipes" if stage == "adapt" else stage
+        """A stage's settings for a dataset; raises InputError where params.yaml has none."""
+        key = "adapt.recipes" if stage == "adapt" else stage
+        if dataset not in self._recipes[key]:
             raise InputError(f"params.yaml: {key} has no settings for {dataset!r}; add {key}.{dataset}.")
-        return recipes[dataset]
+        return self._recipes[key][dataset]
 
     def resources_of(self, dataset: str) -> Resources:
         """What the jobs of a dataset need of a machine."""
         return self.resources.get(dataset, self.resources[DEFAULT])
 
     def adaptation(self, dataset: str, method: str) -> AdaptRecipe:
-        """The recipe by which a method adapts on a dataset: that of all, but for what the method itself changes.
-
-        Raises:
-            InputError: where params.yaml has no such recipe or method.
-        """
+        """A dataset's recipe with a method's own changes; raises InputError where params.yaml lacks either."""
         recipe: AdaptRecipe = self.recipe("adapt", dataset)
         changes = self.method(method).recipe
         zoom = recipe.augment.zoom if changes.zoom is None else changes.zoom
@@ -261,11 +232,7 @@ class Params(Frozen):
         return recipe.model_copy(update={"epochs": epochs, "augment": recipe.augment.model_copy(update={"zoom": zoom})})
 
     def method(self, name: str) -> MethodSettings:
-        """The settings of a method.
-
-        Raises:
-            InputError: where adapt.methods has no such entry.
-        """
+        """The settings of a method; raises InputError where adapt.methods has no such entry."""
         if name not in self.adapt.methods:
             known = ", ".join(self.adapt.methods)
             raise InputError(
@@ -275,11 +242,7 @@ class Params(Frozen):
 
 
 def load_params(path: Path) -> Params:
-    """Read and check a params file.
-
-    Raises:
-        InputError: for the first thing that cannot be used, naming its key.
-    """
+    """Read and check a params file; raises InputError for the first thing that cannot be used, naming its key."""
     return parse_params(read_yaml(path), path)
 
 

@@ -1,6 +1,7 @@
 """Where every file of the pipeline lies. Snakemake's wildcards pass through: `paths.raw("{dataset}")` is a pattern."""
 
 from dataclasses import dataclass
+from functools import partialmethod
 from pathlib import Path
 
 from dacsm.config import SOURCE_ONLY
@@ -35,20 +36,13 @@ class Paths:
     def pretrained(self, dataset: str, source: str, seed: Seed) -> Path:
         return self.results / dataset / "pretrained" / source / f"seed{seed}"
 
-    def adapted(self, dataset: str, method: str, task: str, seed: Seed) -> Path:
-        return self._run("adapted", dataset, method, task, seed)
-
-    def evaluated(self, dataset: str, method: str, task: str, seed: Seed) -> Path:
-        return self._run("evaluated", dataset, method, task, seed)
-
-    def rescaled(self, dataset: str, method: str, task: str, seed: Seed) -> Path:
-        return self._run("rescaled", dataset, method, task, seed)
-
-    def explained(self, dataset: str, method: str, task: str, seed: Seed) -> Path:
-        return self._run("explained", dataset, method, task, seed)
-
     def _run(self, phase: str, dataset: str, method: str, task: str, seed: Seed) -> Path:
         return self.results / dataset / phase / method / task / f"seed{seed}"
+
+    adapted = partialmethod(_run, "adapted")
+    evaluated = partialmethod(_run, "evaluated")
+    rescaled = partialmethod(_run, "rescaled")
+    explained = partialmethod(_run, "explained")
 
     def trained(self, dataset: str, method: str, task: str, seed: Seed) -> Path:
         """The folder of the model that a method is evaluated by on a task: the pretrained one for source_only."""

@@ -30,11 +30,7 @@ class Presets:
         self._contents: dict[str, Any] = {}  # of the presets read so far
 
     def resolve(self, content: Any) -> Any:
-        """`content` (as read from the file `name`) with each preset replaced by what it stands for.
-
-        Raises:
-            InputError: for a preset that is unknown, is no mapping, or names itself.
-        """
+        """`content` with each preset replaced by what it stands for; raises InputError for one that cannot be used."""
         return self._resolve(content, self.name, (), (), ())
 
     def origin(self, key: Key) -> str | Path:
@@ -52,9 +48,7 @@ class Presets:
         if not isinstance(content, Mapping):
             self._origins[place] = file
             return content
-        base = {}
-        if PRESET in content:
-            base = self._open(content[PRESET], file, (*inside, PRESET), place, opened)
+        base = self._open(content[PRESET], file, (*inside, PRESET), place, opened) if PRESET in content else {}
         self._origins[place] = file  # a key that is missing is added here
         own = {
             key: self._resolve(value, file, (*inside, key), (*place, key), opened)

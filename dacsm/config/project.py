@@ -37,11 +37,7 @@ class Project:
 
 
 def open_project(file: Path, *, dataset: str | None = None, experiment: str | None = None) -> Project:
-    """The project of a dataset, or of the dataset that an experiment is of.
-
-    Raises:
-        InputError: where the settings, the dataset's file or the experiment cannot be used.
-    """
+    """The project of a dataset or experiment; raises InputError where its settings or facts cannot be used."""
     params = load_params(file)
     facts = load_dataset(dataset) if experiment is None else params.load_dataset_of(experiment)
     return Project(params, facts, Paths(Path(params.root)), file)

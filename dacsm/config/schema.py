@@ -42,13 +42,11 @@ def _mapping(value: dict[str, Any]) -> dict[str, Any]:
     if "patternProperties" not in value:
         return value
     names = value["patternProperties"].items()
-    patterns = {pattern.replace("^", f"^(?!{PRESET}$)", 1): _any_kind(of) for pattern, of in names}
+    patterns = {  # of one of several kinds a preset may say which it is
+        pattern.replace("^", f"^(?!{PRESET}$)", 1): {"anyOf": of["oneOf"]} if "oneOf" in of else of
+        for pattern, of in names
+    }
     return {**value, "patternProperties": patterns, "properties": {PRESET: PRESET_KEY}}
-
-
-def _any_kind(value: dict[str, Any]) -> dict[str, Any]:
-    """Settings of one of several kinds, where a preset may say which."""
-    return {"anyOf": value["oneOf"]} if "oneOf" in value else value
 
 
 def _whole(keys: dict[str, Any], definition: dict[str, Any]) -> dict[str, Any]:

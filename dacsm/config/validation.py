@@ -1,7 +1,7 @@
 """From what a file holds to a typed object, or to one sentence that names the file and the key."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -57,6 +57,12 @@ WORDS = {
     "string_type": "it should be text",
 }
 MOST_SHOWN = 80  # characters of a value in a sentence
+
+
+def require_known(key: str, name: str, known: Iterable[str]) -> None:
+    """Raise ValueError, for a validator of pydantic, where the settings have a name at `key` that nothing has."""
+    if name not in (known := tuple(known)):
+        raise ValueError(f"{key} has {name!r}, expected one of {', '.join(known)}")
 
 
 def validate(model: type[Model], content: Any, name: str | Path | Callable[[Key], str | Path]) -> Model:

@@ -26,7 +26,7 @@ def read_yaml(path: Path) -> Any:
         if len(content) > MOST_BYTES:
             raise InputError(f"{path} has more than {MOST_BYTES:,} bytes; name a file of settings.")
         text = content.decode("utf-8-sig")
-        _Nodes(text, path).require_plain()
+        _require_plain(text, path)
         return yaml.load(text, LOADER)
     except FileNotFoundError as error:
         raise InputError(f"{path} was not found; run from the project's folder, or name the file.") from error
@@ -36,42 +36,41 @@ def read_yaml(path: Path) -> Any:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}; mend it there.") from error
 
 
-class _Nodes:
-    """The nodes of a YAML text, from the parser's events: deep nesting would crash what builds values of them."""
+def _require_plain(text: str, path: Path) -> None:
+    """Raise InputError for a key that stands twice in a mapping, and for nesting or aliases beyond the bounds.
 
-    def __init__(self, text: str, path: Path) -> None:
-        self.events, self.path = yaml.parse(text, LOADER), path
-        self.sizes: dict[str, int] = {}  # values that each anchor stands for
+    It goes by the parser's events, since deep nesting would crash what builds values of them.
+    """
+    events = yaml.parse(text, LOADER)
+    sizes: dict[str, int] = {}  # values that each anchor stands for
 
-    def require_plain(self) -> None:
-        """Raise InputError for a key that stands twice in a mapping, and for nesting or aliases beyond the bounds."""
-        for event in self.events:
-            if isinstance(event, yaml.NodeEvent):
-                self._size(event, 0)
+    def refused(event: yaml.NodeEvent, reason: str) -> InputError:
+        return InputError(f"{path} {reason}, in line {event.start_mark.line + 1}; mend it there.")
 
-    def _size(self, event: yaml.NodeEvent, depth: int) -> int:
+    def size_of(event: yaml.NodeEvent, depth: int) -> int:
         """Go to the end of the node that begins with `event`; returns how many values it stands for."""
         if isinstance(event, yaml.AliasEvent):
-            if event.anchor not in self.sizes:
-                raise self._refused(event, f"names *{event.anchor}, which is nothing above that line")
-            return self.sizes[event.anchor]
+            if event.anchor not in sizes:
+                raise refused(event, f"names *{event.anchor}, which is nothing above that line")
+            return sizes[event.anchor]
         if depth > MOST_DEEP:
-            raise self._refused(event, f"is nested more than {MOST_DEEP} deep")
+            raise refused(event, f"is nested more than {MOST_DEEP} deep")
         size, keys, inside = 1, set(), 0
         if isinstance(event, yaml.CollectionStartEvent):
-            while not isinstance(item := next(self.events), yaml.CollectionEndEvent):
+            while not isinstance(item := next(events), yaml.CollectionEndEvent):
                 is_key = isinstance(event, yaml.MappingStartEvent) and inside % 2 == 0
                 if is_key and isinstance(item, yaml.ScalarEvent):
                     if item.value in keys:
-                        raise self._refused(item, f"has the key {item.value!r} a second time")
+                        raise refused(item, f"has the key {item.value!r} a second time")
                     keys.add(item.value)
-                size += self._size(item, depth + 1)
+                size += size_of(item, depth + 1)
                 inside += 1
                 if size > MOST_NODES:
-                    raise self._refused(item, f"stands for more than {MOST_NODES:,} values")
+                    raise refused(item, f"stands for more than {MOST_NODES:,} values")
         if event.anchor:
-            self.sizes[event.anchor] = size
+            sizes[event.anchor] = size
         return size
 
-    def _refused(self, event: yaml.NodeEvent, reason: str) -> InputError:
-        return InputError(f"{self.path} {reason}, in line {event.start_mark.line + 1}; mend it there.")
+    for event in events:
+        if isinstance(event, yaml.NodeEvent):
+            size_of(event, 0)

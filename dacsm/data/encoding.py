@@ -15,45 +15,33 @@ from PIL import Image, UnidentifiedImageError
 from dacsm.config.params import Shard
 from dacsm.data.pixels import eight_bits
 from dacsm.data.raw import Samples
+from dacsm.data.raw.members import DamagedMemberError
 
 JPEG = {"quality": 95, "subsampling": 0}
 RESAMPLE = Image.Resampling.BILINEAR  # as CDTrans, which squashes to the square as well
 CHUNK = 32  # images that a process takes at a time
 
 
-@dataclass(frozen=True)
-class Stored:
-    """One image as it goes into a shard; without `encoded` it is unreadable, for the reason that is given."""
-
-    position: int
-    label: int
-    name: str
-    encoded: bytes | None
-    reason: str = ""
+Encoded = bytes | str  # an image as it goes into a shard, or the reason why it is unreadable
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """Turns samples into stored images."""
+    """Turns samples into encoded images."""
 
     samples: Samples
     settings: Shard
     channels: int
 
-    def __call__(self, positions: list[int]) -> list[Stored]:
-        return [self._stored(position) for position in positions]
-
-    def _stored(self, position: int) -> Stored:
-        sample = self.samples[position]
-        encoded, reason = None, ""
+    def __call__(self, position: int) -> Encoded:
         try:
-            if isinstance(sample.image, Exception):
-                raise sample.image
-            raw = sample.image if isinstance(sample.image, Image.Image) else Image.open(io.BytesIO(sample.image))
-            encoded = self._encode(raw)
+            raw = self.samples.image(position)
+        except DamagedMemberError as error:
+            return str(error)
+        try:
+            return self._encode(raw if isinstance(raw, Image.Image) else Image.open(io.BytesIO(raw)))
         except Exception as error:  # Pillow's decoders raise whatever damage makes them raise
-            reason = _reason(error)
-        return Stored(position, sample.label, sample.name, encoded, reason)
+            return _reason(error)
 
     def _encode(self, image: Image.Image) -> bytes:
         image = eight_bits(image, self.channels)
@@ -65,16 +53,14 @@ class Encoder:
         return file.getvalue()
 
 
-def encoded_images(encoder: Encoder, order: np.ndarray, workers: int = 1) -> Iterator[Stored]:
+def encoded_images(encoder: Encoder, order: np.ndarray, workers: int = 1) -> Iterator[Encoded]:
     """The images at the positions `order` (N,), in that order; `workers` processes work a little ahead."""
-    chunks = (order[first : first + CHUNK].tolist() for first in range(0, len(order), CHUNK))
     if workers < 2:
-        for chunk in chunks:
-            for position in chunk:
-                yield from encoder([position])
+        yield from map(encoder, order.tolist())
         return
+    chunks = (order[first : first + CHUNK].tolist() for first in range(0, len(order), CHUNK))
     with ProcessPoolExecutor(workers, initializer=_start, initargs=(encoder,)) as pool:
-        waiting: deque[Future[list[Stored]]] = deque()
+        waiting: deque[Future[list[Encoded]]] = deque()
         try:
             for chunk in chunks:
                 waiting.append(pool.submit(_work, chunk))
@@ -92,8 +78,8 @@ def _start(encoder: Encoder) -> None:
     _encoder = encoder
 
 
-def _work(positions: list[int]) -> list[Stored]:
-    return _encoder(positions)
+def _work(positions: list[int]) -> list[Encoded]:
+    return [_encoder(position) for position in positions]
 
 
 def _reason(error: Exception) -> str:

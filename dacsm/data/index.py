@@ -10,6 +10,7 @@ from pydantic import Field
 from dacsm.config.validation import Frozen, validate
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import read_json, sha256
+from dacsm.runtime.identity import require_file, require_sha256
 
 FORMAT_VERSION = 2  # of the files of a set of shards, as they are written and read; raise it when their form changes
 
@@ -50,11 +51,7 @@ class Index(Frozen):
 
 
 def read_index(folder: Path) -> Index:
-    """The index of a domain's shards, once each tar that should be here is, and is of the right size.
-
-    Raises:
-        InputError: where the folder holds no whole set of shards of this format.
-    """
+    """The index of a domain's shards; raises InputError unless the folder holds a whole set of this format."""
     if folder.is_file():
         raise InputError(f"{folder} is a file, expected a folder of shards; remove it and run `{made_by(folder)}`.")
     content = read_json(folder / "index.json", made_by(folder))
@@ -66,11 +63,7 @@ def read_index(folder: Path) -> Index:
         )
     index = validate(Index, content, folder / "index.json")
     for shard in () if index.url else index.shards:
-        path = folder / shard.name
-        size = path.stat().st_size if path.is_file() else None
-        if size != shard.bytes:
-            state = "was not found" if size is None else f"has {size} bytes"
-            raise InputError(f"{path} {state}, expected {shard.bytes} bytes; make it again with `{made_by(folder)}`.")
+        require_file(folder / shard.name, shard.bytes, made_by(folder))
     return index
 
 
@@ -84,39 +77,24 @@ def verify(folder: Path, hash_of: Callable[[Path], str] = sha256) -> None:
     """
     index = read_index(folder)
     for shard in () if index.url else index.shards:  # those of a store are compared as they are fetched
-        _require_hash(folder / shard.name, hash_of, shard.sha256)
-    _require_hash(folder / "offsets.npy", hash_of, index.offsets)
-
-
-def _require_hash(path: Path, hash_of: Callable[[Path], str], expected: str) -> None:
-    found = hash_of(path)
-    if found != expected:
-        raise InputError(
-            f"the sha256 of {path} begins with {found[:16]}, expected {expected[:16]}; "
-            f"make it again with `{made_by(path.parent)}`."
-        )
+        require_sha256(folder / shard.name, shard.sha256, made_by(folder), hash_of)
+    require_sha256(folder / "offsets.npy", index.offsets, made_by(folder), hash_of)
 
 
 def read_offsets(folder: Path, index: Index) -> np.ndarray:
-    """Where each image lies: (N, 3) int64 of shard, byte offset in it, and bytes.
-
-    Raises:
-        InputError: where offsets.npy is missing or does not fit index.json.
-    """
-    path = folder / "offsets.npy"
+    """Shard, byte offset and bytes of each image, (N, 3) int64; raises InputError where they do not fit `index`."""
+    path, again = folder / "offsets.npy", f"make it again with `{made_by(folder)}`."
     try:
         offsets = np.load(path)
     except (OSError, ValueError, EOFError, MemoryError) as error:
-        raise InputError(f"{path} cannot be read ({error}); make it again with `{made_by(folder)}`.") from error
+        raise InputError(f"{path} cannot be read ({error}); {again}") from error
     if offsets.shape != (index.images, 3):
-        raise InputError(
-            f"{path} has shape {offsets.shape}, expected {(index.images, 3)}; make it again with `{made_by(folder)}`."
-        )
+        raise InputError(f"{path} has shape {offsets.shape}, expected {(index.images, 3)}; {again}")
     sizes = np.array([shard.bytes for shard in index.shards], dtype=np.int64)
     shards, first, length = offsets.T
     inside = offsets.dtype == np.int64 and (offsets >= 0).all() and (shards < len(sizes)).all()
     if not (inside and (np.diff(shards) >= 0).all() and (first + length <= sizes[shards]).all()):
-        raise InputError(f"{path} leads out of the shards; make it again with `{made_by(folder)}`.")
+        raise InputError(f"{path} leads out of the shards; {again}")
     return offsets
 
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from dacsm.data.index import Index, ShardEntry, made_by, read_index, read_offsets
+from dacsm.data.index import Index, made_by, read_index, read_offsets
 from dacsm.runtime.cache import open_cached
 from dacsm.runtime.errors import InputError
 
@@ -21,10 +21,7 @@ Picture = Image.Image | np.ndarray  # of mode L or RGB, or uint8 (C, H, W)
 
 
 def read_labels(folder: Path) -> np.ndarray:
-    """The label of each image by index: for a source domain, and for evaluation.
-
-    Returns:
-        Labels (N,) int64.
+    """The label of each image by index, (N,) int64: for a source domain, and for evaluation.
 
     Raises:
         InputError: where labels.csv is missing, or is not one row for each index in order.
@@ -91,14 +88,13 @@ class ShardedImages:
         if shard not in self._files:
             if len(self._files) >= MOST_OPEN:
                 self._files.popitem(last=False)[1].close()
-            self._files[shard] = self._opened(self.index.shards[shard])
+            entry, url = self.index.shards[shard], self.index.url
+            if url is None:
+                self._files[shard] = (self.folder / entry.name).open("rb", buffering=0)
+            else:
+                self._files[shard] = open_cached(f"{url}/{entry.name}", entry.bytes, entry.sha256)
         self._files.move_to_end(shard)
         return self._files[shard]
-
-    def _opened(self, shard: ShardEntry) -> BinaryIO:
-        if self.index.url is None:
-            return (self.folder / shard.name).open("rb", buffering=0)
-        return open_cached(f"{self.index.url}/{shard.name}", shard.bytes, shard.sha256)
 
 
 def require_size(images: ShardedImages, size: int) -> None:
@@ -117,8 +113,13 @@ def _decode(encoded: bytes, index: Index, what: str, command: str) -> Picture:
     A JPEG becomes an array (C, H, W): the same values as Pillow's, in less time.
     """
     try:
-        image = _decode_jpeg(encoded, index.channels) if index.encoding == "jpeg" else Image.open(io.BytesIO(encoded))
-        if isinstance(image, Image.Image):
+        if index.encoding == "jpeg":
+            from simplejpeg import decode_jpeg
+
+            colours = "RGB" if index.channels == 3 else "GRAY"
+            image = decode_jpeg(encoded, colorspace=colours).transpose(2, 0, 1)
+        else:
+            image = Image.open(io.BytesIO(encoded))
             image.load()
     except (OSError, SyntaxError, ValueError) as error:
         reason = str(error).splitlines()[0]
@@ -131,9 +132,3 @@ def _decode(encoded: bytes, index: Index, what: str, command: str) -> Picture:
     if found != expected:
         raise InputError(f"{what} is {found}, expected {expected}; make the shards again with `{command}`.")
     return image
-
-
-def _decode_jpeg(encoded: bytes, channels: int) -> np.ndarray:
-    from simplejpeg import decode_jpeg
-
-    return decode_jpeg(encoded, colorspace="RGB" if channels == 3 else "GRAY").transpose(2, 0, 1)

@@ -1,7 +1,7 @@
 """One epoch of a domain's images in a shuffled order, in batches, for pretraining."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dacsm.data.shards import Picture, ShardedImages
-from dacsm.runtime.errors import InputError
 
 SHUFFLE_BUFFER = 2000  # images among which the next one is drawn, so that reads stay within a few shards
 
@@ -50,7 +49,7 @@ def stream(
     loader = DataLoader(
         batches, batch_size=None, sampler=range(start, len(batches)), num_workers=workers, generator=generator
     )
-    return _raised(loader)
+    return iter(loader)
 
 
 def shuffled(images: ShardedImages, seed: int, epoch: int, keep: np.ndarray | None = None) -> np.ndarray:
@@ -80,19 +79,8 @@ class _Batches(Dataset):
     def __len__(self) -> int:
         return -(-len(self.order) // self.batch_size)
 
-    def __getitem__(self, batch: int) -> Batch | InputError:
-        """An InputError is handed on as a value, since a worker's exception loses its sentence."""
+    def __getitem__(self, batch: int) -> Batch:
         first = batch * self.batch_size
         indices = self.order[first : first + self.batch_size]
-        try:
-            views = [self.view(self.images[index], first + place) for place, index in enumerate(indices.tolist())]
-        except InputError as error:
-            return error
+        views = [self.view(self.images[index], first + place) for place, index in enumerate(indices.tolist())]
         return torch.from_numpy(indices), torch.stack(views)
-
-
-def _raised(batches: Iterable[Batch | InputError]) -> Iterator[Batch]:
-    for batch in batches:
-        if isinstance(batch, InputError):
-            raise batch
-        yield batch

@@ -35,12 +35,12 @@ class TrainViews:
             low, high = np.log(self.scales)
             image = _rescaled(_as_image(image), np.exp((low + high + warp[1] * (high - low)) / 2))
             warp[1] = 0
-        if self.augment.warps:
-            image = _warp(_as_image(image), self.augment, warp)
-        room = self.model.resize - self.model.image_size + 1
-        return _cropped(
-            image, int(top * room), int(left * room), self.model.image_size, self.augment.flip and flip < 0.5
-        )
+        augment = self.augment
+        if augment.rotate or augment.zoom or augment.shear or augment.shift:  # else there is nothing to interpolate
+            image = _warp(_as_image(image), augment, warp)
+        size = self.model.image_size
+        room = self.model.resize - size + 1
+        return _cropped(image, int(top * room), int(left * room), size, augment.flip and flip < 0.5)
 
 
 def train_views(
@@ -58,11 +58,6 @@ def centre_view(image: Image.Image | np.ndarray, model: Model, scale: float = 1.
     if scale != 1:
         image = _rescaled(_as_image(image), scale)
     return _cropped(image, margin, margin, model.image_size)
-
-
-def to_tensor(image: Image.Image) -> Tensor:
-    """A PIL image of mode L or RGB as uint8 (C, H, W), contiguous."""
-    return torch.from_numpy(np.array(_planes(image), order="C"))
 
 
 def normalise(pixels: Tensor, model: Model) -> Tensor:

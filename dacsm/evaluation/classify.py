@@ -118,11 +118,7 @@ class Views(Dataset):
 
 
 def print_classified(results: Iterator[Classified], as_json: bool) -> None:
-    """Print a line a picture: path, then each class and its probability, with tabs; or a JSON object a line.
-
-    Raises:
-        InputError: at the end, where some pictures could not be read.
-    """
+    """Print each picture's path and classes; raises InputError at the end, where some could not be read."""
     seen = unreadable = 0
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

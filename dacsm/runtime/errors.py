@@ -7,3 +7,7 @@ class InputError(Exception):
     Its text is one sentence: the file or key, what was found, what was expected, and what to do. The command line
     prints it and ends with exit code 2, without a traceback.
     """
+
+    def __str__(self) -> str:
+        # Where a loader's worker raises it, torch puts the worker's traceback before the sentence.
+        return super().__str__().rpartition(f"{__name__}.InputError: ")[2].rstrip("\n")

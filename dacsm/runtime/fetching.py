@@ -23,10 +23,7 @@ FIRST_PAUSE = 1.0  # seconds before the second attempt; it doubles with each
 
 
 def transfer(urls: Sequence[str], target: Path, expected: Expected) -> str:
-    """Fetch `target` from the first of the mirrors that has it.
-
-    Returns:
-        Its sha256.
+    """Fetch `target` from the first of the mirrors that has it; returns its sha256.
 
     Raises:
         InputError: where no mirror has the file that is expected, or there is no room for it. What has arrived of it
@@ -60,7 +57,6 @@ def _fetch(url: str, partial: Path, target: Path, expected: Expected) -> None:
             before = _size(partial)
             try:
                 with open_address(url, *_resumable(url, partial, expected), target.name) as stream:
-                    _require_size(stream, expected)
                     _require_room(partial, target, stream, expected)
                     progress.start(stream.start, stream.total or expected.bytes)
                     _write(stream, partial, url, progress.advance, expected.bytes)
@@ -107,18 +103,15 @@ def _resumable(url: str, partial: Path, expected: Expected) -> tuple[int, str | 
         validator = origin["validator"]
     except (OSError, ValueError, KeyError, TypeError):
         same, validator = False, None
-    if not same and not expected.hashed:
+    if not same and not (expected.sha256 or expected.md5):
         return 0, None
     return _size(partial), validator if same else None
 
 
-def _require_size(stream: Transfer, expected: Expected) -> None:
-    if expected.bytes is not None and stream.total is not None and stream.total != expected.bytes:
-        raise Refused(f"has a file of {stream.total:,} bytes, expected {expected.bytes:,}")
-
-
 def _require_room(partial: Path, target: Path, stream: Transfer, expected: Expected) -> None:
-    """Raise InputError where the rest of the file has no room; ask before the first byte, not after the last."""
+    """Raise, before the first byte, Refused where the file is of another size, InputError where it has no room."""
+    if None not in (expected.bytes, stream.total) and stream.total != expected.bytes:
+        raise Refused(f"has a file of {stream.total:,} bytes, expected {expected.bytes:,}")
     missing = (stream.total or expected.bytes or 0) - stream.start
     room = shutil.disk_usage(partial.parent).free + (0 if stream.start else _size(partial))
     if missing > room:

@@ -15,6 +15,14 @@ from typing import Any
 
 from dacsm.runtime.errors import InputError
 
+ALLOW = "allow writing there, or set `root` in params.yaml to another folder,"
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free the place"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), ALLOW),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "move what lies in its place"),
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -67,25 +75,13 @@ def exchanged(folder: Path, own: Sequence[str]) -> Iterator[Path]:
 
 def unwritable(path: Path, error: OSError) -> InputError:
     """What to say where a file or folder cannot be written."""
-    remedy = "mend that"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        remedy = "free the place"
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        remedy = "allow writing there, or set `root` in params.yaml to another folder,"
-    elif error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-        remedy = "move what lies in its place"
-    elif error.errno == errno.ENAMETOOLONG:
-        remedy = "choose a shorter name"
+    remedy = REMEDIES.get(error.errno, "mend that")
     return InputError(f"{path} cannot be written: {error.strerror or error}; {remedy} and run again.")
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let one process at a time go on that holds the lock `path`.
-
-    Raises:
-        InputError: where the folder cannot be made or written to.
-    """
+    """Let one process at a time go on that holds the lock; raises InputError where it cannot be made."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w")
@@ -122,11 +118,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 
 def read_json(path: Path, made_by: str) -> Any:
-    """Read a JSON file of ours; `made_by` is the command that makes it, for the message.
-
-    Raises:
-        InputError: where the file is missing or is not JSON.
-    """
+    """Read a JSON file that the command `made_by` makes; raises InputError where it is missing or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -1,8 +1,11 @@
-"""Whether a raw file is the one that the catalog means: by its kind, size and hashes."""
+"""Whether a file is the one that is meant: by its kind, size and hashes."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from dacsm.runtime.errors import InputError
 
 SHOWN = 16  # hexadecimal digits of a hash in a sentence
 PIECE = 1 << 22  # bytes
@@ -22,20 +25,13 @@ class Expected:
     sha256: str | None = None
     md5: str | None = None
 
-    @property
-    def hashed(self) -> bool:
-        return self.sha256 is not None or self.md5 is not None
-
 
 def identify(path: Path, expected: Expected, kind: str) -> str:
-    """The sha256 of a file that is what `expected` says and of the kind that the name `kind` ends in.
-
-    Raises:
-        Mismatch: where it is another.
-    """
+    """The sha256 of a file; raises Mismatch unless it is as `expected`, and of the kind that `kind` ends in."""
     with path.open("rb") as file:
         head = file.read(512)
-    if is_page(head) and not kind.endswith(".html"):
+    page = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
+    if page and not kind.endswith(".html"):
         raise Mismatch("is a web page, such as a host shows that wants a person to click, and not the archive")
     size = path.stat().st_size
     if expected.bytes is not None and size != expected.bytes:
@@ -55,6 +51,19 @@ def identify(path: Path, expected: Expected, kind: str) -> str:
     return sha256.hexdigest()
 
 
-def is_page(head: bytes) -> bool:
-    """Whether a file that begins so is HTML."""
-    return head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
+def require_file(path: Path, size: int, command: str) -> None:
+    """Raise InputError unless a file that `command` makes is there with `size` bytes."""
+    found = path.stat().st_size if path.is_file() else None
+    if found != size:
+        state = "was not found" if found is None else f"has {found} bytes"
+        raise InputError(f"{path} {state}, expected {size} bytes; make it again with `{command}`.")
+
+
+def require_sha256(path: Path, expected: str, command: str, hash_of: Callable[[Path], str]) -> None:
+    """Raise InputError unless a file that `command` makes has the sha256 that is expected."""
+    found = hash_of(path)
+    if found != expected:
+        raise InputError(
+            f"the sha256 of {path} begins with {found[:SHOWN]}, expected {expected[:SHOWN]}; make it again with "
+            f"`{command}`."
+        )

@@ -11,7 +11,6 @@ from rich.progress import (
     DownloadColumn,
     Progress,
     ProgressColumn,
-    TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
@@ -24,8 +23,9 @@ LINE_EVERY = 30.0  # seconds between two lines of a transfer where there is no t
 class TrainingProgress:
     """Counts images, and shows losses, images per second and the time left."""
 
-    def __init__(self, name: str, epochs: int, bar: Progress | None, task: TaskID | None):
-        self.name, self.epochs, self.bar, self.task = name, epochs, bar, task
+    def __init__(self, name: str, epochs: int, bar: Progress | None = None):
+        self.name, self.epochs, self.bar = name, epochs, bar or Progress(disable=True)
+        self.task = self.bar.add_task(name, status="", rate="")
         self.images, self.epoch_images, self.steps = 0, 0, 0
         self.resumed = 0  # how often the run went on after it had been killed
         self.started = self.epoch_started = time.perf_counter()
@@ -39,17 +39,15 @@ class TrainingProgress:
     def start_epoch(self, epoch: int, steps: int, done: int = 0) -> None:
         """Begin an epoch, of whose steps some may be done already."""
         self.epoch_images, self.epoch_started = 0, time.perf_counter()
-        if self.bar is not None:
-            self.bar.reset(
-                self.task, total=steps, completed=done, description=f"{self.name}  epoch {epoch}/{self.epochs}"
-            )
+        name = f"{self.name}  epoch {epoch}/{self.epochs}"
+        self.bar.reset(self.task, total=steps, completed=done, description=name)
 
     def step(self, images: int, losses: Callable[[], Mapping[str, float]]) -> None:
         """Count one step; every so often the losses are asked for and shown, where there is a terminal."""
         self.epoch_images += images
         self.images += images
         self.steps += 1
-        if self.bar is not None:
+        if not self.bar.disable:
             shown = {"status": _losses(losses())} if self.steps % SHOW_EVERY == 1 else {}
             self.bar.update(self.task, advance=1, rate=f"{self.images_per_second:,.0f} images/s", **shown)
 
@@ -65,10 +63,10 @@ class TrainingProgress:
         self._say(f"{self.name}  epoch {epoch}/{self.epochs}  {remark}")
 
     def _say(self, line: str) -> None:
-        if self.bar is not None:
-            self.bar.console.print(line, highlight=False, soft_wrap=True)
-        else:
+        if self.bar.disable:
             print(line, file=sys.stderr, flush=True)
+        else:
+            self.bar.console.print(line, highlight=False, soft_wrap=True)
 
     @property
     def images_per_second(self) -> float:
@@ -78,10 +76,8 @@ class TrainingProgress:
     def measured(self) -> dict[str, float]:
         """For the run's record: the whole run, pauses between epochs included; all parts of a resumed run."""
         seconds = time.perf_counter() - self.started
-        measured = {
-            "training_seconds": round(seconds, 1),
-            "images_per_second": round(self.images / max(seconds, 1e-9), 1),
-        }
+        rate = round(self.images / max(seconds, 1e-9), 1)
+        measured = {"training_seconds": round(seconds, 1), "images_per_second": rate}
         return {**measured, "resumed": self.resumed} if self.resumed else measured
 
     def state_dict(self) -> dict[str, float]:
@@ -95,23 +91,21 @@ class TrainingProgress:
 class TransferProgress:
     """Counts the bytes of one file."""
 
-    def __init__(self, name: str, bar: Progress | None, task: TaskID | None) -> None:
-        self.name, self.bar, self.task = name, bar, task
+    def __init__(self, name: str, bar: Progress) -> None:
+        self.name, self.bar, self.task = name, bar, bar.add_task(name, total=None)
         self.bytes, self.total, self.last_line = 0, None, time.monotonic()
 
     def start(self, place: int, total: int | None) -> None:
         """A connection that begins at byte `place` of `total` was opened."""
         self.bytes, self.total = place, total
-        if self.bar is not None:
-            self.bar.update(self.task, completed=place, total=total)
-        elif place:
+        self.bar.update(self.task, completed=place, total=total)
+        if self.bar.disable and place:
             print(f"{self.name}: goes on from byte {place:,}", file=sys.stderr, flush=True)
 
     def advance(self, size: int) -> None:
         self.bytes += size
-        if self.bar is not None:
-            self.bar.update(self.task, completed=self.bytes)
-        elif time.monotonic() - self.last_line > LINE_EVERY:
+        self.bar.update(self.task, completed=self.bytes)
+        if self.bar.disable and time.monotonic() - self.last_line > LINE_EVERY:
             self.last_line = time.monotonic()
             fraction = f" of {self.total:,} ({self.bytes / self.total:.0%})" if self.total else ""
             print(f"{self.name}: {self.bytes:,} bytes{fraction}", file=sys.stderr, flush=True)
@@ -121,26 +115,21 @@ class TransferProgress:
 def training_progress(name: str, epochs: int) -> Iterator[TrainingProgress]:
     """Progress of a training run of that name; the bar is taken away at the end."""
     with _bar(TextColumn("{task.fields[status]}  {task.fields[rate]}")) as bar:
-        yield TrainingProgress(name, epochs, bar, None if bar is None else bar.add_task(name, status="", rate=""))
+        yield TrainingProgress(name, epochs, bar)
 
 
 @contextmanager
 def transfer_progress(name: str) -> Iterator[TransferProgress]:
     """Progress of the transfer of a file of that name; the bar is taken away at the end."""
     with _bar(DownloadColumn(), TransferSpeedColumn()) as bar:
-        yield TransferProgress(name, bar, None if bar is None else bar.add_task(name, total=None))
+        yield TransferProgress(name, bar)
 
 
-@contextmanager
-def _bar(*columns: ProgressColumn) -> Iterator[Progress | None]:
-    """A bar with these columns on a terminal; None elsewhere."""
+def _bar(*columns: ProgressColumn) -> Progress:
+    """A bar with these columns, which is shown on a terminal alone."""
     console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
     shown = (TextColumn("{task.description}"), BarColumn(), *columns, TimeRemainingColumn())
-    with Progress(*shown, console=console, transient=True) as bar:
-        yield bar
+    return Progress(*shown, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _losses(losses: Mapping[str, float]) -> str:

@@ -94,11 +94,7 @@ class Resume:
         return step
 
     def end_step(self, epoch: int, step: int, steps: int) -> None:
-        """After `step` of an epoch's `steps`: save where the last save is long ago.
-
-        Raises:
-            InputError: where the disk is full.
-        """
+        """After `step` of an epoch's `steps`: save, if long ago; raises InputError where the disk is full."""
         if step < steps and time.monotonic() - self.saved >= SAVE_EVERY:
             self._save(epoch, step)
 

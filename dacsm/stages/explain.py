@@ -103,7 +103,7 @@ def _load_noise(run: CDTrans, checkpoint: Path, made_by: str) -> None:
 def _next_pairs(run: CDTrans, name: str) -> Pairs:
     """The pairs that adaptation would go on with."""
     epochs = run.recipe.epochs
-    run.refresh(epochs + 1, run.classifier, TrainingProgress(name, epochs, None, None))
+    run.refresh(epochs + 1, run.classifier, TrainingProgress(name, epochs))
     return run.matches.pairs
 
 

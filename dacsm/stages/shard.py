@@ -15,19 +15,19 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel
 
-from dacsm.config.datasets import DatasetSpec
+from dacsm.config.datasets import DatasetSpec, Domain
 from dacsm.config.params import Shard
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.config.validation import validate
-from dacsm.data.encoding import JPEG, RESAMPLE, Encoder, Stored, encoded_images
+from dacsm.data.encoding import JPEG, RESAMPLE, Encoded, Encoder, encoded_images
 from dacsm.data.index import FORMAT_VERSION, read_index, verify
 from dacsm.data.raw import Samples, reader_of
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.fetching import transfer
 from dacsm.runtime.files import exchanged, read_json, sha256, whole_file, write_csv, write_json
 from dacsm.runtime.hashes import Hashes
-from dacsm.runtime.identity import Expected
+from dacsm.runtime.identity import Expected, require_file, require_sha256
 from dacsm.runtime.workers import require_workers
 
 ORDER_SEED = 0
@@ -53,16 +53,17 @@ def shard(project: Project, domain: str, workers: int = 0) -> None:
     _require_raw(dataset, domain, paths)
     samples: Samples = reader_of(dataset).samples(dataset, domain, paths)
     _require_counts(dataset, domain, samples, paths)
-    order = _part(_permutation(len(samples)), dataset, domain)
-    images = _Readable(encoded_images(Encoder(samples, settings, dataset.channels), order, workers), dataset, domain)
+    order = _order(len(samples.labels), dataset.domains[domain])
+    encoded = encoded_images(Encoder(samples, settings, dataset.channels), order, workers)
+    unreadable: dict[int, str] = {}  # why, by index in the order
+    images = _readable(encoded, unreadable, samples, order, dataset, domain)
     place = paths.shards(dataset.name, domain)
     with exchanged(place, OWN) as folder:
         shards, offsets = _write_shards(folder, images, settings)
         with whole_file(folder / "offsets.npy") as partial, partial.open("wb") as file:
             np.save(file, offsets)
-        left_out = [index for index, _ in images.unreadable]
-        kept = np.setdiff1d(np.arange(len(order)), left_out, assume_unique=True)
-        _write_labels(folder, samples, order[kept], dataset.classes)
+        kept = np.delete(order, list(unreadable))
+        _write_labels(folder, samples, kept, dataset.classes)
         content: dict[str, object] = {
             "format_version": FORMAT_VERSION,
             "dataset": dataset.name,
@@ -77,13 +78,14 @@ def shard(project: Project, domain: str, workers: int = 0) -> None:
         }
         if settings.encoding == "jpeg":
             content |= {**JPEG, "resample": RESAMPLE.name.lower()}
-        if images.unreadable:
-            content["unreadable"] = [{"index": index, "reason": stored.reason} for index, stored in images.unreadable]
-            rows = ((index, stored.label, stored.name, stored.reason) for index, stored in images.unreadable)
+        if unreadable:
+            content["unreadable"] = [{"index": index, "reason": reason} for index, reason in unreadable.items()]
+            found = ((index, int(order[index]), reason) for index, reason in unreadable.items())
+            rows = ((index, samples.labels[image], samples.name(image), reason) for index, image, reason in found)
             write_csv(folder / "unreadable.csv", ("index", "label", "name", "reason"), rows)
         write_json(folder / "index.json", content)
-    if images.unreadable:
-        print(f"{len(left_out)} images cannot be read; {place / 'unreadable.csv'} lists them.", file=sys.stderr)
+    if unreadable:
+        print(f"{len(unreadable)} images cannot be read; {place / 'unreadable.csv'} lists them.", file=sys.stderr)
 
 
 def _copy(url: str, settings: Shard, dataset: DatasetSpec, domain: str, paths: Paths) -> None:
@@ -122,28 +124,16 @@ def _require_raw(dataset: DatasetSpec, domain: str, paths: Paths) -> None:
         path = paths.receipt(dataset.name, archive)
         receipt = validate(Receipt, read_json(path, command), path)
         file = paths.raw(dataset.name) / receipt.file
-        size = file.stat().st_size if file.is_file() else None
-        if size != receipt.bytes:
-            state = "was not found" if size is None else f"has {size} bytes"
-            raise InputError(f"{file} {state}, expected {receipt.bytes} bytes; make it again with `{command}`.")
-        found = hashes(file)
-        if found != receipt.sha256:
-            raise InputError(
-                f"the sha256 of {file} begins with {found[:16]}, expected {receipt.sha256[:16]}; "
-                f"make it again with `{command}`."
-            )
+        require_file(file, receipt.bytes, command)
+        require_sha256(file, receipt.sha256, command, hashes)
     hashes.save()
 
 
-def _permutation(count: int) -> np.ndarray:
-    """A fixed order of `count` images, from the raw bits of PCG64, which no release of NumPy changes."""
-    return np.argsort(np.random.PCG64(ORDER_SEED).random_raw(count), kind="stable")
-
-
-def _part(order: np.ndarray, dataset: DatasetSpec, domain: str) -> np.ndarray:
-    """The part of the order (N,) that is this domain's: where a fraction is held out, that is its beginning."""
-    facts = dataset.domains[domain]
-    held_out = round((facts.held_out or 0) * len(order))
+def _order(count: int, facts: Domain) -> np.ndarray:
+    """A fixed order (N,) of a domain's images among `count`: where a fraction is held out, that is the beginning."""
+    # From the raw bits of PCG64, which no release of NumPy changes.
+    order = np.argsort(np.random.PCG64(ORDER_SEED).random_raw(count), kind="stable")
+    held_out = round((facts.held_out or 0) * count)
     return order[:held_out] if facts.held_out_of else order[held_out:]
 
 
@@ -159,40 +149,40 @@ def _require_counts(dataset: DatasetSpec, domain: str, samples: Samples, paths: 
     counts = np.bincount(samples.labels, minlength=len(dataset.classes))
     empty = [name for name, count in zip(dataset.classes, counts, strict=True) if not count]
     of_classes = [] if facts.per_class is None else np.flatnonzero(counts != facts.per_class)
-    what = f"{paths.raw(dataset.raw_name)} has {len(samples)} images of {domain}, expected {facts.images}"
+    what = f"{paths.raw(dataset.raw_name)} has {len(samples.labels)} images of {domain}, expected {facts.images}"
     if missing := [name for name in empty if name not in facts.absent]:
         what += f", and none of class {', '.join(missing)}"
     elif len(of_classes):
         first = of_classes[0]
         what += f", and {counts[first]} of class {dataset.classes[first]}, expected {facts.per_class[first]}"
-    elif len(samples) == facts.images:
+    elif len(samples.labels) == facts.images:
         return
     command = f"dacsm download {dataset.name} {facts.archives[0]}"
     raise InputError(f"{what}; make it again with `{command}`, or correct domains.{domain}.images in {file}.")
 
 
-class _Readable:
-    """The readable ones of a domain's images, one after the other; the others are set aside with their indices."""
-
-    def __init__(self, images: Iterator[Stored], dataset: DatasetSpec, domain: str) -> None:
-        self.images, self.dataset, self.domain = images, dataset, domain
-        self.unreadable: list[tuple[int, Stored]] = []
-        self.allowed = dataset.domains[domain].max_unreadable * dataset.domains[domain].stored
-
-    def __iter__(self) -> Iterator[bytes]:
-        for index, stored in enumerate(self.images):
-            if stored.encoded is not None:
-                yield stored.encoded
-                continue
-            self.unreadable.append((index, stored))
-            if len(self.unreadable) > self.allowed:
-                fraction = self.dataset.domains[self.domain].max_unreadable
-                raise InputError(
-                    f"{len(self.unreadable)} of the first {index + 1} images of {self.domain} cannot be read, more "
-                    f"than the {fraction:.1%} of all that may be, such as {stored.name} ({stored.reason}); fetch "
-                    f"the archive again, or raise domains.{self.domain}.max_unreadable in "
-                    f"workflow/datasets/{self.dataset.name}.yaml."
-                )
+def _readable(
+    images: Iterable[Encoded],
+    unreadable: dict[int, str],
+    samples: Samples,
+    order: np.ndarray,
+    dataset: DatasetSpec,
+    domain: str,
+) -> Iterator[bytes]:
+    """The readable ones of a domain's images; the reasons of the others go into `unreadable`, by index."""
+    facts = dataset.domains[domain]
+    for index, image in enumerate(images):
+        if isinstance(image, bytes):
+            yield image
+            continue
+        unreadable[index] = image
+        if len(unreadable) > facts.max_unreadable * facts.stored:
+            raise InputError(
+                f"{len(unreadable)} of the first {index + 1} images of {domain} cannot be read, more than the "
+                f"{facts.max_unreadable:.1%} of all that may be, such as {samples.name(int(order[index]))} ({image}); "
+                f"fetch the archive again, or raise domains.{domain}.max_unreadable in "
+                f"workflow/datasets/{dataset.name}.yaml."
+            )
 
 
 def _write_shards(folder: Path, images: Iterable[bytes], settings: Shard) -> tuple[list[dict[str, object]], np.ndarray]:

@@ -39,12 +39,8 @@ class MethodSettings(Frozen):
         return 0, 0
 
 
-def settings_by_kind() -> dict[str, type[MethodSettings]]:
-    """The settings of each kind, by its name: that of its file in this folder."""
-    names = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
-    return {name: import_module(f"{__name__}.{name}").Settings for name in names}
-
-
 def settings_of_any_kind() -> Any:
-    """A type for pydantic: the settings of that kind which their key `kind` names."""
-    return Annotated[Union[tuple(settings_by_kind().values())], Field(discriminator="kind")]  # noqa: UP007
+    """A type for pydantic: the settings of that kind, a module of this folder, which their key `kind` names."""
+    names = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+    settings = tuple(import_module(f"{__name__}.{name}").Settings for name in names)
+    return Annotated[Union[settings], Field(discriminator="kind")]  # noqa: UP007

@@ -35,28 +35,16 @@ class Raw:
     sha256: str | None = None
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One labelled image; `name` says where it came from.
-
-    The image is decoded, or the bytes as they lie in an archive, or the reason why there are none.
-    """
-
-    name: str
-    label: int
-    image: Image.Image | bytes | Exception
-
-
 class Samples(Protocol):
-    """A domain's images by position."""
+    """A domain's labelled images by position."""
 
     labels: np.ndarray  # (N,) int64
 
-    def __len__(self) -> int: ...
+    def name(self, position: int) -> str:
+        """Where an image came from."""
 
-    def __getitem__(self, position: int) -> Sample: ...
-
-    def name(self, position: int) -> str: ...
+    def image(self, position: int) -> Image.Image | bytes:
+        """An image decoded, or as it lies in an archive; a DamagedMemberError says why it cannot be had."""
 
 
 def is_text(name: str) -> bool:
@@ -70,10 +58,6 @@ def reader_of(dataset: DatasetSpec) -> ModuleType:
 
 
 def options_of(model: type[Options], dataset: DatasetSpec, archive: str) -> Options:
-    """The options of the domain that an archive holds, which must be as `model` says.
-
-    Raises:
-        InputError: where they are not.
-    """
+    """The options of the domain that an archive holds; raises InputError where they are not as `model` says."""
     domain, facts = next((name, facts) for name, facts in dataset.domains.items() if archive in facts.archives)
     return validate(model, facts.options, f"workflow/datasets/{dataset.name}.yaml: domains.{domain}.options")

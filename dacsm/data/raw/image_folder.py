@@ -14,7 +14,7 @@ import numpy as np
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.paths import Paths
 from dacsm.config.validation import Frozen
-from dacsm.data.raw import IMAGE_SUFFIXES, Raw, Sample, is_text, options_of
+from dacsm.data.raw import IMAGE_SUFFIXES, Raw, is_text, options_of
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import sha256, write_csv
 
@@ -38,13 +38,10 @@ class FolderImages:
     labels: np.ndarray  # (N,) int64
     receipt: Path
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
     def name(self, position: int) -> str:
         return self.paths[position]
 
-    def __getitem__(self, position: int) -> Sample:
+    def image(self, position: int) -> bytes:
         path = self.folder / self.paths[position]
         try:
             content = path.read_bytes()
@@ -52,7 +49,7 @@ class FolderImages:
             raise InputError(f"{path} cannot be read: {error.strerror}; put it back, and run again.") from error
         if hashlib.sha256(content).hexdigest() != self.hashes[position]:
             raise _changed(path, self.receipt)
-        return Sample(self.paths[position], int(self.labels[position]), content)
+        return content
 
 
 def image_files(folder: Path) -> list[tuple[str, int]]:
@@ -68,7 +65,9 @@ def image_files(folder: Path) -> list[tuple[str, int]]:
             inside = Path(place).relative_to(folder)
             deep = len(inside.parts) > 3  # far enough to find an image out of its place; a ring of links has no end
             folders[:] = [] if deep else [name for name in folders if not name.startswith(".")]
-            images = [name for name in names if is_image(name) and Path(place, name).is_file()]
+            shown = (name for name in names if not name.startswith("."))  # macOS adds files such as ._photo.jpg
+            found = (name for name in shown if Path(name).suffix.lower() in IMAGE_SUFFIXES)
+            images = [name for name in found if Path(place, name).is_file()]
             if images and len(inside.parts) != 1:
                 odd = Path(place, images[0])
                 raise InputError(f"{odd} is not where images are expected, {folder}/<class>/<image>; move it there.")
@@ -81,22 +80,13 @@ def image_files(folder: Path) -> list[tuple[str, int]]:
     return sorted(listed)
 
 
-def is_image(name: str) -> bool:
-    """Whether a file of that name counts as an image; hidden ones, such as macOS's `._photo.jpg`, do not."""
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
-
-
 def listing(files: list[tuple[str, int]]) -> str:
     """A hash of paths and sizes: quick to take, and another as soon as images come or go."""
     return hashlib.sha256("".join(f"{path} {size}\n" for path, size in files).encode()).hexdigest()[:16]
 
 
 def fetch(dataset: DatasetSpec, archive: str, paths: Paths) -> Raw:
-    """List a domain's files with their hashes, once they are those that the dataset's file describes.
-
-    Raises:
-        InputError: where images have come or gone since.
-    """
+    """List a domain's files with their hashes; raises InputError where images have come or gone."""
     options = options_of(Options, dataset, archive)
     folder = Path(options.folder)
     files = image_files(folder)
@@ -111,11 +101,7 @@ def fetch(dataset: DatasetSpec, archive: str, paths: Paths) -> Raw:
 
 
 def samples(dataset: DatasetSpec, domain: str, paths: Paths) -> FolderImages:
-    """The images of a domain, as they were listed.
-
-    Raises:
-        InputError: where one is in the folder of no class.
-    """
+    """The images of a domain, as they were listed; raises InputError where one is in the folder of no class."""
     (archive,) = dataset.require_domain(domain).archives
     rows = _rows(paths.raw(dataset.name) / dataset.archives[archive].file)
     label_of = {name: label for label, name in enumerate(dataset.classes)}

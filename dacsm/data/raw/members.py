@@ -39,20 +39,13 @@ class Members:
     zipped: bool
     _file: Any = field(default=None, repr=False)
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
     def find(self, path: str) -> int | None:
         """The position of the file with that path, if there is one."""
         position = bisect_left(self.paths, path)
         return position if position < len(self.paths) and self.paths[position] == path else None
 
     def read(self, position: int) -> bytes:
-        """The content of a file.
-
-        Raises:
-            DamagedMemberError: where it is cut off, or differs from its checksum in the zip.
-        """
+        """The content of a file; raises DamagedMemberError where it is cut off or differs from its checksum."""
         offset, stored, size, method, crc = (int(value) for value in self.places[position])
         if max(stored, size) > MOST_BYTES:
             raise DamagedMemberError(f"of more than {MOST_BYTES:,} bytes")
