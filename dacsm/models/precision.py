@@ -1,13 +1,8 @@
-"""In what precision a network computes, and with how many CPU threads: both change roundings, so they are settings."""
+"""In what precision a network computes, which changes roundings, so that it is a setting."""
 
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-
-
-def set_threads(threads: int) -> None:
-    """Use that many CPU threads for the sums inside an operation."""
-    torch.set_num_threads(threads)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:

@@ -6,7 +6,6 @@ Validators select an epoch from what `adapt` stored, without labels; the labels 
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,20 +17,16 @@ from dacsm.evaluation.epochs import Epochs, read_epochs
 from dacsm.evaluation.evaluated_model import SELECTED, EvaluatedModel, evaluated_model, evaluated_on, predict_domain
 from dacsm.evaluation.metrics import measure_elsewhere, measure_epochs, measure_source_model
 from dacsm.evaluation.outputs import best_epoch
+from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import write_csv, write_json
-
-if TYPE_CHECKING:
-    from dacsm.runtime.device import Compute
 
 # Another device may flip the few images that lie on a border between classes; more than this fraction is another model.
 MAX_FLIPPED = 0.005
 
 
-def evaluate(project: Project, method: str, task: str, seed: int, compute: "Compute") -> dict[str, float]:
-    """Evaluate one run on its target; write predictions.csv and metrics.json.
-
-    Returns what was measured, for the run's record.
+def evaluate(project: Project, method: str, task: str, seed: int, compute: Compute) -> dict[str, float]:
+    """Evaluate one run on its target; write predictions.csv and metrics.json; return the speed for its record.
 
     The classes of an adapted run are those that `adapt` recorded, so that the numbers do not depend on the device that
     evaluates; running the checkpoint proves that it is the recorded one, and gives the probabilities.
