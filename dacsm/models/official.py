@@ -74,7 +74,8 @@ def describe(
     Raises:
         InputError: where model or heads do not go with the tensors, or they do not tell what is needed.
     """
-    width, depth = _width(state), _depth(state)
+    width = _width(state)
+    depth = len({key.split(".")[2] for key in state if key.startswith("base.blocks.")}) or 12
     channels, patch, image_size = _image(state)
     timm_name = SHORT.get(model or "", model) or BY_WIDTH.get(width, "vit_tiny_patch16_224")
     if model is not None:
@@ -93,10 +94,9 @@ def describe(
     heads = heads or width // HEAD_WIDTH
     if width % heads:
         raise InputError(f"{name} is {width} channels wide, which is no multiple of {heads} heads; correct --heads.")
-    sizes = {"patch_size": patch, "dim": width, "depth": depth, "heads": heads}
-    views = _views(recipe, image_size, channels, name)
-    content = {"name": timm_name, "weights": "none", "image_size": image_size, "channels": channels, **sizes, **views}
-    described = validate(Model, {**content, "drop_path": drop_path}, name)
+    shape = {"patch_size": patch, "dim": width, "depth": depth, "heads": heads, "drop_path": drop_path}
+    images = {"image_size": image_size, "channels": channels, **_views(recipe, image_size, channels, name)}
+    described = validate(Model, {"name": timm_name, "weights": "none", **shape, **images}, name)
     return Description(described, classes or _numbers(state))
 
 
@@ -144,10 +144,6 @@ def _width(state: Mapping[str, Tensor]) -> int:
     """The width that most norms have, so that one wrong tensor does not mislead."""
     widths = Counter(len(value) for key, value in state.items() if "norm" in key and value.ndim == 1)
     return widths.most_common(1)[0][0] if widths else 384
-
-
-def _depth(state: Mapping[str, Tensor]) -> int:
-    return len({key.split(".")[2] for key in state if key.startswith("base.blocks.")}) or 12
 
 
 def _numbers(state: Mapping[str, Tensor]) -> tuple[str, ...]:

@@ -47,9 +47,8 @@ def draw_attention(
     def draw(figure: Figure) -> None:
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
         grid = figure.subplots(len(names), 2 + len(columns), squeeze=False)
-        for axes, head in zip(
-            grid[0], ("source", "target", *(f"layer {n}\n{kind}" for _, n, kind in columns)), strict=True
-        ):
+        heads = ("source", "target", *(f"layer {layer}\n{kind}" for _, layer, kind in columns))
+        for axes, head in zip(grid[0], heads, strict=True):
             axes.set_title(head, fontsize=9)
         shown = {}
         for row, (name, of_pair) in enumerate(zip(names, grid, strict=True)):

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from scipy.special import softmax
 
 from dacsm.adaptation.scores import score_epochs
 from dacsm.config.params import SOURCE_ONLY
@@ -101,6 +102,5 @@ def _require_same(predicted: np.ndarray, recorded: np.ndarray, model: EvaluatedM
 
 def _probabilities(logits: np.ndarray, predicted: np.ndarray) -> list[str]:
     """The softmax probability of each image's predicted class, with 4 decimals."""
-    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))  # (N, K)
-    chosen = exponentials[np.arange(len(predicted)), predicted] / exponentials.sum(axis=1)  # (N,)
+    chosen = softmax(logits.astype(np.float64), axis=1)[np.arange(len(predicted)), predicted]  # (N,)
     return [f"{probability:.4f}" for probability in chosen]

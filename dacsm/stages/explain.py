@@ -13,8 +13,9 @@ import torch
 from dacsm.adaptation.pairing import Pairs
 from dacsm.config.project import Project
 from dacsm.data.domains import open_domains
-from dacsm.data.transforms import centre_view, normalise
+from dacsm.data.transforms import normalise
 from dacsm.evaluation.evaluated_model import evaluated_model
+from dacsm.evaluation.predictions import CentreViews
 from dacsm.methods.cdtrans import Kind as CDTrans
 from dacsm.methods.cdtrans.attention import attention_maps
 from dacsm.methods.cdtrans.resolutions import pyramid_sides, scale_choice
@@ -117,9 +118,9 @@ def shown_pairs(pairs: Pairs, classes: int) -> np.ndarray:
 def _views(run: CDTrans, pairs: Pairs, indices: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """The centre views of both images of some pairs, uint8 (P, C, H, W) each."""
     model, domains = run.classifier.description.model, run.domains
-    source = [centre_view(domains.source[int(index)], model) for index in pairs.source[indices]]
-    target = [centre_view(domains.target[int(index)], model) for index in pairs.target[indices]]
-    return torch.stack(source), torch.stack(target)
+    source = CentreViews(domains.source, model, pairs.source[indices])
+    target = CentreViews(domains.target, model, pairs.target[indices])
+    return torch.stack(list(source)), torch.stack(list(target))
 
 
 def _normalised(run: CDTrans, *views: torch.Tensor) -> list[torch.Tensor]:
@@ -161,11 +162,7 @@ def _write_choice(
 
 
 def _read_log(path: Path, made_by: str) -> pd.DataFrame:
-    """What log.csv of an adaptation says, a row an epoch.
-
-    Raises:
-        InputError: where it is missing or cannot be read.
-    """
+    """What log.csv of an adaptation says, a row an epoch; raises InputError where it is missing or cannot be read."""
     try:
         log = pd.read_csv(path, dtype=float)
         if log.empty:

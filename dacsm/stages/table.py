@@ -20,8 +20,6 @@ from dacsm.report.table_csv import table_csv
 from dacsm.report.validators import HEADER, judge_validators, validators_csv
 from dacsm.runtime.files import write_csv, write_json, write_text
 
-FORMAT_VERSION = 1  # raise it when a module that is no code of this stage changes what it writes
-
 
 def table(project: Project, experiment: str) -> None:
     """Collect the metrics.json files of an experiment's runs into its table, in three forms, its metrics and its plots.
