@@ -5,7 +5,6 @@ Validators select an epoch from what `adapt` stored, without labels; the labels 
 
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 from scipy.special import softmax
@@ -14,7 +13,7 @@ from dacsm.adaptation.scores import score_epochs
 from dacsm.config.params import SOURCE_ONLY
 from dacsm.config.project import Project
 from dacsm.data.index import read_index
-from dacsm.evaluation.epochs import Epochs, read_epochs
+from dacsm.evaluation.epochs import read_epochs
 from dacsm.evaluation.evaluated_model import SELECTED, EvaluatedModel, evaluated_model, evaluated_on, predict_domain
 from dacsm.evaluation.metrics import measure_elsewhere, measure_epochs, measure_source_model
 from dacsm.evaluation.outputs import best_epoch
@@ -44,14 +43,16 @@ def evaluate(project: Project, method: str, task: str, seed: int, compute: Compu
     predicted, logits, backbone = predict_domain(model, shards, shape, compute)
     seconds = time.perf_counter() - started
     probabilities = _probabilities(logits, predicted)
-    if method == SOURCE_ONLY:
+    epochs = None
+    if method != SOURCE_ONLY:
+        images, classes = read_index(adapted_on).images, len(dataset.classes)
+        epochs = read_epochs(model.folder / "epochs.npz", model.made_by, images=images, classes=classes)
+    if epochs is None:
         results = measure_source_model(labels, predicted, model.recipe.epochs, dataset.classes)
     elif shards != adapted_on:
-        epochs = _read_epochs(project, model, adapted_on)
         last, *_ = predict_domain(model, shards, shape, compute, "last.safetensors")
         results = measure_elsewhere(labels, predicted, last, epochs, model.recipe.validator, dataset)
     else:
-        epochs = _read_epochs(project, model, adapted_on)
         _require_same(predicted, epochs.predicted[epochs.kept - 1], model)
         scores = score_epochs(epochs)
         selected = best_epoch(scores[model.recipe.validator])
@@ -67,12 +68,6 @@ def evaluate(project: Project, method: str, task: str, seed: int, compute: Compu
     run_facts = {"dataset": dataset.name, "method": method, "task": task, "seed": seed, "backbone": backbone}
     write_json(folder / "metrics.json", {**run_facts, "protocol": dataset.protocol, "images": len(labels), **results})
     return {"images_per_second": round(len(labels) / max(seconds, 1e-9), 1)}
-
-
-def _read_epochs(project: Project, model: EvaluatedModel, adapted_on: Path) -> Epochs:
-    """What the adaptation onto the images in a folder of shards wrote about its epochs."""
-    images, classes = read_index(adapted_on).images, len(project.dataset.classes)
-    return read_epochs(model.folder / "epochs.npz", model.made_by, images=images, classes=classes)
 
 
 def _say_other_epoch(model: EvaluatedModel, kept: int, selected: int) -> None:
