@@ -93,12 +93,13 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRun:
     of_table = {name: (lambda epoch, of=table: of[epoch.number - 1]) for name, table in SCORES.items()}
     monkeypatch.setattr("dacsm.adaptation.scores.VALIDATORS", of_table)
     monkeypatch.setattr("dacsm.stages.evaluate.read_index", lambda folder: SimpleNamespace(images=len(run.labels)))
-    monkeypatch.setattr("dacsm.data.shards.read_labels", lambda folder: run.labels)
-    monkeypatch.setattr("dacsm.data.shards.ShardedImages", lambda folder: None)
-    monkeypatch.setattr("dacsm.data.shards.require_size", lambda images, size: None)
-    monkeypatch.setattr("dacsm.evaluation.predictions.predict", predict)
+    monkeypatch.setattr("dacsm.evaluation.evaluated_model.read_labels", lambda folder: run.labels)
+    monkeypatch.setattr("dacsm.evaluation.evaluated_model.ShardedImages", lambda folder: None)
+    monkeypatch.setattr("dacsm.evaluation.evaluated_model.require_size", lambda images, size: None)
+    monkeypatch.setattr("dacsm.evaluation.evaluated_model.predict", predict)
     monkeypatch.setattr(
-        "dacsm.models.classifier.load_checkpoint", lambda path, device: SimpleNamespace(description=description)
+        "dacsm.evaluation.evaluated_model.load_checkpoint",
+        lambda path, device: SimpleNamespace(description=description),
     )
     run.write_epochs()
     return run

@@ -14,8 +14,7 @@ from dacsm.evaluation.outputs import Outputs, best_epoch
 from dacsm.models.classifier import Description, save_checkpoint
 from dacsm.runtime.files import whole_file, write_csv
 
-GATHERED = ("predicted", "pseudo_labels", "logits", "features", "source_accuracy")  # by epoch, for epochs.npz
-PLAIN = ("rows", "scores", "kept_state")
+STATE = ("gathered", "rows", "scores", "kept_state")
 
 
 class AdaptationHistory:
@@ -27,7 +26,7 @@ class AdaptationHistory:
     def __init__(self, validator: str):
         self.validator = validator
         self.score = import_module(f"dacsm.adaptation.validators.{validator}").score
-        self.gathered: dict[str, list[Tensor]] = {name: [] for name in GATHERED}
+        self.gathered: dict[str, list[Tensor]] = {}  # epoch by epoch, for epochs.npz
         self.rows: list[dict[str, float]] = []  # of log.csv
         self.scores: list[float] = []  # of the validator
         self.kept_state: dict[str, Tensor] = {}
@@ -52,17 +51,17 @@ class AdaptationHistory:
             "source_accuracy": torch.tensor(outputs.source_accuracy, dtype=torch.float64),
         }
         for name, value in epoch.items():
-            self.gathered[name].append(value)
+            self.gathered.setdefault(name, []).append(value)
         self.scores.append(outputs.scored_by(self.score))
         self.rows.append({"epoch": outputs.number, **row, self.validator: self.scores[-1]})
         if best_epoch(self.scores) == outputs.number:
             self.kept_state = {key: value.detach().cpu().clone() for key, value in state.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"gathered": self.gathered, **{name: getattr(self, name) for name in PLAIN}}
+        return {name: getattr(self, name) for name in STATE}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for name in ("gathered", *PLAIN):
+        for name in STATE:
             setattr(self, name, state[name])
 
     def write(

@@ -28,9 +28,9 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.source)
 
-    def with_source(self, numbers: np.ndarray) -> "Pairs":
-        """The same pairs, with source image `numbers[i]` for the i-th that was searched."""
-        return replace(self, source=numbers[self.source])
+    def with_source(self, indices: np.ndarray) -> "Pairs":
+        """The same pairs, with source image `indices[i]` for the i-th that was searched."""
+        return replace(self, source=indices[self.source])
 
 
 def unit(features: Tensor) -> Tensor:
@@ -85,10 +85,8 @@ def nearest_over_scales(
     ties, as in the dense form.
     """
     found = [_nearest(source, target, device or source.device) for target in targets]
-    source_best = torch.stack([best for best, _, _, _ in found])  # (sizes, S)
-    target_best = torch.stack([best for _, _, best, _ in found])  # (sizes, T)
-    of_source = torch.stack([index for _, index, _, _ in found])
-    of_target = torch.stack([index for _, _, _, index in found])
+    # the similarities and indices of the source's nearest, (sizes, S) each, then those of the target's, (sizes, T)
+    source_best, of_source, target_best, of_target = (torch.stack(parts) for parts in zip(*found, strict=True))
     target_of_source = of_source.gather(0, source_best.argmax(dim=0, keepdim=True))[0]
     source_of_target = of_target.gather(0, target_best.argmax(dim=0, keepdim=True))[0]
     return target_of_source, source_of_target

@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from dacsm.config.params import SOURCE_ONLY, Training
 from dacsm.config.project import Project
+from dacsm.data.shards import ShardedImages, read_labels, require_size
+from dacsm.evaluation.predictions import predict
+from dacsm.models.classifier import load_checkpoint
+from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
-
-if TYPE_CHECKING:
-    from dacsm.runtime.device import Compute
 
 SELECTED = "model.safetensors"  # the checkpoint that stands for a run: of the epoch selected without target labels
 
@@ -46,7 +47,7 @@ def predict_domain(
     model: EvaluatedModel,
     shards: Path,
     shape: tuple[int, int],
-    compute: "Compute",
+    compute: Compute,
     name: str = SELECTED,
     scale: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray, str]:
@@ -57,12 +58,7 @@ def predict_domain(
     Raises:
         InputError: where checkpoint and shards cannot be used, or the logits are of another shape or not finite.
     """
-    from dacsm.data.shards import ShardedImages, require_size
-    from dacsm.evaluation.predictions import predict
-    from dacsm.models.classifier import load_checkpoint
-    from dacsm.models.precision import set_threads  # these import torch, which reading metrics does not need
-
-    set_threads(model.recipe.threads)  # as in training, so that sums are taken in the same order
+    torch.set_num_threads(model.recipe.threads)  # as in training, so that sums are taken in the same order
     checkpoint = model.folder / name
     classifier = load_checkpoint(checkpoint, compute.device)
     images = ShardedImages(shards)
@@ -88,8 +84,6 @@ def evaluated_on(project: Project, task: str) -> tuple[Path, np.ndarray]:
     Raises:
         InputError: where there are no labels, or they are not of the dataset's classes.
     """
-    from dacsm.data.shards import read_labels
-
     dataset = project.dataset
     domain = dataset.evaluation_domain(dataset.split_task(task)[1])
     shards = project.paths.shards(dataset.name, domain)

@@ -15,7 +15,7 @@ from dacsm.config.kinds import MethodSettings
 from dacsm.config.params import AdaptRecipe, Model, Params
 from dacsm.methods import load_kind
 from dacsm.models.classifier import Classifier, Description
-from dacsm.models.precision import autocast, set_threads
+from dacsm.models.precision import autocast
 from dacsm.runtime.device import Compute
 from dacsm.training.learner import Learner
 from dacsm.training.optim import build_optimiser, descend
@@ -102,7 +102,7 @@ def predict_speed(params: Params, dataset: DatasetSpec, compute: Compute) -> Spe
 
 def _set_threads(threads: int) -> None:
     """Those of the recipe, but no more than there are cores: more would only wait for each other."""
-    set_threads(min(threads, os.cpu_count() or 1))
+    torch.set_num_threads(min(threads, os.cpu_count() or 1))
 
 
 def _classifier(params: Params, dataset: DatasetSpec, compute: Compute) -> Classifier:

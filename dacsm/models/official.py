@@ -15,13 +15,12 @@ from torch import Tensor
 
 from dacsm.config.params import Model
 from dacsm.config.validation import validate
-from dacsm.models.backbone import build_backbone
 from dacsm.models.classifier import Classifier, Description
 from dacsm.models.plain_vit import is_plain
 from dacsm.models.weights import read_weights
 from dacsm.runtime.errors import InputError
 
-NAMES = {"base.": "backbone.", "bottleneck.": "neck.", "classifier.": "head."}
+NAMES = {"backbone": "base", "neck": "bottleneck", "head": "classifier"}  # ours and theirs
 UNUSED = "base.fc."  # a layer that CDTrans builds and never uses
 BY_WIDTH = {192: "deit_tiny_patch16_224", 384: "deit_small_patch16_224", 768: "deit_base_patch16_224"}
 SHORT = {"small": BY_WIDTH[384], "base": BY_WIDTH[768]}
@@ -37,7 +36,7 @@ def read_official(path: Path) -> dict[str, Tensor]:
         InputError: where the file cannot be read safely, or is not a checkpoint of CDTrans.
     """
     state = read_weights(path)
-    if not any(key.startswith(tuple(NAMES)) for key in state):
+    if not any(key.partition(".")[0] in NAMES.values() for key in state):
         if "cls_token" in state or "patch_embed.proj.weight" in state:
             raise InputError(
                 f"{path} is a backbone alone, as those of DeiT are, without the neck and head of CDTrans; name it as "
@@ -75,17 +74,18 @@ def describe(
     Raises:
         InputError: where model or heads do not go with the tensors, or they do not tell what is needed.
     """
-    width, depth = _width(state), _depth(state)
+    width = _width(state)
+    depth = len({key.split(".")[2] for key in state if key.startswith("base.blocks.")}) or 12
     channels, patch, image_size = _image(state)
     timm_name = SHORT.get(model or "", model) or BY_WIDTH.get(width, "vit_tiny_patch16_224")
     if model is not None:
-        named = _named(timm_name, channels)
-        if named[0] != width:
+        named_width, named_heads = _named(timm_name)
+        if named_width != width:
             raise InputError(
-                f"{name} is {width} channels wide, but --model {model} is {named[0]}; "
+                f"{name} is {width} channels wide, but --model {model} is {named_width}; "
                 "name the model that it is, or leave --model out."
             )
-        heads = heads or named[1]
+        heads = heads or named_heads
     if heads is None and width % HEAD_WIDTH:
         raise InputError(
             f"{name} is {width} channels wide, which is no multiple of {HEAD_WIDTH}, so that the number of attention "
@@ -94,10 +94,9 @@ def describe(
     heads = heads or width // HEAD_WIDTH
     if width % heads:
         raise InputError(f"{name} is {width} channels wide, which is no multiple of {heads} heads; correct --heads.")
-    sizes = {"patch_size": patch, "dim": width, "depth": depth, "heads": heads}
-    views = _views(recipe, image_size, channels, name)
-    content = {"name": timm_name, "weights": "none", "image_size": image_size, "channels": channels, **sizes, **views}
-    described = validate(Model, {**content, "drop_path": drop_path}, name)
+    shape = {"patch_size": patch, "dim": width, "depth": depth, "heads": heads, "drop_path": drop_path}
+    images = {"image_size": image_size, "channels": channels, **_views(recipe, image_size, channels, name)}
+    described = validate(Model, {"name": timm_name, "weights": "none", **shape, **images}, name)
     return Description(described, classes or _numbers(state))
 
 
@@ -137,20 +136,14 @@ def to_classifier(state: Mapping[str, Tensor], description: Description) -> Clas
 
 def official_name(name: str) -> str:
     """A tensor's name in CDTrans, from ours."""
-    for theirs, ours in NAMES.items():
-        if name.startswith(ours):
-            return theirs + name.removeprefix(ours)
-    raise ValueError(name)
+    part, rest = name.split(".", 1)
+    return f"{NAMES[part]}.{rest}"
 
 
 def _width(state: Mapping[str, Tensor]) -> int:
     """The width that most norms have, so that one wrong tensor does not mislead."""
     widths = Counter(len(value) for key, value in state.items() if "norm" in key and value.ndim == 1)
     return widths.most_common(1)[0][0] if widths else 384
-
-
-def _depth(state: Mapping[str, Tensor]) -> int:
-    return len({key.split(".")[2] for key in state if key.startswith("base.blocks.")}) or 12
 
 
 def _numbers(state: Mapping[str, Tensor]) -> tuple[str, ...]:
@@ -169,21 +162,19 @@ def _image(state: Mapping[str, Tensor]) -> tuple[int, int, int]:
     return channels, patch, side * patch if side and side * side == patches else 14 * patch
 
 
-def _named(name: str, channels: int) -> tuple[int, int]:
+def _named(name: str) -> tuple[int, int]:
     """Width and heads of a timm model."""
     if not timm.is_model(name):
         raise InputError(f"--model is {name!r}, which timm does not know; name small, base or a timm model.")
-    nothing = {"patch_size": None, "dim": None, "depth": None, "heads": None}
-    views = {"image_size": 224, "resize": 224, "mean": (0,) * channels, "std": (1,) * channels}
-    config = {"name": name, "weights": "none", "channels": channels, "drop_path": 0, **nothing, **views}
-    unfit = f"--model is {name!r}, which is not a plain Vision Transformer; name small, base, or a timm one."
     try:
         with torch.device("meta"):
-            backbone = build_backbone(Model.model_validate(config))
-    except InputError as error:
-        raise InputError(unfit) from error
+            backbone = timm.create_model(name)
+    except Exception:  # some networks cannot be built without values, and a Vision Transformer can
+        backbone = None
     if not is_plain(backbone):
-        raise InputError(unfit)
+        raise InputError(
+            f"--model is {name!r}, which is not a plain Vision Transformer; name small, base, or a timm one."
+        )
     return backbone.embed_dim, backbone.blocks[0].attn.num_heads
 
 

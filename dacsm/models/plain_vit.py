@@ -13,11 +13,11 @@ def is_plain(backbone: torch.nn.Module) -> bool:
         and backbone.num_prefix_tokens == 1
         and not backbone.no_embed_class
         and backbone.patch_embed.flatten
-        and all(type(block) is Block and __is_plain_attention(block.attn) for block in backbone.blocks)
+        and all(type(block) is Block and _is_plain_attention(block.attn) for block in backbone.blocks)
     )
 
 
-def __is_plain_attention(attention: torch.nn.Module) -> bool:
+def _is_plain_attention(attention: torch.nn.Module) -> bool:
     """Whether nothing stands between attention and projection: no norm and no gate, as BEiT-3 and others have."""
     norm, gate = getattr(attention, "norm", None), getattr(attention, "gate", None)  # older timm has neither
     return gate is None and (norm is None or isinstance(norm, torch.nn.Identity))
@@ -39,8 +39,9 @@ def plain_block(block: Block, tokens: Tensor, wanted: int | None = None) -> Tens
     With `wanted`, only that many first tokens come out, (B, wanted, D); the others are read and no more.
     """
     attention_factors, mlp_factors = drop_path_factors(block, tokens)
-    queries, keys, values = project_heads(block.attn, block.norm1(tokens), wanted)
-    attended = merge_heads(attend(queries, keys, values, block.attn.scale))
+    queries, keys_values = project(block.attn, block.norm1(tokens), wanted)
+    keys, values = split_keys_values(block.attn, *keys_values.chunk(2, dim=-1))
+    attended = merge_heads(attend(split_queries(block.attn, queries), keys, values, block.attn.scale))
     tokens = add_branch(tokens[:, :wanted], block.ls1(block.attn.proj(attended)), attention_factors)
     return add_branch(tokens, block.ls2(block.mlp(block.norm2(tokens))), mlp_factors)
 
@@ -56,12 +57,6 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, scale: float, dropout:
         weights = ((queries * scale) @ keys.transpose(-2, -1)).softmax(dim=-1)  # (B, heads, n, N)
         return F.dropout(weights, dropout) @ values
     return F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout, scale=scale)
-
-
-def project_heads(attention: torch.nn.Module, normed: Tensor, wanted: int | None = None) -> tuple[Tensor, ...]:
-    """Queries (B, heads, wanted or N, d), keys and values (B, heads, N, d) of normed tokens (B, N, D)."""
-    queries, keys_values = project(attention, normed, wanted)
-    return split_queries(attention, queries), *split_keys_values(attention, *keys_values.chunk(2, dim=-1))
 
 
 def project(attention: torch.nn.Module, normed: Tensor, wanted: int | None = None) -> tuple[Tensor, Tensor]:

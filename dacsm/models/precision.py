@@ -1,17 +1,8 @@
-"""In what precision a network computes, and with how many CPU threads: both change roundings, so they are settings."""
-
-from contextlib import AbstractContextManager, nullcontext
+"""In what precision a network computes, which changes roundings, so that it is a setting."""
 
 import torch
 
 
-def set_threads(threads: int) -> None:
-    """Use that many CPU threads for the sums inside an operation."""
-    torch.set_num_threads(threads)
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Matrix products in `precision` (float32 or bfloat16); losses and the BN neck stay float32 by their own casts."""
-    if precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=getattr(torch, precision))
+    return torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")

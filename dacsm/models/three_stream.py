@@ -110,10 +110,9 @@ def _attend(block: Block, layer: int, normed: Tensor, noise: CrossAttentionNoise
     queries = split_queries(attention, queries)  # (2 B, heads, n, D / heads)
     keys, values = split_keys_values(attention, *keys_values.chunk(2, dim=-1))
     plain = attend(queries, keys, values, attention.scale)
-    if noise is None:
-        mix_keys, mix_values = keys.chunk(2)[1], values.chunk(2)[1]
-    else:
+    mix_keys, mix_values, dropout = keys.chunk(2)[1], values.chunk(2)[1], 0.0
+    if noise is not None:
         mix_keys, mix_values = split_keys_values(attention, *noise.perturb(layer, *keys_values.chunk(2)))
-    dropout = 0.0 if noise is None else noise.dropout
+        dropout = noise.dropout
     mix = attend(queries.chunk(2)[0], mix_keys, mix_values, attention.scale, dropout)
     return merge_heads(torch.cat([plain, mix]))

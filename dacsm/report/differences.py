@@ -61,15 +61,12 @@ def differences_csv(runs: Runs, comparisons: Comparisons) -> tuple[list[str], li
     `<column>_low` and `_high` bound the 95 % interval, `_std` is the standard deviation of the paired differences, and
     `_seeds_needed` how many seeds would show a difference of EFFECT points at that deviation.
     """
-    ends, headline, classes = (
-        ("", "_low", "_high", "_std", "_seeds_needed"),
-        runs.dataset.headline,
-        runs.dataset.classes,
-    )
+    headline, classes = runs.dataset.headline, runs.dataset.classes
+    ends = ("", "_low", "_high", "_std", "_seeds_needed")
     header = [*FACTS, *(f"{name}{end}" for name in MEASURES for end in ends)]
     header += [f"{name}{end}" for name in classes for end in ends[:3]]
     rows = []
-    for task, one in ((task, one) for task, of_task in comparisons.items() for one in of_task):
+    for task, one in [(task, one) for task, of_task in comparisons.items() for one in of_task]:
         found = one.differences[headline]
         row = [task, one.method, one.baseline, str(found.seeds), headline, found.verdict]
         for name in (*MEASURES, *classes):

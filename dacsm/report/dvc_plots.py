@@ -24,13 +24,14 @@ def plots_of(dataset: DatasetSpec, experiment: Experiment, paths: Paths) -> list
         files = {path.as_posix(): column for path, column in y.items()}
         plots.append({f"{experiment.name}: {title}": {"template": template, "x": x, "y": files}})
 
-    drawn = [(method, task, task.replace("-", " to ")) for task, method in drawn_runs(dataset, experiment)]
-    for method, task, words in drawn:
+    words = {task: task.replace("-", " to ") for task in experiment.tasks}
+    drawn = drawn_runs(dataset, experiment)
+    for task, method in drawn:
         path = drawn_csv("per_class", method, task, experiment, paths)
-        add(f"accuracy per class, {words}, {method}", "bar_horizontal", "accuracy", {path: "class"})
-    for method, task, words in drawn:
+        add(f"accuracy per class, {words[task]}, {method}", "bar_horizontal", "accuracy", {path: "class"})
+    for task, method in drawn:
         path = drawn_csv("confusion", method, task, experiment, paths)
-        add(f"confusion of the first seed, {words}, {method}", "confusion", "actual", {path: "predicted"})
+        add(f"confusion of the first seed, {words[task]}, {method}", "confusion", "actual", {path: "predicted"})
 
     seed = experiment.seeds[0]
     sources = dict.fromkeys(dataset.split_task(task)[0] for task in experiment.tasks)
@@ -40,6 +41,5 @@ def plots_of(dataset: DatasetSpec, experiment: Experiment, paths: Paths) -> list
     for title, column in (("validator", VALIDATOR), ("loss of the target stream", LOSS)) if adapted else ():
         for task in experiment.tasks:
             logs = [paths.adapted(dataset.name, method, task, seed) / "log.csv" for method in adapted]
-            words = task.replace("-", " to ")
-            add(f"{title}, {words}, first seed", "linear", "epoch", dict.fromkeys(logs, column))
+            add(f"{title}, {words[task]}, first seed", "linear", "epoch", dict.fromkeys(logs, column))
     return plots

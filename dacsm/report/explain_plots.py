@@ -1,10 +1,10 @@
 """The pictures of `explain`: attention in pairs of images, the noise over the epochs, and the scales that match."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
@@ -22,12 +22,10 @@ FULL = 0.99  # quantile of the differences that has the full colour, so that one
 FADED = 0.45  # how much of the target's image is left under a map
 
 
-@dataclass(frozen=True)
-class NoiseLog:
-    """Over E epochs: the noise's strength in L layers, (E, L), and the task entropy that it takes away, (E,) nats."""
-
-    strengths: np.ndarray
-    gains: np.ndarray
+def evenly(items: list | np.ndarray, most: int) -> list:
+    """At most so many of the items, spread evenly, the first and the last among them."""
+    places = np.linspace(0, len(items) - 1, min(len(items), most)).round().astype(int)
+    return [items[place] for place in places]
 
 
 def draw_attention(
@@ -49,9 +47,8 @@ def draw_attention(
     def draw(figure: Figure) -> None:
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
         grid = figure.subplots(len(names), 2 + len(columns), squeeze=False)
-        for axes, head in zip(
-            grid[0], ("source", "target", *(f"layer {n}\n{kind}" for _, n, kind in columns)), strict=True
-        ):
+        heads = ("source", "target", *(f"layer {layer}\n{kind}" for _, layer, kind in columns))
+        for axes, head in zip(grid[0], heads, strict=True):
             axes.set_title(head, fontsize=9)
         shown = {}
         for row, (name, of_pair) in enumerate(zip(names, grid, strict=True)):
@@ -93,23 +90,28 @@ def _show_map(axes: Axes, target: Tensor, values: np.ndarray, most: float, signe
     return image
 
 
-def draw_noise(path: Path, title: str, log: NoiseLog, prior: float | None) -> None:
-    """The strength of each layer's noise over the epochs, and how much task entropy the noise takes away."""
-    epochs, layers = np.arange(1, len(log.gains) + 1), log.strengths.shape[1]
+def draw_noise(path: Path, title: str, log: pd.DataFrame, prior: float | None) -> None:
+    """The strength of each layer's noise over the epochs, and how much task entropy the noise takes away, in nats.
+
+    `log` has a row an epoch, and columns `noise_1`, `noise_2`, … by layer, if any, and `noise_gain`.
+    """
+    epochs, gains = np.arange(1, len(log) + 1), log["noise_gain"]
+    strengths = log.filter(regex=r"^noise_\d+$")
+    layers = strengths.shape[1]
 
     def draw(figure: Figure) -> None:
         *left, right = panels(figure, 2 if layers else 1, 2 if layers else 1)
         for axes in left:
-            for layer in range(layers):
+            for layer, strength in enumerate(strengths.to_numpy().T):
                 colour = colormaps["viridis"](0.9 * layer / max(1, layers - 1))
-                axes.plot(epochs, log.strengths[:, layer], "o-", color=colour, markersize=4, label=f"layer {layer + 1}")
+                axes.plot(epochs, strength, "o-", color=colour, markersize=4, label=f"layer {layer + 1}")
             if prior is not None:
                 axes.axhline(prior, color="#444444", linestyle=":", label="prior")
             axes.set_ylabel("deviations of the keys")
             axes.set_title("strength of the noise, by layer", fontsize=11)
             marks = axes.get_legend_handles_labels()
             figure.legend(*marks, loc="outside lower center", ncol=7, fontsize=9, frameon=False)
-        right.bar(epochs, log.gains, color=np.where(log.gains > 0, "#0072B2", "#D55E00"))
+        right.bar(epochs, gains, color=np.where(gains > 0, "#0072B2", "#D55E00"))
         right.axhline(0, color="#444444", linewidth=1)
         right.set_ylabel("gain (nats)")
         right.set_title("task entropy without noise, less that with it\n(above 0, the noise helps)", fontsize=11)
@@ -129,9 +131,8 @@ def draw_scale_pairs(
     Colours begin at an even choice: blue is chosen more often, red less.
     """
     having = counts.nonzero()[0]
-    shown = having[np.linspace(0, len(having) - 1, min(len(having), MOST_MAPS)).round().astype(int)]
     maps = [("all classes", counts.sum(), np.average(choice[having], axis=0, weights=counts[having]))]
-    maps += [(classes[label], counts[label], choice[label]) for label in shown]
+    maps += [(classes[label], counts[label], choice[label]) for label in evenly(having, MOST_MAPS)]
     across, even = min(ACROSS, len(maps)), 100 / len(sides) ** 2
     colours = TwoSlopeNorm(even, 0, max(2 * even, *(100 * values.max() for _, _, values in maps)))
     names = [f"{side}×{side}" for side in sides]

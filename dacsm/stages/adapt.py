@@ -3,6 +3,8 @@
 The target's labels are never read: not for training, and not for choosing an epoch.
 """
 
+import torch
+
 from dacsm.adaptation.history import AdaptationHistory
 from dacsm.config.project import Project
 from dacsm.data.domains import Domains, open_domains
@@ -11,7 +13,6 @@ from dacsm.evaluation.outputs import sample_outputs
 from dacsm.evaluation.predictions import accuracy, predict
 from dacsm.methods import Method, load_kind
 from dacsm.models.classifier import load_checkpoint
-from dacsm.models.precision import set_threads
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.progress import TrainingProgress, training_progress
@@ -33,7 +34,7 @@ def adapt(
     params, dataset, paths = project.params, project.dataset, project.paths
     source, _target = dataset.split_task(task)
     recipe, settings = params.adaptation(dataset.name, method), params.method(method)
-    set_threads(recipe.threads)
+    torch.set_num_threads(recipe.threads)
     classifier = load_checkpoint(paths.pretrained(dataset.name, source, seed) / "model.safetensors", compute.device)
     domains = _domains(project, method, task, classifier.description.model.resize)
     seed_torch(seed, "adapt", dataset.name, task)

@@ -5,33 +5,28 @@ Validators select an epoch from what `adapt` stored, without labels; the labels 
 
 import sys
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import softmax
 
 from dacsm.adaptation.scores import score_epochs
 from dacsm.config.params import SOURCE_ONLY
 from dacsm.config.project import Project
 from dacsm.data.index import read_index
-from dacsm.evaluation.epochs import Epochs, read_epochs
+from dacsm.evaluation.epochs import read_epochs
 from dacsm.evaluation.evaluated_model import SELECTED, EvaluatedModel, evaluated_model, evaluated_on, predict_domain
 from dacsm.evaluation.metrics import measure_elsewhere, measure_epochs, measure_source_model
 from dacsm.evaluation.outputs import best_epoch
+from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import write_csv, write_json
-
-if TYPE_CHECKING:
-    from dacsm.runtime.device import Compute
 
 # Another device may flip the few images that lie on a border between classes; more than this fraction is another model.
 MAX_FLIPPED = 0.005
 
 
-def evaluate(project: Project, method: str, task: str, seed: int, compute: "Compute") -> dict[str, float]:
-    """Evaluate one run on its target; write predictions.csv and metrics.json.
-
-    Returns what was measured, for the run's record.
+def evaluate(project: Project, method: str, task: str, seed: int, compute: Compute) -> dict[str, float]:
+    """Evaluate one run on its target; write predictions.csv and metrics.json; return the speed for its record.
 
     The classes of an adapted run are those that `adapt` recorded, so that the numbers do not depend on the device that
     evaluates; running the checkpoint proves that it is the recorded one, and gives the probabilities.
@@ -48,14 +43,16 @@ def evaluate(project: Project, method: str, task: str, seed: int, compute: "Comp
     predicted, logits, backbone = predict_domain(model, shards, shape, compute)
     seconds = time.perf_counter() - started
     probabilities = _probabilities(logits, predicted)
-    if method == SOURCE_ONLY:
+    epochs = None
+    if method != SOURCE_ONLY:
+        images, classes = read_index(adapted_on).images, len(dataset.classes)
+        epochs = read_epochs(model.folder / "epochs.npz", model.made_by, images=images, classes=classes)
+    if epochs is None:
         results = measure_source_model(labels, predicted, model.recipe.epochs, dataset.classes)
     elif shards != adapted_on:
-        epochs = _read_epochs(project, model, adapted_on)
         last, *_ = predict_domain(model, shards, shape, compute, "last.safetensors")
         results = measure_elsewhere(labels, predicted, last, epochs, model.recipe.validator, dataset)
     else:
-        epochs = _read_epochs(project, model, adapted_on)
         _require_same(predicted, epochs.predicted[epochs.kept - 1], model)
         scores = score_epochs(epochs)
         selected = best_epoch(scores[model.recipe.validator])
@@ -71,12 +68,6 @@ def evaluate(project: Project, method: str, task: str, seed: int, compute: "Comp
     run_facts = {"dataset": dataset.name, "method": method, "task": task, "seed": seed, "backbone": backbone}
     write_json(folder / "metrics.json", {**run_facts, "protocol": dataset.protocol, "images": len(labels), **results})
     return {"images_per_second": round(len(labels) / max(seconds, 1e-9), 1)}
-
-
-def _read_epochs(project: Project, model: EvaluatedModel, adapted_on: Path) -> Epochs:
-    """What the adaptation onto the images in a folder of shards wrote about its epochs."""
-    images, classes = read_index(adapted_on).images, len(project.dataset.classes)
-    return read_epochs(model.folder / "epochs.npz", model.made_by, images=images, classes=classes)
 
 
 def _say_other_epoch(model: EvaluatedModel, kept: int, selected: int) -> None:
@@ -106,6 +97,5 @@ def _require_same(predicted: np.ndarray, recorded: np.ndarray, model: EvaluatedM
 
 def _probabilities(logits: np.ndarray, predicted: np.ndarray) -> list[str]:
     """The softmax probability of each image's predicted class, with 4 decimals."""
-    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))  # (N, K)
-    chosen = exponentials[np.arange(len(predicted)), predicted] / exponentials.sum(axis=1)  # (N,)
+    chosen = softmax(logits.astype(np.float64), axis=1)[np.arange(len(predicted)), predicted]  # (N,)
     return [f"{probability:.4f}" for probability in chosen]

@@ -4,24 +4,24 @@ All of them show the model of the last epoch, with the noise of the same epoch. 
 read: the class of a pair is its source label, with which the target's pseudo label agrees.
 """
 
-import csv
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from dacsm.adaptation.pairing import Pairs
 from dacsm.config.project import Project
 from dacsm.data.domains import open_domains
-from dacsm.data.transforms import centre_view, normalise
+from dacsm.data.transforms import normalise
 from dacsm.evaluation.evaluated_model import evaluated_model
+from dacsm.evaluation.predictions import CentreViews
 from dacsm.methods.cdtrans import Kind as CDTrans
 from dacsm.methods.cdtrans.attention import attention_maps
 from dacsm.methods.cdtrans.resolutions import pyramid_sides, scale_choice
 from dacsm.models.classifier import load_checkpoint, load_method_tensors
-from dacsm.models.precision import set_threads
 from dacsm.models.three_stream import stream_tokens
-from dacsm.report.explain_plots import NoiseLog, draw_attention, draw_noise, draw_scale_pairs
+from dacsm.report.explain_plots import draw_attention, draw_noise, draw_scale_pairs, evenly
 from dacsm.report.shapes import arrow
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
@@ -47,7 +47,7 @@ def explain(project: Project, method: str, task: str, seed: int, compute: Comput
             f"{method} is of the kind {settings.kind}, and explain can only show methods of the kind cdtrans; name one."
         )
     model = evaluated_model(project, method, task, seed)
-    set_threads(recipe.threads)
+    torch.set_num_threads(recipe.threads)
     checkpoint = model.folder / "last.safetensors"
     classifier = load_checkpoint(checkpoint, compute.device)
     folders = [paths.shards(dataset.name, domain) for domain in dataset.split_task(task)]
@@ -56,7 +56,7 @@ def explain(project: Project, method: str, task: str, seed: int, compute: Comput
     run = CDTrans(classifier, recipe, settings, domains, seed, compute)
     _load_noise(run, checkpoint, model.made_by)
     noise = run.noise if settings.style.weight or settings.noise.weight else None
-    log = _read_noise_log(model.folder / "log.csv", model.made_by)
+    log = _read_log(model.folder / "log.csv", model.made_by)
     pairs = _next_pairs(run, f"explain {dataset.name} {method} {task} seed {seed}")
 
     folder = paths.explained(dataset.name, method, task, seed)
@@ -74,20 +74,15 @@ def explain(project: Project, method: str, task: str, seed: int, compute: Comput
     sides = pyramid_sides(classifier.backbone.patch_embed.num_patches)
     _write_choice(folder / "scale_pairs.csv", dataset.classes, sides, choice, counts)
     trained = "" if settings.pyramid.weight else " (not trained for: its pyramid has weight 0)"
-    draw_scale_pairs(
-        folder / "scale_pairs.png", f"{title}, last epoch{trained}", dataset.classes, sides, choice, counts
-    )
-    if log is not None:
+    title_of_scales = f"{title}, last epoch{trained}"
+    draw_scale_pairs(folder / "scale_pairs.png", title_of_scales, dataset.classes, sides, choice, counts)
+    if "noise_gain" in log:
         prior = settings.noise.weight * settings.noise.prior if settings.noise.weight else None
         draw_noise(folder / "noise.png", title, log, prior)
 
 
 def _load_noise(run: CDTrans, checkpoint: Path, made_by: str) -> None:
-    """Bring the noise to where training left it.
-
-    Raises:
-        InputError: where the checkpoint has not the noise of this method.
-    """
+    """Bring the noise to where training left it; raises InputError where the checkpoint has not that of this method."""
     if run.noise is None:
         return
     try:
@@ -120,18 +115,12 @@ def shown_pairs(pairs: Pairs, classes: int) -> np.ndarray:
     return np.array([indices[len(indices) // 2] for indices in evenly(having, MOST_SHOWN)])
 
 
-def evenly(items: list | np.ndarray, most: int) -> list:
-    """At most so many of the items, spread evenly, the first and the last among them."""
-    places = np.linspace(0, len(items) - 1, min(len(items), most)).round().astype(int)
-    return [items[place] for place in places]
-
-
 def _views(run: CDTrans, pairs: Pairs, indices: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """The centre views of both images of some pairs, uint8 (P, C, H, W) each."""
     model, domains = run.classifier.description.model, run.domains
-    source = [centre_view(domains.source[int(index)], model) for index in pairs.source[indices]]
-    target = [centre_view(domains.target[int(index)], model) for index in pairs.target[indices]]
-    return torch.stack(source), torch.stack(target)
+    source = CentreViews(domains.source, model, pairs.source[indices])
+    target = CentreViews(domains.target, model, pairs.target[indices])
+    return torch.stack(list(source)), torch.stack(list(target))
 
 
 def _normalised(run: CDTrans, *views: torch.Tensor) -> list[torch.Tensor]:
@@ -145,19 +134,18 @@ def _scale_choice(run: CDTrans, pairs: Pairs, classes: int) -> tuple[np.ndarray,
     NaN for a class without pairs. As in training, patches are those that the last block reads.
     """
     count = len(pyramid_sides(run.classifier.backbone.patch_embed.num_patches))
-    rows, counts = [], []
+    choices, counts = np.full((classes, count, count), np.nan), np.zeros(classes, dtype=int)
     for label in range(classes):
         indices = np.array(evenly(of_class(pairs, label), MOST_PAIRS), dtype=int)
-        counts.append(len(indices))
+        counts[label] = len(indices)
         if not len(indices):
-            rows.append(np.full((count, count), np.nan))
             continue
         images = _normalised(run, *_views(run, pairs, indices))
         *_, before, _last = stream_tokens(run.classifier, *images, patches=False)
         source, target, _mix = before[:, 1:].chunk(3)
         _distance, choice = scale_choice(source, target, run.settings.pyramid.temperature)
-        rows.append(choice.mean(dim=0).view(count, count).cpu().numpy())
-    return np.stack(rows), np.array(counts)
+        choices[label] = choice.mean(dim=0).view(count, count).cpu().numpy()
+    return choices, counts
 
 
 def _write_choice(
@@ -173,21 +161,14 @@ def _write_choice(
     write_csv(path, ("class", "pairs", "source_cells", "target_cells", "choice"), rows)
 
 
-def _read_noise_log(path: Path, made_by: str) -> NoiseLog | None:
-    """What log.csv of an adaptation says of its noise, epoch by epoch; None where it says nothing.
-
-    Raises:
-        InputError: where it is missing or cannot be read.
-    """
+def _read_log(path: Path, made_by: str) -> pd.DataFrame:
+    """What log.csv of an adaptation says, a row an epoch; raises InputError where it is missing or cannot be read."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        if "noise_gain" not in rows[0]:
-            return None
-        layers = [name for name in rows[0] if name.removeprefix("noise_").isdecimal()]
-        strengths = np.array([[float(row[name]) for name in layers] for row in rows])
-        return NoiseLog(strengths, np.array([float(row["noise_gain"]) for row in rows]))
+        log = pd.read_csv(path, dtype=float)
+        if log.empty:
+            raise ValueError("it has no epoch")
+        return log
     except FileNotFoundError as error:
         raise InputError(f"{path} was not found; make it with `{made_by}`.") from error
-    except (OSError, ValueError, IndexError, TypeError, KeyError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}); make it again with `{made_by}`.") from error

@@ -17,7 +17,7 @@ from dacsm.data.transforms import normalise, train_views
 from dacsm.evaluation.predictions import accuracy
 from dacsm.models.backbone import load_weights
 from dacsm.models.classifier import Classifier, Description
-from dacsm.models.precision import autocast, set_threads
+from dacsm.models.precision import autocast
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.progress import TrainingProgress, training_progress
@@ -65,7 +65,7 @@ def pretrain(
             f"on, where held_out is {recipe.held_out}; lower either in params.yaml."
         )
 
-    set_threads(recipe.threads)
+    torch.set_num_threads(recipe.threads)
     seed_torch(seed, "pretrain", dataset.name, source)
     classifier = Classifier(Description(recipe.model, dataset.classes))
     load_weights(classifier.backbone, recipe.model.weights, recipe.model.name)

@@ -4,18 +4,15 @@ As in `evaluate`, the target's labels are read here and change nothing that was 
 """
 
 import time
-from typing import TYPE_CHECKING
 
 from dacsm.config.project import Project
 from dacsm.evaluation.evaluated_model import evaluated_model, evaluated_on, predict_domain
 from dacsm.evaluation.metrics import measure
+from dacsm.runtime.device import Compute
 from dacsm.runtime.files import write_json
 
-if TYPE_CHECKING:
-    from dacsm.runtime.device import Compute
 
-
-def rescale(project: Project, method: str, task: str, seed: int, compute: "Compute") -> dict[str, float]:
+def rescale(project: Project, method: str, task: str, seed: int, compute: Compute) -> dict[str, float]:
     """Measure one run on its target at every scale of `rescale.scales`; write metrics.json.
 
     The image keeps its size: the objects in it are drawn smaller or larger about its centre; what comes from outside

@@ -22,7 +22,6 @@ from dacsm.report.tables import Table, decimal, page, printed
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import write_csv, write_text
 
-FORMAT_VERSION = 1  # raise it when a module that is no code of this stage changes what it writes
 HEADER = (
     *("task", "method", "scale", "seeds", "accuracy", "accuracy_std", "loss", "loss_std"),
     *(f"loses_less_than_{BASELINE}", "interval_low", "interval_high", "reading"),

@@ -20,8 +20,6 @@ from dacsm.report.table_csv import table_csv
 from dacsm.report.validators import HEADER, judge_validators, validators_csv
 from dacsm.runtime.files import write_csv, write_json, write_text
 
-FORMAT_VERSION = 1  # raise it when a module that is no code of this stage changes what it writes
-
 
 def table(project: Project, experiment: str) -> None:
     """Collect the metrics.json files of an experiment's runs into its table, in three forms, its metrics and its plots.
@@ -55,12 +53,10 @@ def _metrics(runs: Runs) -> dict[str, Any]:
     by_class, headline = runs.dataset.table_form == "classes", runs.dataset.headline
 
     def of_run(task: str, method: str) -> dict[str, Any]:
-        selected, *others = (runs.rows.get((kind, task, method)) for kind in KINDS)
-        means = {name: round(number.mean, 2) for name, number in selected.numbers.items()}
+        rows = {kind: row for kind in KINDS if (row := runs.rows.get((kind, task, method)))}
+        means = {name: round(number.mean, 2) for name, number in rows["selected"].numbers.items()}
         found: dict[str, Any] = {name: means[name] for name in MEASURES}
-        found |= {
-            kind: round(row.numbers[headline].mean, 2) for kind, row in zip(KINDS[1:], others, strict=True) if row
-        }
+        found |= {kind: round(rows[kind].numbers[headline].mean, 2) for kind in KINDS[1:] if kind in rows}
         per_class = {name: means[name] for name in runs.dataset.classes if not math.isnan(means[name])}
         return found | ({"per_class": per_class} if by_class else {})
 

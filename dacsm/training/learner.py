@@ -17,9 +17,8 @@ class Learner:
         self.recipe, self.classifier, self.compute = recipe, classifier, compute
         self.average = None
         if recipe.averaging:
-            self.average = AveragedModel(
-                classifier, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging), use_buffers=True
-            )
+            averaging = get_ema_multi_avg_fn(recipe.averaging)
+            self.average = AveragedModel(classifier, multi_avg_fn=averaging, use_buffers=True)
         self.optimiser = build_optimiser(recipe.optimiser, [classifier, *modules])
         self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
 

@@ -20,12 +20,10 @@ def build_optimiser(settings: Optimiser, modules: Iterable[nn.Module]) -> torch.
         {"params": [p for name, p in named if "bias" not in name], "factor": 1},
         {"params": [p for name, p in named if "bias" in name], "factor": BIAS_FACTOR},
     ]
+    options = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
     if settings.name == "sgd":
-        optimiser = torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, weight_decay=settings.weight_decay)
-    else:
-        rate, decay = settings.learning_rate, settings.weight_decay
-        optimiser = torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=True)  # one pass over each tensor
-    return optimiser
+        return torch.optim.SGD(groups, momentum=0.9, **options)
+    return torch.optim.AdamW(groups, fused=True, **options)  # fused: one pass over each tensor
 
 
 def set_learning_rate(
@@ -56,12 +54,12 @@ def cdtrans_rate(base: float, group: float, warmup_epochs: float, epochs: int, e
     Ten epochs of warm-up in ten epochs of pretraining, as CDTrans has it, never reach the base rate, and the last epoch
     falls to the floor; that is the original's way, and kept.
     """
+    floor = FLOOR * base
     if epoch >= epochs:
-        return FLOOR * base
+        return floor
     if epoch < warmup_epochs:
         start = WARMUP_START * base
         return start + epoch * (group - start) / warmup_epochs
-    floor = FLOOR * base
     return floor + (group - floor) / 2 * (1 + math.cos(math.pi * epoch / epochs))
 
 

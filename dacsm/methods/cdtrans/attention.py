@@ -13,7 +13,7 @@ from dacsm.models.three_stream import CrossAttentionNoise, stream_tokens
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """Shares of the attention in percent, (P, L, h, w) for P pairs and L layers; what the class token gets is left out.
+    """Percent of the attention, (P, L, h, w) for P pairs and L layers; what the class token gets is left out.
 
     `noisy` is the mean over draws of the noise; None for a method without noise.
     """
@@ -37,18 +37,17 @@ def attention_maps(
     Queries are those of the source's class token, keys those of the target; heads are averaged. Noise leaves both
     streams alone, so that all draws of a layer read the same tokens.
     """
-    layers = shown_layers(len(classifier.backbone.blocks))
-    plain, noisy = [], []
     blocks = classifier.backbone.blocks
-    for number, (block, tokens) in enumerate(zip(blocks, stream_tokens(classifier, source, target), strict=False)):
-        if number + 1 not in layers:
+    layers, plain, noisy = shown_layers(len(blocks)), [], []
+    for layer, (block, tokens) in enumerate(zip(blocks, stream_tokens(classifier, source, target), strict=False)):
+        if layer + 1 not in layers:
             continue
         queries, keys_values = project(block.attn, block.norm1(tokens[: 2 * len(source)]))
         query = queries[: len(source), :1]  # (P, 1, D)
         of_source, of_target = keys_values.chunk(2)  # (P, N, 2 D) each
         plain.append(_map(block.attn, query, *of_target.chunk(2, dim=-1)))
         if noise is not None:
-            each = (_map(block.attn, query, *noise.perturb(number, of_source, of_target)) for _ in range(draws))
+            each = (_map(block.attn, query, *noise.perturb(layer, of_source, of_target)) for _ in range(draws))
             noisy.append(sum(each) / draws)
     return AttentionMaps(layers, torch.stack(plain, dim=1), torch.stack(noisy, dim=1) if noisy else None)
 

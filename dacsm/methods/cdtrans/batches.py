@@ -12,6 +12,7 @@ from dacsm.adaptation.pairing import Pairs
 from dacsm.config.params import AdaptRecipe
 from dacsm.data.domains import Domains
 from dacsm.data.seeding import numpy_generator
+from dacsm.data.shards import ShardedImages
 from dacsm.data.transforms import TrainViews
 
 # Of a step: views (B, C, H, W) uint8 of target images at other scales and the images' indices (B,), or None.
@@ -49,19 +50,17 @@ class Steps(Dataset):
         return len(self.order) // self.batch_size
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor, tuple[Tensor, Tensor] | None]:
-        positions = range(step * self.batch_size, (step + 1) * self.batch_size)
-        chosen = self.order[positions.start : positions.stop]
-        indices = zip(positions, self.pairs.source[chosen].tolist(), self.pairs.target[chosen].tolist(), strict=True)
-        views = [
-            (
-                self.source_views(self.domains.source[source], position),
-                self.target_views(self.domains.target[target], position),
-            )
-            for position, source, target in indices
-        ]
-        source, target = (torch.stack(stream) for stream in zip(*views, strict=True))
+        first = step * self.batch_size
+        chosen = self.order[first : first + self.batch_size]
+        source = stack_views(self.source_views, self.domains.source, self.pairs.source[chosen], first)
+        target = stack_views(self.target_views, self.domains.target, self.pairs.target[chosen], first)
         labels = (torch.from_numpy(of[chosen]) for of in (self.pairs.source_labels, self.pairs.pseudo_labels))
         return source, target, *labels, None if self.scale_views is None else self.scale_views(step)
+
+
+def stack_views(views: TrainViews, images: ShardedImages, indices: np.ndarray, first: int) -> Tensor:
+    """Views (B, C, H, W) uint8 of the images with these indices (B,), which are at the positions from `first` on."""
+    return torch.stack([views(images[int(index)], position) for position, index in enumerate(indices, first)])
 
 
 def load_steps(steps: Steps, start: int, workers: int) -> DataLoader:

@@ -10,12 +10,11 @@ def cdtrans_losses(
     streams: Streams, source_labels: Tensor, pseudo_labels: Tensor, detached: bool = False
 ) -> dict[str, Tensor]:
     """Cross-entropy on both domains and distillation from the mix stream; labels are (B,), each loss a scalar."""
+    teacher = streams.mix_logits.detach() if detached else streams.mix_logits
     return {
         "source": F.cross_entropy(streams.source_logits, source_labels),
         "target": F.cross_entropy(streams.target_logits, pseudo_labels),
-        "distillation": distillation(
-            streams.mix_logits.detach() if detached else streams.mix_logits, streams.target_logits
-        ),
+        "distillation": distillation(teacher, streams.target_logits),
     }
 
 

@@ -13,6 +13,7 @@ from dacsm.config.params import AdaptRecipe, Model
 from dacsm.data.seeding import numpy_generator
 from dacsm.data.shards import ShardedImages
 from dacsm.data.transforms import train_views
+from dacsm.methods.cdtrans.batches import stack_views
 from dacsm.models.classifier import Classifier
 
 
@@ -47,8 +48,7 @@ class TargetScaleViews:
             return None
         first = step // self.every * self.batch_size
         indices = self.order[first : first + self.batch_size]
-        views = [self.views(self.images[int(index)], position) for position, index in enumerate(indices, first)]
-        return torch.stack(views), torch.from_numpy(indices)
+        return stack_views(self.views, self.images, indices, first), torch.from_numpy(indices)
 
 
 def scale_loss(classifier: Classifier, images: Tensor, log_probabilities: Tensor) -> Tensor:
