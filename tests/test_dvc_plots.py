@@ -28,7 +28,7 @@ def test_classes_and_confusions_are_files_of_the_table(params: Params, tmp_path,
         monkeypatch.setattr(f"dacsm.report.plots.{name}", lambda *arguments: None)
     make_runs(dataset, experiment, paths)
     table(Project(params, dataset, paths), "digits")
-    found = [next(iter(entry.values())) for entry in plots_of(dataset, experiment, paths)]
+    found = [next(iter(entry.values())) for entry in plots_of(Project(params, dataset, paths), experiment)]
     drawn = [entry for entry in found if entry["template"] != "linear"]
     for entry in drawn:
         ((path, column),) = entry["y"].items()
@@ -42,7 +42,7 @@ def test_classes_and_confusions_are_files_of_the_table(params: Params, tmp_path,
 def test_curves_are_of_the_first_seed_of_each_method_that_adapts(params: Params) -> None:
     experiment = params.experiments["digits"].model_copy(update={"seeds": (2, 0)})
     found = {}
-    for entry in plots_of(load_dataset("digits"), experiment, Paths()):
+    for entry in plots_of(Project(params, load_dataset("digits"), Paths()), experiment):
         found |= {title: content["y"] for title, content in entry.items() if content["template"] == "linear"}
     runs = [f"results/digits/adapted/{method}/synthetic-mnist/seed2/log.csv" for method in ("cdtrans", "dacsm")]
     assert found == {
@@ -59,17 +59,17 @@ def test_titles_are_unique_and_entries_plain(params: Params) -> None:
     entries = []
     for name in names:
         experiment = params.experiments[name]
-        entries += plots_of(load_dataset(experiment.dataset or name), experiment, Paths())
+        entries += plots_of(Project(params, load_dataset(experiment.dataset or name), Paths()), experiment)
     titles = [title for entry in entries for title in entry]
     assert len(set(titles)) == len(titles) == len(entries)
     assert json.loads(json.dumps(entries)) == entries
 
 
 def test_a_table_of_tasks_has_curves_alone(params: Params) -> None:
-    entries = plots_of(load_dataset("office31"), params.experiments["office31"], Paths())
+    entries = plots_of(Project(params, load_dataset("office31"), Paths()), params.experiments["office31"])
     contents = [content for entry in entries for content in entry.values()]
     assert {content["template"] for content in contents} == {"linear"}
     assert len(contents) == 1 + 2 * 6
     assert len(contents[0]["y"]) == 3  # amazon, dslr, webcam
     only = params.experiments["office31"].model_copy(update={"methods": ("source_only",)})
-    assert len(plots_of(load_dataset("office31"), only, Paths())) == 1
+    assert len(plots_of(Project(params, load_dataset("office31"), Paths()), only)) == 1

@@ -9,6 +9,7 @@ from dacsm.config.datasets import CATALOG
 from dacsm.config.params import Params
 from dacsm.config.paths import Paths
 from dacsm.config.presets import PRESETS
+from dacsm.config.project import Project
 from dacsm.ledger.pipeline import STAGES, Stage
 from dacsm.ledger.provenance import code_of
 from dacsm.report.dvc_plots import plots_of
@@ -29,7 +30,7 @@ def dvc_file(params: Params) -> str:
     plots = [
         entry
         for name in params.tables
-        for entry in plots_of(params.load_dataset_of(name), params.experiment(name), Paths())
+        for entry in plots_of(Project(params, params.load_dataset_of(name), Paths()), params.experiment(name))
     ]
     content = {"stages": stages, "plots": plots}
     return HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)

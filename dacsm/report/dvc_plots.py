@@ -4,20 +4,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dacsm.config.datasets import DatasetSpec
-from dacsm.config.params import SOURCE_ONLY, Experiment
-from dacsm.config.paths import Paths
+from dacsm.config import SOURCE_ONLY
+from dacsm.config.experiments import Experiment
+from dacsm.config.project import Project
 from dacsm.report.figures import drawn_csv, drawn_runs
 
-VALIDATOR = "infomax"  # every adaptation has it in its log
-LOSS = "target"  # the loss of the target stream, which CDTrans and all that add to it have in their logs
+TARGET_LOSS = "target"  # the column of a log, which methods of the kind `cdtrans` have
 
 
-def plots_of(dataset: DatasetSpec, experiment: Experiment, paths: Paths) -> list[dict[str, Any]]:
+def plots_of(project: Project, experiment: Experiment) -> list[dict[str, Any]]:
     """The entries of the section `plots:`, each by its title: classes and confusions, then curves of the first seed.
 
     Titles begin with the experiment's name, since all experiments share the section.
     """
+    params, dataset, paths = project.params, project.dataset, project.paths
     plots = []
 
     def add(title: str, template: str, x: str, y: Mapping[Path, str]) -> None:
@@ -38,8 +38,13 @@ def plots_of(dataset: DatasetSpec, experiment: Experiment, paths: Paths) -> list
     logs = [paths.pretrained(dataset.name, source, seed) / "log.csv" for source in sources]
     add("held-out source accuracy, first seed", "linear", "epoch", dict.fromkeys(logs, "held_out_accuracy"))
     adapted = [method for method in experiment.methods if method != SOURCE_ONLY]
-    for title, column in (("validator", VALIDATOR), ("loss of the target stream", LOSS)) if adapted else ():
-        for task in experiment.tasks:
-            logs = [paths.adapted(dataset.name, method, task, seed) / "log.csv" for method in adapted]
+    of_streams = [method for method in adapted if params.method(method).kind == "cdtrans"]
+    validator = params.recipe("adapt", dataset.name).validator
+    for title, column, methods in (
+        ("validator", validator, adapted),
+        ("loss of the target stream", TARGET_LOSS, of_streams),
+    ):
+        for task in experiment.tasks if methods else ():
+            logs = [paths.adapted(dataset.name, method, task, seed) / "log.csv" for method in methods]
             add(f"{title}, {words[task]}, first seed", "linear", "epoch", dict.fromkeys(logs, column))
     return plots
