@@ -192,6 +192,18 @@ def test_the_first_bad_loss_is_named():
         log.append({"source": torch.tensor(1.0), "target": torch.tensor(float("nan"))})
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_losses_of_a_resumed_epoch_can_be_saved_again():
+    """Those that were saved come back on the CPU, and those that follow are on the GPU."""
+    log, resumed = LossLog(epoch=1), LossLog(epoch=1)
+    log.append({"source": torch.tensor(1.0, device="cuda")})
+    resumed.load_state_dict({**log.state_dict(), "rows": log.state_dict()["rows"].cpu()})
+    resumed.append({"source": torch.tensor(3.0, device="cuda")})
+    assert resumed.state_dict()["rows"].tolist() == [[1.0], [3.0]]
+    assert resumed.means() == {"source": 2.0}
+
+
 def test_a_loss_that_comes_now_and_then_counts_as_it_last_was():
     log = LossLog(epoch=1)
     for source, consistency in ((1.0, 4.0), (2.0, None), (3.0, 8.0), (4.0, None)):

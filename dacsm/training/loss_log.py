@@ -58,13 +58,16 @@ class LossLog:
     def means(self) -> dict[str, float]:
         """The mean of each loss over the epoch."""
         self.check()
-        rows = [row.to(self.rows[-1].device) for row in self.rows]  # those of a run that went on are on the CPU
-        return dict(zip(self.names, torch.stack(rows).mean(dim=0).tolist(), strict=True))
+        return dict(zip(self.names, self._stacked().mean(dim=0).tolist(), strict=True))
+
+    def _stacked(self) -> Tensor:
+        """All rows, (steps, losses), on one device: those of a run that went on were read to the CPU."""
+        return torch.stack([row.to(self.rows[-1].device) for row in self.rows])
 
     def state_dict(self) -> dict[str, Any]:
         """For a run that is saved inside an epoch; raises as `append` does, so that no bad step is ever saved."""
         self.check()
-        return {"names": list(self.names), "rows": torch.stack(self.rows)}  # (steps, losses)
+        return {"names": list(self.names), "rows": self._stacked()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.names, self.rows = tuple(state["names"]), list(state["rows"])

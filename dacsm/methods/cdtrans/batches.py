@@ -14,6 +14,7 @@ from dacsm.data.domains import Domains
 from dacsm.data.seeding import numpy_generator
 from dacsm.data.shards import ShardedImages
 from dacsm.data.transforms import TrainViews
+from dacsm.runtime.device import Compute
 
 # Of a step: views (B, C, H, W) uint8 of target images at other scales and the images' indices (B,), or None.
 ScaleViews = Callable[[int], tuple[Tensor, Tensor] | None]
@@ -63,14 +64,14 @@ def stack_views(views: TrainViews, images: ShardedImages, indices: np.ndarray, f
     return torch.stack([views(images[int(index)], position) for position, index in enumerate(indices, first)])
 
 
-def load_steps(steps: Steps, start: int, workers: int) -> DataLoader:
-    """The steps from `start` on, made by `workers` processes, or by this one."""
+def load_steps(steps: Steps, start: int, compute: Compute) -> DataLoader:
+    """The steps from `start` on, made by the run's workers, or by this process where it has none."""
     return DataLoader(
         steps,
         batch_size=None,  # an item is a whole step, so that one set of workers makes all of it
         sampler=range(start, len(steps)),
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
+        num_workers=compute.workers,
+        pin_memory=compute.device.type == "cuda",
         generator=torch.Generator(),  # so that loading takes nothing from the generator of the drop paths
     )
 

@@ -98,7 +98,7 @@ class CDTrans(Method):
             of_epoch = (self.settings.consistency, self.seed, epoch, len(order) // recipe.batch_size)
             scale_views = TargetScaleViews(self.domains.target, model, recipe, *of_epoch)
         steps = Steps(self.domains, views("source"), views("target"), pairs, order, recipe.batch_size, scale_views)
-        return map(self._batch, load_steps(steps, start, self.compute.workers)), len(steps)
+        return map(self._batch, load_steps(steps, start, self.compute)), len(steps)
 
     def _batch(self, step: list[Any]) -> Batch:
         """What `Steps` makes of a step, normalised and on the device."""
