@@ -1,6 +1,6 @@
 """Every validator's score of every epoch of an adaptation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import torch
@@ -20,11 +20,11 @@ VALIDATORS: dict[str, Callable[[Outputs], float]] = {
 }
 
 
-def score_epochs(epochs: Epochs) -> Mapping[str, np.ndarray]:
-    """The scores (E,) by validator; NaN where a validator has none."""
+def score_epochs(epochs: Epochs, names: Iterable[str] = tuple(VALIDATORS)) -> Mapping[str, np.ndarray]:
+    """The scores (E,) of these validators by name; NaN where a validator has none."""
     stored = zip(epochs.logits, epochs.features, epochs.source_accuracy, strict=True)
     outputs = [
         Outputs(number, torch.from_numpy(logits), torch.from_numpy(features), float(accuracy))
         for number, (logits, features, accuracy) in enumerate(stored, 1)
     ]
-    return {name: np.array([epoch.scored_by(score) for epoch in outputs]) for name, score in VALIDATORS.items()}
+    return {name: np.array([epoch.scored_by(VALIDATORS[name]) for epoch in outputs]) for name in names}

@@ -25,7 +25,8 @@ def audit(projects: Mapping[str, Project], phase: str | None, deep: bool) -> tup
     """Audit the results of experiments, given by name with their projects, or of one phase of them.
 
     Optional stages are only audited where their phase is named. `deep` hashes every file; else a file whose inode,
-    size and times are those of the last audit counts as the same.
+    size and times are those of the last audit counts as the same. It also scores every epoch by all validators, where
+    else only the recipe's is computed anew, since some take minutes.
 
     Returns:
         The number of results, and what was found, each once, in the order of the pipeline.
@@ -42,15 +43,15 @@ def audit(projects: Mapping[str, Project], phase: str | None, deep: bool) -> tup
         runs = list({run.record: run for run in every}.values())  # those in common, once
         count += len(runs)
         hashes = hashes or Hashes(dataset.paths.root / MEMORY, trust=not deep)
-        for finding in _findings(runs, dataset, hashes):
+        for finding in _findings(runs, dataset, hashes, deep):
             found.setdefault((finding.result, finding.text), finding)
     if hashes is not None:
         hashes.save()
     return count, list(found.values())
 
 
-def _findings(runs: Sequence[Run], project: Project, hashes: Hashes) -> Iterator[Finding]:
-    recomputed = Recomputed(project)
+def _findings(runs: Sequence[Run], project: Project, hashes: Hashes, deep: bool) -> Iterator[Finding]:
+    recomputed = Recomputed(project, deep)
     for run in runs:
         yield from trace_findings(run, project, hashes)
         yield from files_findings(run, project, hashes)

@@ -1,11 +1,11 @@
-"""The numbers worked out anew: a run's metrics from its predictions, and the table from all of them."""
+"""The numbers computed anew: a run's metrics from its predictions, and the table from all of them."""
 
 import csv
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,14 +18,17 @@ from dacsm.ledger.runs import Run, runs_of
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import read_json, write_json
 
+if TYPE_CHECKING:
+    from dacsm.evaluation.epochs import Epochs
+
 AGAIN = "remove it, then run `snakemake`."
 
 
 class Recomputed:
-    """What the metrics.json of each run of a dataset has to say, worked out once."""
+    """What the metrics.json of each run of a dataset has to say, computed once."""
 
-    def __init__(self, project: Project) -> None:
-        self.project = project
+    def __init__(self, project: Project, deep: bool) -> None:
+        self.project, self.deep = project, deep
         self.known: dict[Path, dict[str, Any]] = {}
 
     def __call__(self, run: Run) -> dict[str, Any]:
@@ -35,7 +38,7 @@ class Recomputed:
             InputError: where predictions.csv is not of the target's images, or not of the epoch that was selected.
         """
         if run.place not in self.known:
-            self.known[run.place] = _recompute(run, self.project)
+            self.known[run.place] = _recompute(run, self.project, self.deep)
         return self.known[run.place]
 
 
@@ -58,7 +61,7 @@ def metrics_findings(run: Run, recomputed: Recomputed) -> Iterator[Finding]:
         yield Finding(str(path), "numbers", f"says {key} {written}, where its predictions give {computed}; {AGAIN}")
 
 
-def _recompute(run: Run, project: Project) -> dict[str, Any]:
+def _recompute(run: Run, project: Project, deep: bool) -> dict[str, Any]:
     from dacsm.adaptation.scores import score_epochs
     from dacsm.data.index import read_index
     from dacsm.data.shards import read_labels
@@ -85,11 +88,25 @@ def _recompute(run: Run, project: Project) -> dict[str, Any]:
     if measured_on != target:  # predictions.csv is of the kept epoch, and nothing on disk tells of the last
         found = measure_elsewhere(labels, predicted, predicted, epochs, validator, dataset)
         return {**facts, **found, "last": written.get("last")}
-    scores = score_epochs(epochs)
+    scores = score_epochs(epochs) if deep else _partly_scored(epochs, validator, written)
     selected = best_epoch(scores[validator])
     if not np.array_equal(predicted, epochs.predicted[selected - 1]):
         raise InputError(f"{path} is not what epoch {selected} of {run.inputs[1]} predicts; {AGAIN}")
     return {**facts, **measure_epochs(labels, epochs, scores, validator, dataset)}
+
+
+def _partly_scored(epochs: "Epochs", validator: str, written: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
+    """The scores of one validator anew, and those of the others as metrics.json has them; all anew where it has not."""
+    from dacsm.adaptation.scores import VALIDATORS, score_epochs
+
+    try:
+        of_others = {name: written["validators"][name]["scores"] for name in VALIDATORS}
+        scores = {
+            name: np.array(found, dtype=float).reshape(len(epochs.predicted)) for name, found in of_others.items()
+        }
+    except (KeyError, TypeError, ValueError):
+        return score_epochs(epochs)
+    return {**scores, **score_epochs(epochs, [validator])}
 
 
 def _read_predictions(path: Path, labels: np.ndarray, classes: int) -> np.ndarray:
