@@ -20,11 +20,11 @@ VALIDATORS: dict[str, Callable[[Outputs], float]] = {
 }
 
 
-def score_epochs(epochs: Epochs, names: Iterable[str] = tuple(VALIDATORS)) -> Mapping[str, np.ndarray]:
-    """The scores (E,) of these validators by name; NaN where a validator has none."""
+def score_epochs(epochs: Epochs, names: Iterable[str] | None = None) -> Mapping[str, np.ndarray]:
+    """The scores (E,) of these validators, or of all, by name; NaN where a validator has none."""
     stored = zip(epochs.logits, epochs.features, epochs.source_accuracy, strict=True)
     outputs = [
         Outputs(number, torch.from_numpy(logits), torch.from_numpy(features), float(accuracy))
         for number, (logits, features, accuracy) in enumerate(stored, 1)
     ]
-    return {name: np.array([epoch.scored_by(VALIDATORS[name]) for epoch in outputs]) for name in names}
+    return {name: np.array([epoch.scored_by(VALIDATORS[name]) for epoch in outputs]) for name in names or VALIDATORS}
