@@ -1,5 +1,6 @@
 """The seam for backbones: source-only takes any network of timm, and a method says what it asks for."""
 
+import csv
 import json
 
 import pytest
@@ -15,6 +16,7 @@ from dacsm.stages.evaluate import evaluate
 from dacsm.stages.pretrain import pretrain
 from dacsm.stages.rescale import rescale
 from dacsm.stages.shard import shard
+from dacsm.stages.table import table
 
 TASK = "synthetic-mnist"
 CPU = choose_compute("cpu")
@@ -25,12 +27,17 @@ SHAPE = dict.fromkeys(("patch_size", "dim", "depth", "heads"))
 def test_source_only_takes_any_network_and_cdtrans_says_what_it_asks_for(
     name: str, tiny_params: Params, tiny_dataset: DatasetSpec, tiny_paths: Paths, tmp_path
 ) -> None:
-    """From raw digits through shards of 32 pixels to metrics."""
+    """From raw digits through shards of 32 pixels to metrics and a table."""
     recipe = tiny_params.pretrain["tiny"]
     model = recipe.model.model_copy(update={"name": name, "image_size": 32, "resize": 32, **SHAPE})
     stored = tiny_params.shard["tiny"].model_copy(update={"image_size": 32})
     pretraining = recipe.model_copy(update={"model": model, "epochs": 1})
-    params = tiny_params.model_copy(update={"shard": {"tiny": stored}, "pretrain": {"tiny": pretraining}})
+    shown = tiny_params.experiments["tiny"].model_copy(
+        update={"tasks": (TASK,), "methods": ("source_only",), "seeds": (0,)}
+    )
+    params = tiny_params.model_copy(
+        update={"shard": {"tiny": stored}, "pretrain": {"tiny": pretraining}, "experiments": {"tiny": shown}}
+    )
     paths = Paths(tmp_path)
     (tmp_path / "data").mkdir()
     (tmp_path / "data/raw").symlink_to(tiny_paths.root / "data/raw")
@@ -42,6 +49,11 @@ def test_source_only_takes_any_network_and_cdtrans_says_what_it_asks_for(
     metrics = json.loads((paths.evaluated("tiny", "source_only", TASK, 0) / "metrics.json").read_text())
     assert metrics["backbone"] == name
     assert 0 <= metrics["selected"]["mean_per_class"] <= 100
+    table(Project(params, tiny_dataset, paths), "tiny")
+    with paths.table("tiny").open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert row["method"] == "source_only"
+    assert float(row["mean_per_class"]) == round(metrics["selected"]["mean_per_class"], 1)
     with pytest.raises(InputError, match=rf"^methods of kind cdtrans ask for a plain Vision Transformer .* is {name};"):
         adapt(Project(params, tiny_dataset, paths), "cdtrans", TASK, 0, CPU)
     assert not paths.adapted("tiny", "cdtrans", TASK, 0).exists()

@@ -20,6 +20,7 @@ from look_alikes import look_alike
 from tiny_project import ProjectFolder
 
 from dacsm.config.datasets import DatasetSpec
+from dacsm.config.presets import Presets
 from dacsm.evaluation.metrics import measure
 
 CHECKOUT = Path(__file__).parents[1]
@@ -64,7 +65,7 @@ def copied(folder: Path) -> ProjectFolder:
 
 def settings(name: str, tasks: list[str]) -> dict[str, Any]:
     """The checkout's params for one dataset, with a tiny model and an epoch of training."""
-    params = yaml.safe_load((CHECKOUT / "params.yaml").read_text(encoding="utf-8"))
+    params = Presets("params.yaml").resolve(yaml.safe_load((CHECKOUT / "params.yaml").read_text(encoding="utf-8")))
     pretrain, adapt = params["pretrain"]["digits"], params["adapt"]["recipes"]["digits"]
     pretrain |= {"model": pretrain["model"] | SIZES | COLOURS, "epochs": 1, "batch_size": 16, "held_out": 0}
     adapt |= {"epochs": 1, "batch_size": 16, "refresh_epochs": 1, "max_pairs": 32}
