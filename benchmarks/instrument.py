@@ -48,13 +48,13 @@ def main() -> int:
     for source, row in enumerate(found):
         print(f"source model {source}: {', '.join(f'{value:.2f}' for value in row)}")
     again = abs(accuracies[-1] - found[0, 0])
-    return report(f"{options.method} on {dataset.development_task}, points", spreads(found, again))
+    return report(f"{options.method} on {dataset.development_tasks[0]}, points", spreads(found, again))
 
 
 def accuracy_of(root: Path, method: str, source_seed: int, seed: int) -> float:
     """Mean per class in percent of the source model `source_seed` adapted with `seed`, at the selected epoch."""
     params, dataset = load_params(PROJECT / "params.yaml"), load_dataset(DATASET)
-    paths, task = Paths(root), dataset.development_task
+    paths, task = Paths(root), dataset.development_tasks[0]
     source, target = dataset.split_task(task)
     epochs = paths.adapted(DATASET, method, task, seed) / "epochs.npz"
     if not epochs.is_file():

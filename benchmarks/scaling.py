@@ -135,7 +135,7 @@ def _dataset(folder: Path, count: int) -> DatasetSpec:
             "archives": {DOMAIN: {"file": "images.tar", "urls": [(folder / "made_up.tar").as_uri()]}},
             "domains": {DOMAIN: domain | {"title": "made up"}, "same": domain | {"title": "the same"}},
             "classes": [f"class_{label}" for label in range(CLASSES)],
-            "development_task": None,
+            "development_tasks": [],
             "protocol": "none",
             "headline": "overall",
             "licence": "none",

@@ -207,7 +207,7 @@ def _dataset(folder: Path, pictures: list[bytes], count: int) -> DatasetSpec:
             "archives": {"photos": {"file": "photos.tar", "urls": [source.as_uri()]}},
             "domains": {"photos": domain | {"title": "photos"}, "same": domain | {"title": "the same"}},
             "classes": CLASSES,
-            "development_task": None,
+            "development_tasks": [],
             "protocol": "none",
             "headline": "overall",
             "licence": "none",

@@ -89,7 +89,7 @@ def test_held_out_images_are_a_domain_of_their_own() -> None:
         (("domains", "real", "absent"), ["dog"], "absent has 'dog'"),
         (("domains", "real", "evaluated_on"), "nowhere", "evaluated_on has 'nowhere'"),
         (("tasks",), ["real-dslr"], "tasks is 'real-dslr', expected one of synthetic-real, real-synthetic"),
-        (("development_task",), "real-dslr", "development_task is 'real-dslr'"),
+        (("development_tasks",), ["real-dslr"], "development_tasks is 'real-dslr'"),
         (("archives", "train", "md5"), "123", "md5"),
         (("archives", "train", "file"), "../train.tar", "file"),
     ],

@@ -152,7 +152,7 @@ def test_the_catalog_knows_its_tasks():
     ("key", "value", "sentence"),
     [
         ("classes", ["a", "a"], "classes has a name twice"),
-        ("development_task", "mnist-svhn", "development_task is 'mnist-svhn', expected one of"),
+        ("development_tasks", ["mnist-svhn"], "development_tasks is 'mnist-svhn', expected one of"),
         ("reader", "magic", "reader is 'magic'"),
         ("domains.mnist.images", 0, "images is 0, but it should be greater than 0"),
     ],

@@ -69,7 +69,7 @@ class DatasetSpec(Frozen):
     domains: dict[Name, Domain] = Field(min_length=2)
     classes: tuple[ClassName, ...] = Field(min_length=2)
     tasks: tuple[str, ...] = Field(min_length=1, description="source-target; all pairs, where the file has none")
-    development_task: str | None = Field(description="its target labels may be used to choose settings")
+    development_tasks: tuple[str, ...] = Field((), description="their target labels may be used to choose settings")
     protocol: str = Field(description="which target images are adapted on, and which are evaluated on")
     headline: Literal["mean_per_class", "overall"]
     table_form: Literal["classes", "tasks", "matrix"] = Field(
@@ -101,9 +101,9 @@ class DatasetSpec(Frozen):
         _require_distinct("classes", self.classes, RESERVED)
         _require_distinct("archives.*.file", [archive.file for archive in self.archives.values()], ("receipts",))
         known = _all_tasks(self.domains)
-        for key, tasks in (("tasks", self.tasks), ("development_task", (self.development_task,))):
+        for key, tasks in (("tasks", self.tasks), ("development_tasks", self.development_tasks)):
             for task in tasks:
-                if task is not None and task not in known:
+                if task not in known:
                     raise ValueError(f"{key} is {task!r}, expected one of {', '.join(known)}")
         for name, domain in self.domains.items():
             self._check_domain(name, domain)

@@ -206,7 +206,7 @@ STAGES = {
             "scales", "scaled", ("experiment",), "write an experiment's table and picture of accuracy by object scale",
             place="scales", inputs=_scales, reads=("rescale",),
             settings=("experiments.{experiment}", "rescale.scales"),
-            facts=("title", "headline", "protocol", "development_task"), optional=True,
+            facts=("title", "headline", "protocol", "development_tasks"), optional=True,
         ),
         Stage(
             "explain", "explained", RUN, "draw what an adapted model looks at and matches",

@@ -45,6 +45,9 @@ class CrossAttentionNoise(Protocol):
 
     dropout: float  # of the attention weights
 
+    def restyle(self, layer: int, tokens: Tensor) -> Tensor:
+        """Before a block: the three streams' tokens (3 B, N, D), of which the source's may be changed."""
+
     def perturb(self, layer: int, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """From keys and values of each stream, concatenated (B, N, 2 D), those that the mix stream reads, (B, N, D)."""
 
@@ -97,6 +100,8 @@ def stream_tokens(
 def _block(block: Block, layer: int, tokens: Tensor, noise: CrossAttentionNoise | None, wanted: int | None) -> Tensor:
     """One block over the three streams' tokens (3 B, N, D); with `wanted`, only so many first tokens come out."""
     batch = len(tokens) // 3
+    if noise is not None:
+        tokens = noise.restyle(layer, tokens)
     attention_factors, mlp_factors = drop_path_factors(block, tokens, streams=3)
     attended = block.attn.proj(_attend(block, layer, block.norm1(tokens[: 2 * batch]), noise, wanted))
     tokens = add_branch(tokens[:, :wanted], block.ls1(attended), attention_factors)

@@ -101,7 +101,7 @@ def difference_section(runs: Runs, comparisons: Comparisons) -> Iterator[str | T
         yield "A row with two names is the first method less the second."
     for task in comparisons if in_columns else (AVERAGE,):
         if runs.several:
-            development = " (development task)" if task == dataset.development_task else ""
+            development = " (development task)" if task in dataset.development_tasks else ""
             yield f"### Average over {len(tasks)} tasks" if task == AVERAGE else f"### {arrow(task)}{development}"
         if task == AVERAGE:
             yield (

@@ -56,8 +56,8 @@ def _measured(runs: Runs) -> Iterator[str | Table]:
             heads = [f"{runs.measure} of", *map(arrow, tasks), AVERAGE]
             numbers = {method: runs.by_task(method).numbers for method in runs.experiment.methods}
             yield Table("", heads, [[name, *(of[task] for task in (*tasks, AVERAGE))] for name, of in numbers.items()])
-        if dataset.development_task in tasks:
-            yield f"The average includes the development task, {arrow(dataset.development_task)}."
+        if seen := [arrow(task) for task in tasks if task in dataset.development_tasks]:
+            yield f"The average includes tasks on which settings were chosen: {', '.join(seen)}."
         if not by_class:
             yield from _choices(runs, AVERAGE)
     if runs.several or not by_class:
@@ -68,9 +68,9 @@ def _about_task(dataset: DatasetSpec, task: str) -> Iterator[str]:
     yield f"## {arrow(task)}"
     ends = (f"{domain} ({dataset.domains[domain].title})" for domain in dataset.split_task(task))
     yield f"Task: {' → '.join(ends)}."
-    if task == dataset.development_task:
+    if task in dataset.development_tasks:
         yield (
-            "This is the development task: settings were chosen with its target labels, so that its numbers are no "
+            "This is a development task: settings were chosen with its target labels, so that its numbers are no "
             "evidence."
         )
 

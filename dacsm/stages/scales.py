@@ -128,8 +128,8 @@ def _page(dataset: DatasetSpec, experiment: Experiment, runs: Runs) -> Iterator[
     )
     for task in dict.fromkeys(task for task, _ in runs):
         yield f"## {'Average over tasks' if task == AVERAGE else arrow(task)}"
-        if task == dataset.development_task:
-            yield "This is the development task: settings were chosen with its target labels, so it is no evidence."
+        if task in dataset.development_tasks:
+            yield "This is a development task: settings were chosen with its target labels, so it is no evidence."
         of_task = {method: runs[task, method] for method in experiment.methods}
         yield _table("Accuracy", of_task)
         yield _table("Lost, in points, against 100 %", {method: _losses(run) for method, run in of_task.items()})

@@ -15,6 +15,15 @@ class Style(Frozen):
     spread: Weight = Field(0.5, description="random spread of the style, in units of its deviation over the batch")
 
 
+class SourceStyle(Frozen):
+    """DAT: labelled source images are trained on in a style on the way to the target's."""
+
+    weight: Weight = Field(0.0, description="largest fraction of the way, which each image draws; 0 and no spread: off")
+    spread: Weight = Field(0.0, description="random spread of the style, in units of its deviation over the batch")
+    layers: Fraction = Field(0.5, description="fraction of the layers that restyle, from the first on")
+    ramp: Fraction = Field(0.5, description="fraction of training in which the way grows to its full length")
+
+
 class Noise(Frozen):
     """DAT: learned Gaussian noise on the logits of the cross-attention."""
 
@@ -62,6 +71,7 @@ class Settings(MethodSettings):
 
     kind: Literal["cdtrans"]
     style: Style = Style()
+    source_style: SourceStyle = SourceStyle()
     noise: Noise = Noise()
     pyramid: Pyramid = Pyramid()
     consistency: Consistency = Consistency()
@@ -73,7 +83,11 @@ class Settings(MethodSettings):
     @property
     def parts(self) -> tuple[str, ...]:
         used = {
-            "noise": self.style.weight or self.noise.weight or self.attention_dropout,
+            "noise": self.style.weight
+            or self.source_style.weight
+            or self.source_style.spread
+            or self.noise.weight
+            or self.attention_dropout,
             "pyramid": self.pyramid.weight,
             "consistency": self.consistency.weight,
             "matching": self.matching.scales or self.matching.marginal_relaxation < 1,

@@ -65,7 +65,7 @@ def _describe(name: str, folder: Folder, file: Path) -> None:
         "archives": {domain: {"file": f"{domain}.csv"} for domain in domains},
         "domains": {domain: _domain(root / domain, files, classes, folder) for domain, files in domains.items()},
         "classes": classes,
-        "development_task": None,
+        "development_tasks": [],
         "protocol": _protocol(folder),
         "headline": folder.headline,
         "licence": "of your own images; complete it",

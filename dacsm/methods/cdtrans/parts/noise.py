@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dacsm.config.kinds.cdtrans import Noise, Settings, Style
+from dacsm.config.kinds.cdtrans import Noise, Settings, SourceStyle, Style
 from dacsm.methods.cdtrans.batches import Batch
 from dacsm.models.classifier import Classifier
 from dacsm.models.three_stream import three_stream
@@ -35,6 +35,9 @@ class BeneficialNoise(nn.Module):
         if settings.style.weight:
             depths = [(layer + 1) / len(blocks) for layer in range(len(blocks))]
             self.style = [StyleTranslation(depth, settings.style) for depth in depths]
+        self.source_style = None
+        if settings.source_style.weight or settings.source_style.spread:
+            self.source_style = SourceTranslation(settings.source_style, len(blocks))
         if settings.noise.weight:
             width = classifier.backbone.embed_dim
             self.logits = nn.ModuleList(LogitNoise(width, settings.noise) for _ in blocks)
@@ -50,6 +53,14 @@ class BeneficialNoise(nn.Module):
         if self.logits is not None:
             keys = self.logits[layer](keys, style[1].chunk(2, dim=-1)[0], self.generator)
         return keys, values
+
+    def restyle(self, layer: int, tokens: Tensor) -> Tensor:
+        """The three streams' tokens (3 B, N, D) with the source's in a style on the way to the target's."""
+        if self.source_style is None or layer >= self.source_style.layers:
+            return tokens
+        batch = len(tokens) // 3
+        source, target = tokens[:batch], tokens[batch : 2 * batch]
+        return torch.cat([self.source_style(source, target, self.progress, self.generator), tokens[batch:]])
 
     def divergence(self) -> Tensor | None:
         """KL divergence of the learned noise from its prior, averaged over layers; None where nothing is learned."""
@@ -103,6 +114,32 @@ class StyleTranslation:
             ratio = deviation / target_style[1]
             shift = mean - ratio * target_style[0]
         return torch.addcmul(shift.to(target.dtype), target, ratio.to(target.dtype))
+
+
+class SourceTranslation:
+    """The source's content in a style on the way to its pair's, with random spread: what its label is learned from.
+
+    As MixStyle (arXiv 2104.02008) and DSU (arXiv 2202.03958) do, but from one domain to the other, and progressively.
+    """
+
+    def __init__(self, settings: SourceStyle, depth: int):
+        self.weight, self.spread, self.ramp = settings.weight, settings.spread, settings.ramp
+        self.layers = max(1, round(settings.layers * depth))
+
+    def __call__(self, source: Tensor, target: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+        """Tokens (B, N, D) of both domains to the source's, whose patches have another style."""
+        with torch.no_grad():
+            own, other = style_of(source), style_of(target)
+            reach = self.weight * min(1.0, progress / self.ramp if self.ramp else 1.0)
+            way = reach * torch.rand(len(source), 1, 1, generator=generator, device=source.device)
+            mean, deviation = (torch.lerp(s, t, way) for s, t in zip(own, other, strict=True))
+            if self.spread:
+                mean = mean + self.spread * _draw(own[0], generator)
+                deviation = deviation * torch.exp(self.spread * _draw(own[1].log(), generator))
+            ratio = deviation / own[1]
+            shift = mean - ratio * own[0]
+        patches = torch.addcmul(shift.to(source.dtype), source[:, 1:], ratio.to(source.dtype))
+        return torch.cat([source[:, :1], patches], dim=1)
 
 
 class LogitNoise(nn.Module):
