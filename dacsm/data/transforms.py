@@ -102,15 +102,15 @@ def _cropped(image: Image.Image | np.ndarray, top: int, left: int, size: int, fl
 
 
 def _rescaled(image: Image.Image, scale: float) -> Image.Image:
-    """Objects `scale` times as large about the centre, in an image of the same size; outside it is black."""
+    """Objects `scale` times as large about the centre, in an image of the same size, whose edge goes on outside it."""
     if scale >= 1:
         left, top = (side * (1 - 1 / scale) / 2 for side in image.size)
         return image.resize(image.size, Image.Resampling.BILINEAR, (left, top, image.width - left, image.height - top))
     width, height = (max(1, round(side * scale)) for side in image.size)
-    canvas = Image.new(image.mode, image.size)
-    small = image.resize((width, height), Image.Resampling.BILINEAR)
-    canvas.paste(small, ((image.width - width) // 2, (image.height - height) // 2))
-    return canvas
+    small = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    top, left = (image.height - height) // 2, (image.width - width) // 2
+    margins = [(top, image.height - height - top), (left, image.width - width - left), (0, 0)][: small.ndim]
+    return Image.fromarray(np.pad(small, margins, mode="edge"))
 
 
 def _warp(image: Image.Image, augment: Augment, draws: np.ndarray) -> Image.Image:

@@ -16,28 +16,36 @@ from dacsm.data.domains import Domains
 from dacsm.evaluation.predictions import Predictions
 
 
-def match_scales(
-    target: Predictions,
-    predict_target: Callable[..., Predictions],
-    domains: Domains,
-    settings: Matching,
-    epoch: int,
-    device: torch.device,
-) -> tuple[list[Predictions], Tensor, Tensor]:
-    """The target's predictions at each scale in use, pseudo labels (T,) and log probabilities (T, K) from all of them.
-
-    `target` are its predictions at scale 1; `predict_target(scale=…)` gives them at another. Classes are expected as
-    often as in the part of the source that is trained on.
-    """
+def see_scales(
+    target: Predictions, predict_target: Callable[..., Predictions], settings: Matching, epoch: int
+) -> list[Predictions]:
+    """The target's predictions at each scale in use: at scale 1, and as `predict_target(scale=…)` gives them."""
     others = settings.scales if epoch > settings.after_epochs else ()
-    scales = [target, *(predict_target(scale=scale) for scale in others)]
+    return [target, *(predict_target(scale=scale) for scale in others)]
+
+
+def label_scales(
+    scales: list[Predictions], neighbour_labels: Tensor, domains: Domains, settings: Matching, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Pseudo labels (T,) and log probabilities (T, K) from the target's predictions at several scales.
+
+    By transport, classes are expected as often as in the part of the source that is trained on. With `hold_back`, the
+    plain labels of the nearest centre stay where the labels (T,) of the nearest source images agree with them more
+    often than with those by transport.
+    """
     features, logits = fuse_scales([seen.features for seen in scales], [seen.logits for seen in scales])
+    plain = F.log_softmax(logits, dim=1)
     if settings.marginal_relaxation == 1:
-        return scales, centre_labels(features, logits), F.log_softmax(logits, dim=1)
+        return centre_labels(features, logits), plain
     counts = torch.bincount(domains.source_labels[domains.training], minlength=logits.shape[1])
     marginal = counts / counts.sum(), settings.marginal_relaxation
     plan = transport(features, logits, *marginal, settings.temperature, device)
-    return scales, plan.argmax(dim=1), plan
+    labels = plan.argmax(dim=1)
+    if settings.hold_back:
+        centre = centre_labels(features, logits)
+        if (centre == neighbour_labels).sum() >= (labels == neighbour_labels).sum():
+            return centre, plain
+    return labels, plan
 
 
 def fuse_scales(features: list[Tensor], logits: list[Tensor]) -> tuple[Tensor, Tensor]:
