@@ -16,6 +16,8 @@ IMAGES = {
     "domainnet": 586575,
     "domainnet_split": 586575,
     "office31": 4110,
+    "pacs": 9991,
+    "pacs_160": 9991,
 }
 
 
