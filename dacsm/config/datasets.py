@@ -110,13 +110,13 @@ class DatasetSpec(Frozen):
     def _consistent(self) -> "DatasetSpec":
         _require_distinct("classes", self.classes, RESERVED)
         _require_distinct("archives.*.file", [archive.file for archive in self.archives.values()], ("receipts",))
+        for name, domain in self.domains.items():
+            self._check_domain(name, domain)
         known = _all_tasks(self.domains)
         for key, tasks in (("tasks", self.tasks), ("development_tasks", self.development_tasks)):
             for task in tasks:
                 if task not in known:
                     raise ValueError(f"{key} is {task!r}, expected one of {', '.join(known)}")
-        for name, domain in self.domains.items():
-            self._check_domain(name, domain)
         return self
 
     def _check_domain(self, name: str, domain: Domain) -> None:
