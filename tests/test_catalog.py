@@ -16,6 +16,11 @@ IMAGES = {
     "domainnet": 586575,
     "domainnet_split": 586575,
     "office31": 4110,
+    "pacs": 9991,
+    "pacs_160": 9991,
+    "pacs_thinned": 9991,
+    "digits_thinned": 11797,
+    "office_caltech10": 958 + 1123 + 157 + 295,
 }
 
 
@@ -24,7 +29,8 @@ def content_of(name: str) -> dict:
 
 
 def test_every_dataset_has_all_its_images() -> None:
-    found = {name: sum(d.images for d in load_dataset(name).domains.values()) for name in dataset_names()}
+    whole = {name: [d for d in load_dataset(name).domains.values() if not d.part_of] for name in dataset_names()}
+    found = {name: sum(domain.images for domain in domains) for name, domains in whole.items()}
     assert found == IMAGES
 
 
@@ -35,6 +41,8 @@ def test_every_dataset_has_all_its_images() -> None:
         ("office_home", 65, 12, {0: "Drill", 1: "Exit_Sign", 2: "Bottle", 64: "Marker"}),
         ("domainnet", 345, 30, {66: "cello", 67: "cell_phone", 300: "syringe", 327: "t-shirt", 344: "zigzag"}),
         ("office31", 31, 6, {0: "back_pack", 30: "trash_can"}),
+        ("pacs", 7, 12, {0: "dog", 6: "person"}),
+        ("office_caltech10", 10, 12, {0: "backpack", 9: "projector"}),
     ],
 )
 def test_classes_are_in_the_order_of_the_lists(name: str, classes: int, tasks: int, known: dict[int, str]) -> None:
@@ -76,6 +84,32 @@ def test_held_out_images_are_a_domain_of_their_own() -> None:
     assert DatasetSpec.model_validate(dataset.model_dump(mode="json")) == dataset
 
 
+def test_thinned_targets_are_domains_of_their_own() -> None:
+    """Fractions of 1.0, 0.5 and 0.15 of a third of the classes each; the sources stay whole."""
+    for name, whole in (("pacs_thinned", "pacs_160"), ("digits_thinned", "digits")):
+        dataset, other = load_dataset(name), load_dataset(whole)
+        assert dataset.classes == other.classes
+        assert dataset.protocol != other.protocol
+        assert all(dataset.domains[domain].stored == facts.images for domain, facts in other.domains.items())
+        for source, target in map(dataset.split_task, dataset.tasks):
+            assert source in other.domains
+            assert dataset.domains[target].part_of in other.domains
+            assert dataset.evaluation_domain(target) == target
+        assert DatasetSpec.model_validate(dataset.model_dump(mode="json")) == dataset
+    dataset = load_dataset("pacs_thinned")
+    assert [task.removesuffix("_thinned") for task in dataset.tasks] == list(load_dataset("pacs").tasks)
+    assert dataset.domains["art_painting_thinned"].kept((379, 255, 285, 184, 201, 295, 449)) == (
+        *(379, 255, 142, 92, 30, 44, 67),
+    )
+    assert dataset.domains["art_painting_thinned"].stored == 379 + 255 + 142 + 92 + 30 + 44 + 67
+    assert load_dataset("digits_thinned").domains["mnist_thinned"].stored == 3 * 500 + 3 * 250 + 4 * 75
+
+
+def test_a_thinned_class_keeps_an_image() -> None:
+    thinned = load_dataset("digits_thinned").domains["mnist_thinned"]
+    assert thinned.kept([1] * 9 + [0]) == (1,) * 9 + (0,)
+
+
 @pytest.mark.parametrize(
     ("place", "value", "sentence"),
     [
@@ -87,6 +121,13 @@ def test_held_out_images_are_a_domain_of_their_own() -> None:
         (("domains", "real", "per_class"), [55388], "per_class has 1 counts with the sum 55388, expected 12"),
         (("domains", "real", "per_class"), [1] * 12, "12 counts with the sum 12, expected 12 with the sum 55388"),
         (("domains", "real", "absent"), ["dog"], "absent has 'dog'"),
+        (("domains", "real", "thinned"), [0.5], "thinned has 1 fractions, expected 12"),
+        (("domains", "real", "thinned"), [0] * 12, "greater than 0"),
+        (
+            ("domains", "synthetic", "thinned"),
+            [0.5] * 12,
+            "thinned and no per_class, expected per_class and no held_out",
+        ),
         (("domains", "real", "evaluated_on"), "nowhere", "evaluated_on has 'nowhere'"),
         (("tasks",), ["real-dslr"], "tasks is 'real-dslr', expected one of synthetic-real, real-synthetic"),
         (("development_tasks",), ["real-dslr"], "development_tasks is 'real-dslr'"),

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import permutations
+from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -45,14 +45,24 @@ class Domain(Frozen):
     absent: tuple[str, ...] = Field((), description="classes without any image; each of the others must have one")
     max_unreadable: float = Field(0.01, ge=0, lt=1, description="fraction of images that may be left out as unreadable")
     held_out: float | None = Field(None, gt=0, lt=1, description="fraction that is evaluated on, and not adapted on")
-    held_out_of: Name | None = Field(None, description="the domain whose held-out images these are")
+    thinned: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = Field(
+        None, description="fraction of each class that <domain>_thinned has, which is the target in place of this one"
+    )
+    part_of: Name | None = Field(None, description="the domain of which these are the held-out or the thinned images")
     evaluated_on: Name | None = Field(None, description="the domain with the images to evaluate on, if others")
 
     @property
     def stored(self) -> int:
-        """How many images its shards hold, if all can be read: those of its part, where some are held out."""
+        """How many images its shards hold, if all can be read: those of its part, where it is one."""
+        if self.part_of and self.thinned:
+            return sum(self.kept(self.per_class or ()))
         held_out = round((self.held_out or 0) * self.images)
-        return held_out if self.held_out_of else self.images - held_out
+        return held_out if self.part_of else self.images - held_out
+
+    def kept(self, per_class: Sequence[int]) -> tuple[int, ...]:
+        """How many images of each class a thinned domain has, at least one of each class that there is."""
+        pairs = zip(self.thinned or (), per_class, strict=True)
+        return tuple(max(round(fraction * count), min(count, 1)) for fraction, count in pairs)
 
 
 class DatasetSpec(Frozen):
@@ -81,32 +91,32 @@ class DatasetSpec(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _filled(cls, content: Any) -> Any:
-        """Domains for held-out images, and the tasks where the file leaves them to us."""
+        """Domains for held-out and for thinned images, and the tasks where the file leaves them to us."""
         if not isinstance(content, dict) or not isinstance(content.get("domains"), dict):
             return content
         domains = dict(content["domains"])
         for name, domain in content["domains"].items():
-            if isinstance(domain, dict) and domain.get("held_out") and not domain.get("held_out_of"):
-                rest = f"{name}_held_out"
-                domains[name] = domain | {"evaluated_on": rest}
-                domains[rest] = domain | {
-                    "title": f"{domain.get('title')}, held out",
-                    "held_out_of": name,
-                    "evaluated_on": None,
-                }
+            if not isinstance(domain, dict) or domain.get("part_of"):
+                continue
+            for key in ("held_out", "thinned"):
+                if domain.get(key):
+                    title = f"{domain.get('title')}, {key.replace('_', ' ')}"
+                    domains[f"{name}_{key}"] = domain | {"title": title, "part_of": name, "evaluated_on": None}
+            if domain.get("held_out"):
+                domains[name] = domain | {"evaluated_on": f"{name}_held_out"}
         return {"tasks": _all_tasks(domains)} | content | {"domains": domains}
 
     @model_validator(mode="after")
     def _consistent(self) -> "DatasetSpec":
         _require_distinct("classes", self.classes, RESERVED)
         _require_distinct("archives.*.file", [archive.file for archive in self.archives.values()], ("receipts",))
+        for name, domain in self.domains.items():
+            self._check_domain(name, domain)
         known = _all_tasks(self.domains)
         for key, tasks in (("tasks", self.tasks), ("development_tasks", self.development_tasks)):
             for task in tasks:
                 if task not in known:
                     raise ValueError(f"{key} is {task!r}, expected one of {', '.join(known)}")
-        for name, domain in self.domains.items():
-            self._check_domain(name, domain)
         return self
 
     def _check_domain(self, name: str, domain: Domain) -> None:
@@ -122,7 +132,12 @@ class DatasetSpec(Frozen):
                 f"domains.{name}.held_out is {domain.held_out}, which leaves {domain.stored} of {domain.images} "
                 "images; at least one should be on either side"
             )
-        counts = domain.per_class
+        counts, fractions = domain.per_class, len(domain.thinned or self.classes)
+        if domain.thinned and (domain.held_out or counts is None):
+            found = "held_out" if domain.held_out else "no per_class"
+            raise ValueError(f"domains.{name} has thinned and {found}, expected per_class and no held_out")
+        if fractions != len(self.classes):
+            raise ValueError(f"domains.{name}.thinned has {fractions} fractions, expected {len(self.classes)}")
         if counts is not None and (len(counts), sum(counts)) != (len(self.classes), domain.images):
             raise ValueError(
                 f"domains.{name}.per_class has {len(counts)} counts with the sum {sum(counts)}, expected "
@@ -171,11 +186,13 @@ def _require_distinct(key: str, names: Iterable[str], reserved: Sequence[str]) -
 
 
 def _all_tasks(domains: Mapping[str, Any]) -> list[str]:
-    """All pairs source-target of the domains, but for those that others are only evaluated on."""
-    fields = [domain if isinstance(domain, dict) else dict(domain) for domain in domains.values()]
-    evaluated = {field.get("evaluated_on") for field in fields}
-    trained = [name for name in domains if name not in evaluated]
-    return [f"{source}-{target}" for source, target in permutations(trained, 2)]
+    """All pairs source-target: no domain that is only evaluated on, no thinned source, and thinned targets if any."""
+    fields = {name: domain if isinstance(domain, dict) else dict(domain) for name, domain in domains.items()}
+    evaluated = {field.get("evaluated_on") for field in fields.values()}
+    whole = {name: field.get("part_of") or name for name, field in fields.items() if name not in evaluated}
+    sources = [name for name in whole if whole[name] == name]
+    targets = [name for name in whole if whole[name] != name or not fields[name].get("thinned")]
+    return [f"{source}-{target}" for source, target in product(sources, targets) if source != whole[target]]
 
 
 def dataset_names() -> tuple[str, ...]:

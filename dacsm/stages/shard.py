@@ -53,7 +53,7 @@ def shard(project: Project, domain: str, workers: int = 0) -> None:
     _require_raw(dataset, domain, paths)
     samples: Samples = reader_of(dataset).samples(dataset, domain, paths)
     _require_counts(dataset, domain, samples, paths)
-    order = _order(len(samples.labels), dataset.domains[domain])
+    order = _order(samples.labels, dataset.domains[domain])
     encoded = encoded_images(Encoder(samples, settings, dataset.channels), order, workers)
     unreadable: dict[int, str] = {}  # why, by index in the order
     images = _readable(encoded, unreadable, samples, order, dataset, domain)
@@ -129,12 +129,16 @@ def _require_raw(dataset: DatasetSpec, domain: str, paths: Paths) -> None:
     hashes.save()
 
 
-def _order(count: int, facts: Domain) -> np.ndarray:
-    """A fixed order (N,) of a domain's images among `count`: where a fraction is held out, that is the beginning."""
+def _order(labels: np.ndarray, facts: Domain) -> np.ndarray:
+    """A fixed order of a domain's images among those with `labels` (N,): of held-out or thinned ones, the beginning."""
     # From the raw bits of PCG64, which no release of NumPy changes.
-    order = np.argsort(np.random.PCG64(ORDER_SEED).random_raw(count), kind="stable")
-    held_out = round((facts.held_out or 0) * count)
-    return order[:held_out] if facts.held_out_of else order[held_out:]
+    order = np.argsort(np.random.PCG64(ORDER_SEED).random_raw(len(labels)), kind="stable")
+    if facts.part_of and facts.thinned:
+        kept = facts.kept(np.bincount(labels, minlength=len(facts.thinned)).tolist())
+        places = [np.flatnonzero(labels[order] == label)[:count] for label, count in enumerate(kept)]
+        return order[np.sort(np.concatenate(places))]
+    held_out = round((facts.held_out or 0) * len(labels))
+    return order[:held_out] if facts.part_of else order[held_out:]
 
 
 def _require_counts(dataset: DatasetSpec, domain: str, samples: Samples, paths: Paths) -> None:
