@@ -38,7 +38,11 @@ def add_params(entry: argparse.ArgumentParser) -> None:
 
 def add_compute(entry: argparse.ArgumentParser) -> None:
     """Where a model runs, and where features are kept: `--device`, `--features-folder`."""
-    entry.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, …")
+    entry.add_argument(
+        "--device",
+        default="auto",
+        help="auto (a GPU where there is one, and the dataset's resources ask for one), cpu, cuda, cuda:1, …",
+    )
     entry.add_argument(
         "--features-folder",
         type=Path,
@@ -51,15 +55,16 @@ def add_compute(entry: argparse.ArgumentParser) -> None:
 def add_workers(entry: argparse.ArgumentParser) -> None:
     """`--workers`; every stage's command has it, so that one rule serves all."""
     entry.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="processes that read or encode images; 0: none besides"
+        "--workers", type=int, metavar="N", help="processes that read or encode images; by default several for a GPU"
     )
 
 
-def compute_of(args: argparse.Namespace) -> "Compute":
-    """The device and the workers that the command line asks for."""
+def compute_of(args: argparse.Namespace, gpus: int = 1) -> "Compute":
+    """The device and the workers that the command line asks for; `auto` is a CPU where no GPU is asked for."""
     from dacsm.runtime.device import choose_compute
 
-    return choose_compute(args.device, args.workers, args.features_folder)
+    device = "cpu" if args.device == "auto" and not gpus else args.device
+    return choose_compute(device, args.workers, args.features_folder)
 
 
 def whole_from(least: int):

@@ -50,9 +50,9 @@ def _do_run(stage: Stage, args: argparse.Namespace) -> None:
     run = run_of(project, stage.name, **arguments)
     settings = settings_of(project, stage.name, run.arguments)
     code = code_of(stage.name, chosen_by(project, run.arguments))
-    given = {"workers": args.workers} if "workers" in stage.takes else {}
+    given = {"workers": args.workers or 0} if "workers" in stage.takes else {}
     if "compute" in stage.takes:
-        given["compute"] = compute_of(args)
+        given["compute"] = compute_of(args, project.params.resources_of(project.dataset.name).gpus)
     device = given["compute"].device if "compute" in given else None
     with ExitStack() as after, recorded(run, settings, code, device) as measured:
         if "resume" in stage.takes:

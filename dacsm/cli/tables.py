@@ -43,5 +43,7 @@ def _plan(args: argparse.Namespace) -> None:
     from dacsm.ledger.plan import describe_plan
 
     project = open_project(args.params, experiment=args.experiment)
-    for line in describe_plan(project, args.experiment, compute_of(args)):
+    for line in describe_plan(
+        project, args.experiment, compute_of(args, project.params.resources_of(project.dataset.name).gpus)
+    ):
         print(line, flush=True)

@@ -26,6 +26,7 @@ def stream(
     keep: np.ndarray | None = None,
     workers: int = 0,
     start: int = 0,
+    pinned: bool = False,
 ) -> Iterator[Batch]:
     """One epoch of a domain's images in an order shuffled for (seed, epoch).
 
@@ -36,6 +37,7 @@ def stream(
             (seed, epoch, position) alone. Workers that are not forked need it to be picklable.
         keep: (N,) bool, the images to use; all where it is None.
         start: batches to skip, when a run is resumed.
+        pinned: whether batches lie where a GPU can fetch them while the program goes on.
 
     Yields:
         Image indices (B,) int64 and their views (B, C, H, W).
@@ -46,10 +48,8 @@ def stream(
     batches = _Batches(images, shuffled(images, seed, epoch, keep), batch_size, view)
     # A generator of its own: the loader would otherwise draw from the global one.
     generator = torch.Generator()
-    loader = DataLoader(
-        batches, batch_size=None, sampler=range(start, len(batches)), num_workers=workers, generator=generator
-    )
-    return iter(loader)
+    order = range(start, len(batches))
+    return iter(DataLoader(batches, None, sampler=order, num_workers=workers, pin_memory=pinned, generator=generator))
 
 
 def shuffled(images: ShardedImages, seed: int, epoch: int, keep: np.ndarray | None = None) -> np.ndarray:

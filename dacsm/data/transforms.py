@@ -1,6 +1,7 @@
 """From stored images to what the model sees: random views for training, the centre view for everything else."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -62,9 +63,15 @@ def centre_view(image: Image.Image | np.ndarray, model: Model, scale: float = 1.
 
 def normalise(pixels: Tensor, model: Model) -> Tensor:
     """uint8 (B, C, H, W) to float32, less the mean, over the deviation."""
-    mean = torch.tensor(model.mean, device=pixels.device).view(-1, 1, 1)
-    std = torch.tensor(model.std, device=pixels.device).view(-1, 1, 1)
+    mean, std = (_channels(values, pixels.device) for values in (model.mean, model.std))
     return pixels.float().div_(255).sub_(mean).div_(std)
+
+
+@lru_cache
+@torch.inference_mode(False)  # else a first call in a feature pass would leave tensors that training cannot use
+def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """A number for each channel, (C, 1, 1), on the device; each copy there would wait for the device."""
+    return torch.tensor(values, device=device).view(-1, 1, 1)
 
 
 def _squash(image: Image.Image | np.ndarray, model: Model) -> Image.Image | np.ndarray:

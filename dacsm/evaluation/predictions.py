@@ -3,6 +3,7 @@
 import math
 import os
 import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,17 +73,43 @@ def predict(
     views = CentreViews(images, model, indices, scale)
     features = _array(len(views), classifier.width, getattr(torch, keep), compute.features_folder)
     logits = torch.empty(len(views), len(classifier.description.classes))
+    pinned = compute.device.type == "cuda"
+    loader = DataLoader(views, batch_size, num_workers=compute.workers, pin_memory=pinned, generator=torch.Generator())
     start = 0
-    loader = DataLoader(views, batch_size, num_workers=compute.workers, generator=torch.Generator())
-    for pixels in loader:  # uint8 (B, C, H, W)
-        pixels = normalise(pixels.to(compute.device, non_blocking=True), model)
-        with autocast(compute.device, precision):
-            batch = classifier.features(pixels)
+    for batch, batch_logits in _outputs(classifier, loader, compute.device, precision):
         rows = slice(start, start + len(batch))
-        features[rows], logits[rows] = batch, classifier.classify(batch)
+        features[rows], logits[rows] = batch, batch_logits
         start += len(batch)
     classifier.train(training)
     return Predictions(features, logits)
+
+
+def _outputs(
+    classifier: Classifier, batches: Iterable[Tensor], device: torch.device, precision: str
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Features (B, D) and logits (B, K), on the CPU, of batches (B, C, H, W) uint8.
+
+    A GPU is given the next batch before the outputs of one are waited for, so that it is never idle.
+    """
+    before = None
+    for pixels in batches:
+        pixels = normalise(pixels.to(device, non_blocking=True), classifier.description.model)
+        with autocast(device, precision):
+            features = classifier.features(pixels)
+        copies = features.to("cpu", non_blocking=True), classifier.classify(features).to("cpu", non_blocking=True)
+        copied = torch.cuda.current_stream(device).record_event() if device.type == "cuda" else None
+        if before is not None:
+            yield _arrived(*before)
+        before = copies, copied
+    if before is not None:
+        yield _arrived(*before)
+
+
+def _arrived(copies: tuple[Tensor, Tensor], copied: torch.cuda.Event | None) -> tuple[Tensor, Tensor]:
+    """Copies from a GPU, once they are there."""
+    if copied is not None:
+        copied.synchronize()
+    return copies
 
 
 def accuracy(

@@ -29,13 +29,15 @@ class Compute:
     features_folder: Path | None = None
 
 
-def choose_compute(device: str = "auto", workers: int = 0, features_folder: Path | None = None) -> Compute:
+def choose_compute(device: str = "auto", workers: int | None = None, features_folder: Path | None = None) -> Compute:
     """The device by name; `auto` takes a GPU where there is one, and `cuda` one that no other run has taken.
+
+    Where no number of workers is given, there is none on a CPU, and for a GPU one a core, but one core, up to 8.
 
     Raises:
         InputError: where this machine has no such device, or there is no such folder.
     """
-    require_workers(workers)
+    require_workers(workers or 0)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -47,6 +49,8 @@ def choose_compute(device: str = "auto", workers: int = 0, features_folder: Path
         raise InputError(f"--device is {device!r}, which this machine does not offer; use auto or cpu.") from error
     if features_folder is not None and not features_folder.is_dir():
         raise InputError(f"--features-folder is {features_folder}, which is not a folder; make it, or name another.")
+    if workers is None:
+        workers = min(8, len(os.sched_getaffinity(0)) - 1) if chosen.type == "cuda" else 0
     return Compute(chosen, workers, features_folder)
 
 

@@ -33,7 +33,7 @@ class Pretraining:
 
     recipe: Pretrain
     images: ShardedImages
-    labels: Tensor  # (N,)
+    labels: Tensor  # (N,), on the device
     keep: np.ndarray  # (N,) bool: the images that are trained on
     seed: int
     compute: Compute
@@ -71,7 +71,7 @@ def pretrain(
     load_weights(classifier.backbone, recipe.model.weights, recipe.model.name)
     classifier.to(compute.device)
     optimiser = build_optimiser(recipe.optimiser, [classifier])
-    run = Pretraining(recipe, images, labels, ~kept_out, seed, compute, classifier, optimiser)
+    run = Pretraining(recipe, images, labels.to(compute.device), ~kept_out, seed, compute, classifier, optimiser)
 
     history = PretrainingHistory()
     resume = resume or Resume()
@@ -109,6 +109,7 @@ def _train_epoch(run: Pretraining, epoch: int, progress: TrainingProgress, resum
         keep=run.keep,
         workers=run.compute.workers,
         start=done,
+        pinned=device.type == "cuda",
     )
     for step, (indices, pixels) in enumerate(batches, done):
         if len(indices) == 1:
@@ -117,7 +118,7 @@ def _train_epoch(run: Pretraining, epoch: int, progress: TrainingProgress, resum
         pixels = normalise(pixels.to(device, non_blocking=True), recipe.model)
         with autocast(device, recipe.precision):
             logits = classifier(pixels)
-        labels = run.labels[indices].to(device, non_blocking=True)
+        labels = run.labels[indices.to(device, non_blocking=True)]
         loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
         descend(loss, run.optimiser, classifier.parameters(), recipe.optimiser.clip_norm)
         log.append({"loss": loss})

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import Tensor
@@ -13,11 +13,11 @@ from dacsm.runtime.errors import InputError
 class LossLog:
     """The losses of an epoch's steps: their means, and a stop at the first that is not a number.
 
-    A look at a loss waits for the GPU, so that the check comes only every `INTERVAL` steps there. The first step has
-    every loss; one that is absent from a later step counts there as it last was.
+    A look at a loss waits for the GPU, so that the check comes only every so many steps there (`INTERVALS`). The first
+    step has every loss; one that is absent from a later step counts there as it last was.
     """
 
-    INTERVAL = 50
+    INTERVALS: ClassVar[dict[str, int]] = {"cpu": 1, "cuda": 50}  # steps between two checks, by the device
 
     def __init__(self, epoch: int):
         self.epoch = epoch
@@ -35,21 +35,25 @@ class LossLog:
             losses = dict(zip(self.names, self.rows[-1].to(next(iter(losses.values())).device), strict=True)) | losses
         self.names = tuple(losses)
         self.rows.append(torch.stack([loss.detach().float() for loss in losses.values()]))
-        if len(self.rows) - self.checked >= (self.INTERVAL if self.rows[-1].is_cuda else 1):
+        if len(self.rows) - self.checked >= self.INTERVALS.get(self.rows[-1].device.type, 1):
             self.check()
 
     def check(self) -> None:
         """Look at every step that was not looked at yet; raises as `append` does."""
-        for step in range(self.checked, len(self.rows)):
-            row = self.rows[step]
-            if not torch.isfinite(row).all():
-                values = zip(self.names, row.tolist(), strict=True)
-                bad = ", ".join(f"{name} is {value}" for name, value in values if not math.isfinite(value))
+        table = self._stacked(self.checked)
+        if not torch.isfinite(table).all():
+            self._refuse(table.tolist())
+        self.checked = len(self.rows)
+
+    def _refuse(self, rows: list[list[float]]) -> NoReturn:
+        """Name the first bad loss among rows that were not looked at yet."""
+        for step, row in enumerate(rows, self.checked + 1):
+            values = zip(self.names, row, strict=True)
+            if bad := ", ".join(f"{name} is {value}" for name, value in values if not math.isfinite(value)):
                 raise InputError(
-                    f"the loss {bad} in epoch {self.epoch}, step {step + 1}, expected a finite number; "
+                    f"the loss {bad} in epoch {self.epoch}, step {step}, expected a finite number; "
                     "lower the learning rate or that loss's weight in params.yaml."
                 )
-        self.checked = len(self.rows)
 
     def latest(self) -> dict[str, float]:
         """Each loss of the last step; waits for the GPU."""
@@ -60,9 +64,10 @@ class LossLog:
         self.check()
         return dict(zip(self.names, self._stacked().mean(dim=0).tolist(), strict=True))
 
-    def _stacked(self) -> Tensor:
-        """All rows, (steps, losses), on one device: those of a run that went on were read to the CPU."""
-        return torch.stack([row.to(self.rows[-1].device) for row in self.rows])
+    def _stacked(self, first: int = 0) -> Tensor:
+        """The rows from `first` on, (steps, losses), on one device: a run that goes on has earlier ones on the CPU."""
+        rows = self.rows[first:]
+        return torch.stack([row.to(rows[-1].device) for row in rows]) if rows else torch.empty(0, len(self.names))
 
     def state_dict(self) -> dict[str, Any]:
         """For a run that is saved inside an epoch; raises as `append` does, so that no bad step is ever saved."""

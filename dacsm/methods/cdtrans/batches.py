@@ -37,7 +37,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Steps(Dataset):
-    """At each step: source and target views (B, C, H, W) uint8, labels and pseudo labels (B,), and its scale views."""
+    """At each step: source and target views (B, C, H, W) uint8, labels and pseudo labels (B,), and its scale views.
+
+    Scale views come with what is known of their images, so that all of a step can be pinned together.
+    """
 
     domains: Domains
     source_views: TrainViews
@@ -46,6 +49,7 @@ class Steps(Dataset):
     order: np.ndarray  # of the epoch's pairs: those of a step follow each other
     batch_size: int
     scale_views: ScaleViews | None
+    soft_targets: Tensor | None  # log probabilities (T, K) of the target images
 
     def __len__(self) -> int:
         return len(self.order) // self.batch_size
@@ -56,7 +60,11 @@ class Steps(Dataset):
         source = stack_views(self.source_views, self.domains.source, self.pairs.source[chosen], first)
         target = stack_views(self.target_views, self.domains.target, self.pairs.target[chosen], first)
         labels = (torch.from_numpy(of[chosen]) for of in (self.pairs.source_labels, self.pairs.pseudo_labels))
-        return source, target, *labels, None if self.scale_views is None else self.scale_views(step)
+        at_scale = None if self.scale_views is None else self.scale_views(step)
+        if at_scale is not None:
+            views, indices = at_scale
+            at_scale = views, self.soft_targets[indices]
+        return source, target, *labels, at_scale
 
 
 def stack_views(views: TrainViews, images: ShardedImages, indices: np.ndarray, first: int) -> Tensor:

@@ -99,7 +99,8 @@ class CDTrans(Method):
 
             of_epoch = (self.settings.consistency, self.seed, epoch, len(order) // recipe.batch_size)
             scale_views = TargetScaleViews(self.domains.target, model, recipe, *of_epoch)
-        steps = Steps(self.domains, views("source"), views("target"), pairs, order, recipe.batch_size, scale_views)
+        both, soft_targets = (views("source"), views("target")), self.matches.soft_targets
+        steps = Steps(self.domains, *both, pairs, order, recipe.batch_size, scale_views, soft_targets)
         return map(self._batch, load_steps(steps, start, self.compute)), len(steps)
 
     def _batch(self, step: list[Any]) -> Batch:
@@ -110,8 +111,8 @@ class CDTrans(Method):
 
         model, (source, target, labels, pseudo_labels, at_scale) = self.classifier.description.model, step
         if at_scale is not None:
-            views, indices = at_scale
-            at_scale = normalise(moved(views), model), moved(self.matches.soft_targets[indices])
+            views, soft_targets = at_scale
+            at_scale = normalise(moved(views), model), moved(soft_targets)
         images = (normalise(moved(views), model) for views in (source, target))
         return Batch(*images, moved(labels), moved(pseudo_labels), at_scale)
 
