@@ -136,6 +136,8 @@ EDITS = [
     ("methods/cdtrans/parts/pyramid.py", {"csm", "dacsm"}),
     ("methods/cdtrans/parts/consistency.py", {"csm", "dacsm"}),
     ("methods/cdtrans/parts/matching.py", {"csm", "dacsm"}),
+    ("methods/cdtrans/parts/masking.py", set()),  # no method of these has it
+    ("adaptation/target_views.py", {"csm", "dacsm"}),
     ("methods/cdtrans/losses.py", {"cdtrans", "csm", "dacsm"}),
     ("adaptation/validators/snd.py", MEASURED),
     ("adaptation/validators/infomax.py", MEASURED),  # by which recipes select
