@@ -172,6 +172,7 @@ def test_only_the_parts_that_settings_name_are_imported(project: Path) -> None:
         "transport_labels": {"matching"},
         "dat": {"noise"},
         "csm": {"pyramid", "consistency"},
+        "dacsm_mic": {"masking"},
     }
     program = (
         "import sys\nfrom dacsm.cli.main import main\n"

@@ -119,11 +119,16 @@ RUNS = {
     "cdtrans": ("adapt", {"method": "cdtrans", "task": "synthetic-mnist"}),
     "csm": ("adapt", {"method": "csm", "task": "synthetic-mnist"}),
     "dacsm": ("adapt", {"method": "dacsm", "task": "synthetic-mnist"}),
+    "shot": ("adapt", {"method": "shot", "task": "synthetic-mnist"}),
+    "cdan": ("adapt", {"method": "cdan", "task": "synthetic-mnist"}),
+    "mic": ("adapt", {"method": "mic", "task": "synthetic-mnist"}),
     "evaluate": ("evaluate", {"method": "dacsm", "task": "synthetic-mnist"}),
     "table": ("table", {"experiment": "tiny"}),
     "shard": ("shard", {"domain": "mnist"}),
 }
-TRAINED = {"pretrain", "cdtrans", "csm", "dacsm"}
+OF_CDTRANS = {"cdtrans", "csm", "dacsm"}
+ADAPTED = OF_CDTRANS | {"shot", "cdan", "mic"}
+TRAINED = ADAPTED | {"pretrain"}
 MEASURED = {"source_only", "evaluate"}
 EDITS = [
     # An edit of this file re-makes these runs, and no others.
@@ -131,12 +136,21 @@ EDITS = [
     ("report/statistics.py", {"table"}),
     ("stages/evaluate.py", MEASURED),
     ("stages/pretrain.py", {"pretrain"}),
-    ("stages/adapt.py", {"cdtrans", "csm", "dacsm"}),
+    ("stages/adapt.py", ADAPTED),
+    ("methods/__init__.py", ADAPTED),
+    ("methods/shot.py", {"shot"}),
+    ("methods/cdan.py", {"cdan"}),
+    ("methods/mic.py", {"mic"}),
+    ("methods/cdtrans/method.py", OF_CDTRANS),
+    ("adaptation/adversarial.py", {"cdan", "mic"}),
+    ("adaptation/teacher.py", {"mic"}),
     ("methods/cdtrans/parts/noise.py", {"dacsm"}),
     ("methods/cdtrans/parts/pyramid.py", {"csm", "dacsm"}),
     ("methods/cdtrans/parts/consistency.py", {"csm", "dacsm"}),
     ("methods/cdtrans/parts/matching.py", {"csm", "dacsm"}),
-    ("methods/cdtrans/losses.py", {"cdtrans", "csm", "dacsm"}),
+    ("methods/cdtrans/parts/masking.py", set()),  # no method of these has it
+    ("adaptation/target_views.py", {"csm", "dacsm"}),
+    ("methods/cdtrans/losses.py", OF_CDTRANS),
     ("adaptation/validators/snd.py", MEASURED),
     ("adaptation/validators/infomax.py", MEASURED),  # by which recipes select
     ("training/optim.py", TRAINED),

@@ -23,7 +23,7 @@ from dacsm.data.shards import ShardedImages
 from dacsm.evaluation.epochs import read_epochs
 from dacsm.evaluation.predictions import predict
 from dacsm.methods.cdtrans.batches import epoch_order
-from dacsm.methods.cdtrans.parts.consistency import TargetScaleViews
+from dacsm.methods.cdtrans.parts.consistency import scale_views
 from dacsm.models.classifier import load_checkpoint, load_method_tensors
 from dacsm.runtime.device import choose_compute
 from dacsm.runtime.errors import InputError
@@ -129,6 +129,8 @@ def test_all_weights_zero_is_cdtrans_bit_for_bit(trained, tiny_params, tiny_data
         {"noise": {"weight": 1}},
         {"pyramid": {"weight": 1}},
         {"consistency": {"weight": 1}},
+        {"masking": {"weight": 1}},
+        {"masking": {"weight": 1, "held_to": "soft_targets", "every": 1}},
         {"matching": {"scales": [0.75, 1.25], "after_epochs": 0}},
         {"mix_cross_entropy": 1},
         {"attention_dropout": 0.5},
@@ -217,7 +219,7 @@ def test_views_at_other_scales_come_every_other_step_and_go_on_where_they_stoppe
     recipe, model = tiny_params.adaptation("tiny", "dacsm"), tiny_params.recipe("pretrain", "tiny").model
 
     def views(steps: range) -> list:
-        of_epoch = TargetScaleViews(images, model, recipe, Consistency(weight=1, every=2), 0, 1, 7)
+        of_epoch = scale_views(Consistency(weight=1, every=2), images, model, recipe, 0, 1, 7)
         return [of_epoch(step) for step in steps]
 
     whole = views(range(7))

@@ -42,6 +42,11 @@ class Method(ABC):
         self.classifier, self.recipe, self.settings = classifier, recipe, settings
         self.domains, self.seed, self.compute = domains, seed, compute
 
+    @property
+    def refresh_epochs(self) -> int:
+        """How many epochs there are from one refresh to the next."""
+        return self.recipe.refresh_epochs
+
     def refresh(self, epoch: int, model: Classifier, progress: TrainingProgress) -> None:  # noqa: B027
         """Renew what training works from by what the model predicts, before an epoch, counted from 1.
 

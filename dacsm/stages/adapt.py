@@ -45,7 +45,7 @@ def adapt(
     with training_progress(f"adapt {dataset.name} {method} {task} seed {seed}", recipe.epochs) as progress:
         first = resume.start(progress, history=history, method=adaptation, **learner.parts)
         for epoch in range(first, recipe.epochs + 1):
-            if (epoch - 1) % recipe.refresh_epochs == 0 and not resume.inside_epoch:
+            if (epoch - 1) % adaptation.refresh_epochs == 0 and not resume.inside_epoch:
                 adaptation.refresh(epoch, learner.evaluated, progress)
             losses = _train_epoch(adaptation, learner, epoch, progress, resume)
             target = predict(learner.evaluated, domains.target, compute, recipe.precision, keep=recipe.features)
@@ -78,7 +78,7 @@ def _train_epoch(
     adaptation: Method, learner: Learner, epoch: int, progress: TrainingProgress, resume: Resume
 ) -> dict[str, float]:
     """The steps of an epoch that are still to be done; the mean of each loss over all of it."""
-    recipe = learner.recipe
+    recipe, domains = learner.recipe, 2 if adaptation.settings.source_data else 1
     learner.classifier.train()
     log = LossLog(epoch)
     done = resume.start_epoch(losses=log, generators=Generators(learner.compute.device))
@@ -88,6 +88,6 @@ def _train_epoch(
         losses, total = adaptation.losses(batch, (epoch - 1 + step / steps) / recipe.epochs)
         learner.step(total, epoch, step / steps)
         log.append(losses)
-        progress.step(2 * recipe.batch_size, log.latest)
+        progress.step(domains * recipe.batch_size, log.latest)
         resume.end_step(epoch, step + 1, steps)
     return log.means()

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from dacsm.config.kinds import MethodSettings
+from dacsm.config.losses import Masking
 from dacsm.config.validation import Fraction, Frozen, Weight
 
 
@@ -69,6 +70,15 @@ class Matching(Frozen):
     temperature: PositiveFloat = Field(0.1, description="divides the cosines to class centres, in labels by transport")
 
 
+class MaskedTarget(Masking):
+    """MIC beside DACSM: target images, which need no pair, are recognised where most of them is hidden."""
+
+    every: PositiveInt = Field(2, description="one step in so many has a batch of such images")
+    held_to: Literal["teacher", "soft_targets"] = Field(
+        "teacher", description="the weight average's prediction on the whole image, or that of the last refresh"
+    )
+
+
 class Settings(MethodSettings):
     """CDTrans, and the parts that a method adds to it. A part whose weight is 0 is not built."""
 
@@ -79,6 +89,7 @@ class Settings(MethodSettings):
     pyramid: Pyramid = Pyramid()
     consistency: Consistency = Consistency()
     matching: Matching = Matching()
+    masking: MaskedTarget = MaskedTarget()
     mix_cross_entropy: Weight = Field(0.0, description="weight of the mix stream's own cross-entropy")
     attention_dropout: Fraction = Field(0.0, description="dropout of the cross-attention's weights: a control")
     teacher_detached: bool = Field(False, description="the mix stream learns nothing by distillation: a control")
@@ -93,6 +104,7 @@ class Settings(MethodSettings):
             or self.attention_dropout,
             "pyramid": self.pyramid.weight,
             "consistency": self.consistency.weight,
+            "masking": self.masking.weight,
             "matching": self.matching.scales or self.matching.marginal_relaxation < 1,
         }
         return tuple(name for name, wanted in used.items() if wanted)

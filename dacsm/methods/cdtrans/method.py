@@ -6,6 +6,7 @@ The parts that settings may add are imported where they are used, so that a meth
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from math import lcm
 from typing import Any
 
 import torch
@@ -14,10 +15,11 @@ from torch.nn import functional as F
 
 from dacsm.adaptation.pairing import agreeing_pairs, centre_labels, nearest_over_scales
 from dacsm.data.seeding import torch_generator
+from dacsm.data.steps import load_steps
 from dacsm.data.transforms import normalise, train_views
 from dacsm.evaluation.predictions import Predictions, predict
 from dacsm.methods import Method
-from dacsm.methods.cdtrans.batches import Batch, Steps, epoch_order, few_pairs, load_steps
+from dacsm.methods.cdtrans.batches import Batch, Steps, epoch_order, few_pairs
 from dacsm.methods.cdtrans.losses import cdtrans_losses
 from dacsm.methods.cdtrans.matches import Matches
 from dacsm.models.classifier import Classifier
@@ -34,7 +36,7 @@ class CDTrans(Method):
         super().__init__(*given)
         self.parts = self.settings.parts
         self.matches = Matches()
-        self.noise = None
+        self.noise = self.masking = None
         self.last_batch: Batch | None = None  # on which the gain of the noise is measured
         if not self.classifier.plain:
             raise InputError(
@@ -47,6 +49,10 @@ class CDTrans(Method):
             generator = torch_generator(self.compute.device, self.seed, "noise")
             self.noise = BeneficialNoise(self.classifier, self.settings, generator).to(self.compute.device)
             self.modules = (self.noise,)
+        if "masking" in self.parts:
+            from dacsm.methods.cdtrans.parts.masking import MaskedConsistency
+
+            self.masking = MaskedConsistency(self.classifier, self.settings.masking)
 
     @property
     def pseudo_labels(self) -> Tensor:
@@ -86,21 +92,23 @@ class CDTrans(Method):
         if remark := few_pairs(len(pairs), len(matches.pairs), self.recipe):
             progress.note(epoch, remark)
         matches.pseudo_labels, matches.predictions = pseudo_labels, None
-        matches.soft_targets = soft_targets if "consistency" in self.parts else None
+        matches.soft_targets = soft_targets if {"consistency", "masking"} & {*self.parts} else None
 
     def batches(self, epoch: int, start: int) -> tuple[Iterator[Batch], int]:
         """Batches of pairs in a new order and with new views."""
         model, recipe, pairs = self.classifier.description.model, self.recipe, self.matches.pairs
         order = epoch_order(len(pairs), recipe, self.seed, epoch)
         views = partial(train_views, model, recipe.augment, len(order), self.seed, epoch)
-        scale_views = None
+        of_epoch = (self.domains.target, model, recipe, self.seed, epoch, len(order) // recipe.batch_size)
+        beside = {}
         if "consistency" in self.parts:
-            from dacsm.methods.cdtrans.parts.consistency import TargetScaleViews
+            from dacsm.methods.cdtrans.parts.consistency import scale_views
 
-            of_epoch = (self.settings.consistency, self.seed, epoch, len(order) // recipe.batch_size)
-            scale_views = TargetScaleViews(self.domains.target, model, recipe, *of_epoch)
+            beside["at_scale"] = scale_views(self.settings.consistency, *of_epoch)
+        if self.masking is not None:
+            beside["to_mask"] = self.masking.views(*of_epoch)
         both, soft_targets = (views("source"), views("target")), self.matches.soft_targets
-        steps = Steps(self.domains, *both, pairs, order, recipe.batch_size, scale_views, soft_targets)
+        steps = Steps(self.domains, *both, pairs, order, recipe.batch_size, beside, soft_targets)
         return map(self._batch, load_steps(steps, start, self.compute)), len(steps)
 
     def _batch(self, step: list[Any]) -> Batch:
@@ -109,12 +117,14 @@ class CDTrans(Method):
         def moved(part: Tensor) -> Tensor:
             return part.to(self.compute.device, non_blocking=True)
 
-        model, (source, target, labels, pseudo_labels, at_scale) = self.classifier.description.model, step
-        if at_scale is not None:
-            views, soft_targets = at_scale
-            at_scale = normalise(moved(views), model), moved(soft_targets)
+        model, (source, target, labels, pseudo_labels, beside) = self.classifier.description.model, step
+
+        def part_of(views: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+            return normalise(moved(views), model), *map(moved, others)
+
         images = (normalise(moved(views), model) for views in (source, target))
-        return Batch(*images, moved(labels), moved(pseudo_labels), at_scale)
+        parts = {part: found and part_of(*found) for part, found in beside.items()}
+        return Batch(*images, moved(labels), moved(pseudo_labels), **parts)
 
     def losses(self, batch: Batch, passed: float) -> tuple[dict[str, Tensor], Tensor]:
         """CDTrans' three losses, each of weight 1, and those of the parts."""
@@ -141,6 +151,11 @@ class CDTrans(Method):
             with precision:
                 loss = scale_loss(self.classifier, *batch.at_scale)
             added["consistency"] = settings.consistency.weight, loss
+        if self.masking is not None:
+            self.masking.follow(self.classifier)
+            if batch.to_mask is not None:
+                with precision:
+                    added["masking"] = settings.masking.weight, self.masking.loss(self.classifier, *batch.to_mask)
         for name, (weight, loss) in added.items():
             losses[name] = loss
             total = total + weight * loss
@@ -163,22 +178,33 @@ class CDTrans(Method):
         noise = None
         if self.noise is not None:
             noise = {"tensors": self.noise.state_dict(), "generator": self.noise.generator.get_state()}
-        return {"matches": self.matches.state_dict(), "noise": noise}
+        masking = self.masking and self.masking.state_dict()
+        return {"matches": self.matches.state_dict(), "noise": noise, "masking": masking}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.matches.load_state_dict(state["matches"])
         if self.noise is not None:
             self.noise.load_state_dict(state["noise"]["tensors"])
             self.noise.generator.set_state(state["noise"]["generator"])
+        if self.masking is not None:
+            self.masking.load_state_dict(state["masking"])
 
     def made_up_batches(self, size: int) -> list[Batch]:
-        """Of random images: one with views at other scales, where there are some, and those without until the next."""
+        """Of random images: the parts' views come at every so many steps, from the first on."""
         description, device = self.classifier.description, self.compute.device
         model, classes = description.model, len(description.classes)
         source, target, views = torch.randn(3, size, model.channels, model.image_size, model.image_size, device=device)
         labels = torch.arange(size, device=device) % classes
         plain = Batch(source, target, labels, labels)
-        if "consistency" not in self.parts:
-            return [plain]
         soft_targets = torch.zeros(size, classes, device=device).log_softmax(dim=1)
-        return [replace(plain, at_scale=(views, soft_targets)), *[plain] * (self.settings.consistency.every - 1)]
+        every, beside = {}, {}
+        if "consistency" in self.parts:
+            every["at_scale"], beside["at_scale"] = self.settings.consistency.every, (views, soft_targets)
+        if "masking" in self.parts:
+            blocks = self.settings.masking.blocks
+            keep = torch.arange(blocks**2, device=device).view(1, 1, blocks, blocks).expand(size, -1, -1, -1) % 4 == 0
+            every["to_mask"], beside["to_mask"] = self.settings.masking.every, (views, soft_targets, keep)
+        return [
+            replace(plain, **{part: found for part, found in beside.items() if step % every[part] == 0})
+            for step in range(lcm(*every.values()))
+        ]

@@ -3,52 +3,22 @@
 Our reconstruction from the abstract of DACSM (arXiv 2603.17474), see docs/method.md.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dacsm.adaptation.target_views import TargetViews
 from dacsm.config.kinds.cdtrans import Consistency
 from dacsm.config.params import AdaptRecipe, Model
-from dacsm.data.seeding import numpy_generator
 from dacsm.data.shards import ShardedImages
-from dacsm.data.transforms import train_views
-from dacsm.methods.cdtrans.batches import stack_views
 from dacsm.models.classifier import Classifier
 
 
-class TargetScaleViews:
-    """Views of target images at other scales, for every so many steps of an epoch; the images need no pair.
-
-    Images come in a random order, all of them before one comes again.
-    """
-
-    def __init__(
-        self,
-        images: ShardedImages,
-        model: Model,
-        recipe: AdaptRecipe,
-        settings: Consistency,
-        seed: int,
-        epoch: int,
-        steps: int,
-    ):
-        self.images, self.every, self.batch_size = images, settings.every, recipe.batch_size
-        positions = sum(self.comes_at(step) for step in range(steps)) * self.batch_size
-        self.order = np.resize(numpy_generator("scales", seed, epoch).permutation(len(images)), positions)
-        self.views = train_views(model, recipe.augment, positions, seed, epoch, "scales", scales=settings.scales)
-
-    def comes_at(self, step: int) -> bool:
-        """Whether a step, counted from 0 in its epoch, has such views."""
-        return step % self.every == 0
-
-    def __call__(self, step: int) -> tuple[Tensor, Tensor] | None:
-        """Views (B, C, H, W) uint8 and the indices of their images (B,), or None for a step without."""
-        if not self.comes_at(step):
-            return None
-        first = step // self.every * self.batch_size
-        indices = self.order[first : first + self.batch_size]
-        return stack_views(self.views, self.images, indices, first), torch.from_numpy(indices)
+def scale_views(
+    settings: Consistency, images: ShardedImages, model: Model, recipe: AdaptRecipe, *of_epoch: int
+) -> TargetViews:
+    """Views at other scales for an epoch: its seed, its number and its steps; the images need no pair."""
+    return TargetViews(images, model, recipe, settings.every, *of_epoch, "scales", settings.scales)
 
 
 def scale_loss(classifier: Classifier, images: Tensor, log_probabilities: Tensor) -> Tensor:
