@@ -11,22 +11,37 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
 from tabulate import tabulate
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A line of the table: what, the value and its unit, and the bound that it must not exceed, if there is one."""
+    """A line of the table: what, the value and its unit, and the most or the least that it may be, if there is one."""
 
     what: str
     value: float
     unit: str = ""
     bound: float | None = None
+    least: float | None = None
 
     @property
     def missed(self) -> bool:
-        return self.bound is not None and not self.value <= self.bound  # also where it is not a number
+        too_much = self.bound is not None and not self.value <= self.bound  # also where it is not a number
+        return too_much or (self.least is not None and not self.value >= self.least)
+
+    @property
+    def wanted(self) -> str:
+        most = [] if self.bound is None else [f"at most {self.bound:g}"]
+        return " and ".join(most + ([] if self.least is None else [f"at least {self.least:g}"]))
+
+    @property
+    def verdict(self) -> str:
+        return "" if not self.wanted else "missed" if self.missed else "kept"
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """What, measured, wanted, and whether it is so."""
+        return self.what, f"{self.value:,.4g} {self.unit}".strip(), self.wanted, self.verdict
 
 
 @dataclass(frozen=True)
@@ -53,20 +68,13 @@ def now() -> Time:
 
 def report(title: str, measurements: Sequence[Measurement]) -> int:
     """Print a Markdown table; the exit code: 1 where a bound is missed."""
-    rows = [
-        (m.what, f"{m.value:,.4g} {m.unit}".strip(), "" if m.bound is None else f"at most {m.bound:g}", _verdict(m))
-        for m in measurements
-    ]
+    import torch  # takes seconds, and not all who are here need it
+
+    rows = [measurement.cells for measurement in measurements]
     print(f"{title} ({torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)\n")
     print(tabulate(rows, ("what", "measured", "bound", ""), tablefmt="pipe", disable_numparse=True), flush=True)
     print()
     return int(any(measurement.missed for measurement in measurements))
-
-
-def _verdict(measurement: Measurement) -> str:
-    if measurement.bound is None:
-        return ""
-    return "missed" if measurement.missed else "kept"
 
 
 def in_fresh_process(work: Callable[..., Any], *arguments: Any) -> Any:

@@ -93,9 +93,10 @@ def operations(model: Classifier, pairs: int, lean: bool) -> float:
     return total + 3 * pairs * 3 * 2 * width * len(CLASSES)
 
 
-def matrix_rate(precision: str, device: torch.device) -> float:
+def matrix_rate(precision: str, device: torch.device, side: int | None = None) -> float:
     """The best rate of a bare matrix product, in operations a second."""
-    side, products = (8192, 20) if device.type == "cuda" else (2048, 1)
+    products = 20 if device.type == "cuda" else 1
+    side = side or (8192 if device.type == "cuda" else 2048)
     left, right = (torch.randn(side, side, device=device, dtype=getattr(torch, precision)) for _ in range(2))
     best = float("inf")
     for _ in range(5):
