@@ -42,7 +42,8 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 number += 1
                 path = tmp_path / "my photos" / domain / name / f"{number}.{'JPG' if number % 2 else 'png'}"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(np.full((30 + number, 40, 3), 9 * number, dtype=np.uint8)).save(path)
+                grey = 100 * ["cat", "dog", "emu"].index(name) + number
+                Image.fromarray(np.full((30 + number, 40, 3), grey, dtype=np.uint8)).save(path)
     (tmp_path / "my photos/notes.txt").write_text("not an image")
     (tmp_path / "my photos/photos/.hidden").mkdir()
     return tmp_path / "my photos"
@@ -90,7 +91,8 @@ def test_a_tar_of_the_same_images_gives_the_same_table(mine: Path, tiny_params: 
     """From the images to the table, once from the folder and once from a tar of it."""
     content = read(tiny_params).model_dump(mode="json")
     model = {"channels": 3, "mean": [0.5] * 3, "std": [0.25] * 3}
-    content["pretrain"]["mine"] |= {"model": content["pretrain"]["mine"]["model"] | model, "batch_size": 4, "epochs": 1}
+    content["pretrain"]["mine"] |= {"model": content["pretrain"]["mine"]["model"] | model, "batch_size": 4, "epochs": 4}
+    content["pretrain"]["mine"]["held_out"] = 0
     content["adapt"]["recipes"]["mine"] |= {"batch_size": 4, "epochs": 1}
     content["shard"]["mine"]["image_size"] = 28
     params, cpu = parse_params(content), Compute(torch.device("cpu"))
