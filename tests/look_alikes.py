@@ -37,8 +37,8 @@ def look_alike(name: str, folder: Path, per_class: int = PER_CLASS) -> dict[str,
         archive["urls"] = ["{server}/" + archive["file"]]
         if "bytes" in archive:
             archive["bytes"] = file.stat().st_size
-        if "md5" in archive:
-            archive["md5"] = _md5(file)
+        for kind in {"md5", "sha256"} & archive.keys():
+            archive[kind] = hashlib.new(kind, file.read_bytes()).hexdigest()
     for domain in content["domains"].values():
         domain["images"] = sum(domain["counts"])
         counts = domain.pop("counts")
@@ -156,15 +156,29 @@ def _office31(content: dict[str, Any], folder: Path, count: int) -> None:
     plain.unlink()
 
 
+def _pacs(content: dict[str, Any], folder: Path, count: int) -> None:
+    """As DomainBed's zip, or the tar of smaller copies; and Office-Caltech-10 as a repository at a commit."""
+    archive = content["archives"]["images"]["file"]
+    top = {"PACS.zip": "kfold/", "pacs.tar": ""}.get(archive, "OfficeCaltechDomainAdaptation-01532fd/")
+    files = [(f"{top}main.py", b"not used"), (f"{top}README.md", b"not used")] if "Office" in top else []
+    for domain in content["domains"].values():
+        place = f"{top}{domain['options']['folder']}/{{}}/pic_{{:03d}}.jpg".format
+        made = _images(domain, content["classes"], count, lambda c, _, n, p=place: p(c, n + 1))
+        files += [(path, image) for path, _, image in made]
+        domain["counts"] = [count] * len(content["classes"])
+    if archive.endswith(".tar"):
+        write_tar(folder / archive, files)
+        return
+    with zipfile.ZipFile(folder / archive, "w") as file:
+        for path, image in files:
+            file.writestr(_dated(path), image)
+
+
 def _dated(path: str) -> zipfile.ZipInfo:
     """A file in a zip with a fixed time, so that the same look-alike has the same bytes."""
     member = zipfile.ZipInfo(path)
     member.compress_type = zipfile.ZIP_DEFLATED if "OfficeHome" in path else zipfile.ZIP_STORED
     return member
-
-
-def _md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes()).hexdigest()
 
 
 MAKERS = {
@@ -174,4 +188,7 @@ MAKERS = {
     "domainnet": _domainnet,
     "domainnet_split": _domainnet,
     "office31": _office31,
+    "pacs": _pacs,
+    "pacs_thinned": _pacs,
+    "office_caltech10": _pacs,
 }

@@ -122,7 +122,7 @@ def test_every_dataset_comes_from_its_archives(make: Callable[[str], Made], name
         images, labels = ShardedImages(folder), read_labels(folder)
         with (folder / "labels.csv").open(newline="") as file:
             names = [row["name"] for row in csv.DictReader(file)]
-        assert len(images) == len(set(names)) == facts.images
+        assert len(images) == len(set(names)) == facts.stored
         assert images[0].shape == (3, 32, 32)
         assert (images.index.quality, images.index.subsampling, images.index.resample) == (95, 0, "bilinear")
         present = {made.dataset.classes[label] for label in labels}

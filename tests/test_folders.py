@@ -1,11 +1,14 @@
 """Your own images: a folder becomes a dataset, and stays what it was."""
 
+import csv
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from look_alikes import write_tar
 from PIL import Image
 
 from dacsm.config import datasets as catalog
@@ -15,9 +18,14 @@ from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.data.raw.describe import describe_folders
 from dacsm.data.shards import ShardedImages, read_labels
+from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
+from dacsm.stages.adapt import adapt
 from dacsm.stages.download import download
+from dacsm.stages.evaluate import evaluate
+from dacsm.stages.pretrain import pretrain
 from dacsm.stages.shard import shard
+from dacsm.stages.table import table
 
 COUNTS = {"photos": {"cat": 4, "dog": 3}, "drawings": {"cat": 2, "dog": 5, "emu": 1}}
 
@@ -34,7 +42,8 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 number += 1
                 path = tmp_path / "my photos" / domain / name / f"{number}.{'JPG' if number % 2 else 'png'}"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(np.full((30 + number, 40, 3), 9 * number, dtype=np.uint8)).save(path)
+                grey = 100 * ["cat", "dog", "emu"].index(name) + number
+                Image.fromarray(np.full((30 + number, 40, 3), grey, dtype=np.uint8)).save(path)
     (tmp_path / "my photos/notes.txt").write_text("not an image")
     (tmp_path / "my photos/photos/.hidden").mkdir()
     return tmp_path / "my photos"
@@ -75,6 +84,44 @@ def test_a_folder_becomes_a_dataset(mine: Path, tiny_params: Params, tmp_path: P
     again = {path: path.read_bytes() for path in paths.root.rglob("*") if path.is_file()}
     made(read(tiny_params), paths)
     assert {path: path.read_bytes() for path in paths.root.rglob("*") if path.is_file()} == again
+
+
+@pytest.mark.slow
+def test_a_tar_of_the_same_images_gives_the_same_table(mine: Path, tiny_params: Params, tmp_path: Path) -> None:
+    """From the images to the table, once from the folder and once from a tar of it."""
+    content = read(tiny_params).model_dump(mode="json")
+    model = {"channels": 3, "mean": [0.5] * 3, "std": [0.25] * 3}
+    content["pretrain"]["mine"] |= {"model": content["pretrain"]["mine"]["model"] | model, "batch_size": 4, "epochs": 4}
+    content["pretrain"]["mine"]["held_out"] = 0
+    content["adapt"]["recipes"]["mine"] |= {"batch_size": 4, "epochs": 1}
+    content["shard"]["mine"]["image_size"] = 28
+    params, cpu = parse_params(content), Compute(torch.device("cpu"))
+    described = load_dataset("mine")
+    images = [path for path in sorted(mine.rglob("*")) if path.suffix in (".JPG", ".png")]
+    packed = described.model_dump(mode="json") | {"reader": "archives", "archives": {"images": {"file": "mine.tar"}}}
+    for name, domain in packed["domains"].items():
+        domain |= {"archives": ["images"], "options": {"folder": name}}
+    (tmp_path / "tar/data/raw/mine").mkdir(parents=True)
+    files = [(f"all/{path.relative_to(mine).as_posix()}", path.read_bytes()) for path in reversed(images)]
+    write_tar(tmp_path / "tar/data/raw/mine/mine.tar", files)
+    found = []
+    for root, dataset in (("folder", described), ("tar", DatasetSpec.model_validate(packed))):
+        project = Project(params, dataset, Paths(tmp_path / root))
+        for archive in dataset.archives:
+            download(project, archive)
+        for domain in dataset.domains:
+            shard(project, domain)
+        pretrain(project, "photos", 0, cpu)
+        adapt(project, "cdtrans", "photos-drawings", 0, cpu)
+        evaluate(project, "cdtrans", "photos-drawings", 0, cpu)
+        table(project, "mine")
+        shards = sorted(project.paths.shards("mine", "photos").parent.rglob("*.*"))
+        bits = [path.read_bytes() for path in shards if path.name != "labels.csv"]
+        labels = [read_labels(project.paths.shards("mine", domain)).tolist() for domain in dataset.domains]
+        with project.paths.table("mine").open() as file:
+            found.append((len(shards), bits, labels, list(csv.DictReader(file))))
+    assert found[0] == found[1]
+    assert found[0][3][0]["method"] == "cdtrans"
 
 
 def test_a_share_can_be_held_out(mine: Path, tiny_params: Params, tmp_path: Path) -> None:

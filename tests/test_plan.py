@@ -59,6 +59,7 @@ def test_the_runs_of_visda(planned: Callable[..., list[str]]) -> None:
         ("office_home", {"shard": 4, "pretrain": 12, "adapt": 72, "evaluate": 108, "table": 1}),
         ("domainnet", {"shard": 6, "pretrain": 18, "adapt": 180, "evaluate": 270, "table": 1}),
         ("office31", {"shard": 3, "pretrain": 9, "adapt": 36, "evaluate": 54, "table": 1}),
+        ("office_caltech10", {"shard": 4, "pretrain": 8, "adapt": 48, "evaluate": 72, "table": 1}),
     ],
 )
 def test_the_number_of_runs(params: Params, name: str, stages: dict[str, int]) -> None:

@@ -118,6 +118,26 @@ def test_office(make: Callable, name: str) -> None:
     assert len(evaluated) == len(METHODS) * len(dataset.tasks)
 
 
+@pytest.mark.parametrize(
+    ("name", "tasks"),
+    [
+        ("pacs", ["photo-sketch"]),
+        ("pacs_thinned", ["photo-sketch_thinned"]),
+        ("office_caltech10", ["caltech-dslr", "dslr-caltech"]),
+    ],
+)
+def test_small_photographs(make: Callable, name: str, tasks: list[str]) -> None:
+    project, _, dataset = make(name, tasks, per_class=4)
+    project.snakemake(f"results/{name}_table.csv")
+    rows = rows_of(project, name)
+    assert {row["method"] for row in rows} == set(METHODS)
+    assert set(tasks) <= rows[0].keys()
+    for source, target in map(dataset.split_task, tasks):
+        found = project.folder / f"results/{name}/evaluated/cdtrans/{source}-{target}/seed0/metrics.json"
+        assert json.loads(found.read_text())["images"] == dataset.domains[target].stored
+    assert (project.folder / f"data/raw/{dataset.raw_name}/{dataset.archives['images'].file}").exists()
+
+
 def test_domainnet(make: Callable) -> None:
     trained = ["clipart-painting", "painting-sketch", "sketch-clipart"]
     project, _, dataset = make("domainnet", trained, per_class=1)

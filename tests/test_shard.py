@@ -186,6 +186,38 @@ def test_another_number_of_images_is_refused(tiny_params: Params, tiny_dataset: 
         shard(Project(tiny_params, dataset, raw_layout), DOMAIN)
 
 
+def test_a_thinned_domain_is_a_fixed_part_of_the_whole(
+    tiny_params: Params, tiny_dataset: DatasetSpec, tiny_paths: Paths, raw_layout: Paths
+) -> None:
+    content = tiny_dataset.model_dump(mode="json", exclude={"tasks", "development_tasks"})
+    content["domains"][DOMAIN] |= {"per_class": [6] * 10, "thinned": [1.0] * 3 + [0.5] * 3 + [0.15] * 4}
+    dataset = DatasetSpec.model_validate(content)
+    for domain in (DOMAIN, f"{DOMAIN}_thinned"):
+        shard(Project(tiny_params, dataset, raw_layout), domain)
+    assert contents(raw_layout.shards("tiny", DOMAIN)) == contents(tiny_paths.shards("tiny", DOMAIN))  # the whole
+    rows = {}
+    for domain in (DOMAIN, f"{DOMAIN}_thinned"):
+        with (raw_layout.shards("tiny", domain) / "labels.csv").open() as file:
+            rows[domain] = [(row["label"], row["name"]) for row in csv.DictReader(file)]
+    kept = [6] * 3 + [3] * 3 + [1] * 4
+    first = [[row for row in rows[DOMAIN] if row[0] == str(label)][:count] for label, count in enumerate(kept)]
+    expected = {row for of_class in first for row in of_class}
+    assert rows[f"{DOMAIN}_thinned"] == [row for row in rows[DOMAIN] if row in expected]
+    folder = raw_layout.shards("tiny", f"{DOMAIN}_thinned")
+    assert len(ShardedImages(folder)) == dataset.domains[f"{DOMAIN}_thinned"].stored == sum(kept)
+    with (folder / "counts.csv").open() as file:
+        assert [int(row["images"]) for row in csv.DictReader(file)] == kept
+
+
+def test_the_whole_of_a_thinned_domain_is_counted(
+    tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Paths
+) -> None:
+    content = tiny_dataset.model_dump(mode="json", exclude={"tasks", "development_tasks"})
+    content["domains"][DOMAIN] |= {"per_class": [5, 7] + [6] * 8, "thinned": [0.5] * 10}
+    with pytest.raises(InputError, match="and 6 of class 0, expected 5"):
+        shard(Project(tiny_params, DatasetSpec.model_validate(content), raw_layout), f"{DOMAIN}_thinned")
+
+
 def test_a_label_without_a_class_is_refused(tiny_params: Params, tiny_dataset: DatasetSpec, raw_layout: Paths) -> None:
     rewrite_raw(raw_layout, labels=np.full(60, 10))
     with pytest.raises(InputError, match=r"optdigits/\d+ has label 10, expected 0 to 9"):
