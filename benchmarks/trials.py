@@ -1,11 +1,11 @@
 """Trials of settings on a development task: every run of an experiment, side by side, and a line of CSV for each.
 
-    python -m benchmarks.trials pacs_trials --params trials.yaml --out trials.csv --processes 2
+    python -m benchmarks.trials pacs_development --out trials.csv --processes 2
 
-The experiment's runs are made as the pipeline makes them, but by one program that forks, which saves each run its start,
-and without run records: what is learned here is a setting, and never a number for a table. So it takes development tasks
-alone. Shards are to be there (`snakemake --cores 2 digits_shards`); source models are made where they are missing. A run
-whose line is in the file already is not made again.
+The runs are made as the pipeline makes them, but by one program that forks, which saves each run its start, and
+without run records: what is learned here is a setting, and never a number for a table. So it takes development
+tasks alone. Shards are to be there (`dacsm shard`); source models are made where they are missing. A run whose line
+is in the file already is not made again.
 """
 
 import argparse
@@ -22,9 +22,10 @@ from dacsm.adaptation.scores import score_epochs
 from dacsm.config import SOURCE_ONLY
 from dacsm.config.project import Project, open_project
 from dacsm.data.index import read_index
-from dacsm.data.shards import read_labels
+from dacsm.data.shards import ShardedImages, read_labels
 from dacsm.evaluation.epochs import read_epochs
 from dacsm.evaluation.metrics import measure_epochs, measure_source_model
+from dacsm.evaluation.predictions import predict
 from dacsm.models.classifier import load_checkpoint
 from dacsm.runtime.device import choose_compute
 from dacsm.runtime.errors import InputError
@@ -50,8 +51,8 @@ def main() -> int:
         development = project.dataset.development_tasks
         if not set(experiment.tasks) <= set(development):
             raise InputError(
-                f"experiments.{options.experiment} has tasks {', '.join(experiment.tasks)}, but settings are tried on the "
-                f"development tasks of {project.dataset.name} alone, which are {', '.join(development) or 'none'}."
+                f"experiments.{options.experiment} has tasks {', '.join(experiment.tasks)}, but settings are tried on "
+                f"the development tasks of {project.dataset.name} alone: {', '.join(development) or 'it has none'}."
             )
     except InputError as error:
         sys.exit(f"trials: {error}")
@@ -90,9 +91,8 @@ def _done(path: Path) -> set[Run]:
 def _pretrain(project: Project, source: str, seed: int, device: str) -> None:
     folder = project.paths.pretrained(project.dataset.name, source, seed)
     if not (folder / "model.safetensors").exists():
-        with open(os.devnull, "w") as quiet:
-            sys.stderr = quiet
-            pretrain(project, source, seed, choose_compute(device))
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+        pretrain(project, source, seed, choose_compute(device, workers=0))
 
 
 def _trial(project: Project, run: Run, device: str, until: float) -> list[object] | None:
@@ -100,7 +100,7 @@ def _trial(project: Project, run: Run, device: str, until: float) -> list[object
     if time.monotonic() > until:
         return None
     started = time.monotonic()
-    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     try:
         measured = _measured(project, run, device)
         of_run = [measured.get(key) for key in ("selected", "worst", "last", "oracle", "pseudo_labels", "epoch")]
@@ -111,16 +111,13 @@ def _trial(project: Project, run: Run, device: str, until: float) -> list[object
 
 def _measured(project: Project, run: Run, device: str) -> dict[str, float]:
     method, task, seed = run
-    dataset, compute = project.dataset, choose_compute(device)
+    dataset, compute = project.dataset, choose_compute(device, workers=0)
     source, target = dataset.split_task(task)
     shards = project.paths.shards(dataset.name, target)
     labels = read_labels(shards)
     if method == SOURCE_ONLY:
-        from dacsm.data.shards import ShardedImages
-        from dacsm.evaluation.predictions import predict
-
-        model = load_checkpoint(project.paths.pretrained(dataset.name, source, seed) / "model.safetensors", compute.device)
-        predicted = predict(model, ShardedImages(shards), compute).predicted
+        path = project.paths.pretrained(dataset.name, source, seed) / "model.safetensors"
+        predicted = predict(load_checkpoint(path, compute.device), ShardedImages(shards), compute).predicted
         results = measure_source_model(labels, predicted, 0, dataset.classes)
     else:
         adapt(project, method, task, seed, compute)

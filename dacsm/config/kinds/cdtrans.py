@@ -64,8 +64,10 @@ class Matching(Frozen):
         description="how freely classes may leave the source's fractions in pseudo labels by transport; 0: exactly "
         "these fractions; 1: free, which is CDTrans' nearest centre",
     )
-    hold_back: bool = Field(
-        False, description="keep the nearest centre's labels where the nearest source images agree with them more often"
+    hold_back: PositiveFloat | None = Field(
+        None,
+        description="power of the agreement of the source model's labels with the nearest source images, by which "
+        "classes leave the source's fractions the more freely; null: they do not",
     )
     temperature: PositiveFloat = Field(0.1, description="divides the cosines to class centres, in labels by transport")
 

@@ -77,7 +77,10 @@ class CDTrans(Method):
         neighbours = tuple(index.cpu() for index in found)
         labels = domains.source_labels[domains.training]
         if "matching" in self.parts:
-            pseudo_labels, soft_targets = label_scales(scales, labels[neighbours[1]], domains, settings, device)
+            if matches.agreement is None:
+                plain = centre_labels(target.features, target.logits)
+                matches.agreement = (plain == labels[neighbours[1]]).double().mean().item()
+            pseudo_labels, soft_targets = label_scales(scales, matches.agreement, domains, settings, device)
         else:
             pseudo_labels = centre_labels(target.features, target.logits)
             soft_targets = F.log_softmax(target.logits, dim=1)

@@ -25,27 +25,22 @@ def see_scales(
 
 
 def label_scales(
-    scales: list[Predictions], neighbour_labels: Tensor, domains: Domains, settings: Matching, device: torch.device
+    scales: list[Predictions], agreement: float, domains: Domains, settings: Matching, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Pseudo labels (T,) and log probabilities (T, K) from the target's predictions at several scales.
 
-    By transport, classes are expected as often as in the part of the source that is trained on. With `hold_back`, the
-    plain labels of the nearest centre stay where the labels (T,) of the nearest source images agree with them more
-    often than with those by transport.
+    By transport, classes are expected as often as in the part of the source that is trained on; less strictly so the
+    more often the source model's own labels agree with those of the nearest source images, `agreement` in 0..1.
     """
     features, logits = fuse_scales([seen.features for seen in scales], [seen.logits for seen in scales])
-    plain = F.log_softmax(logits, dim=1)
-    if settings.marginal_relaxation == 1:
-        return centre_labels(features, logits), plain
+    relaxation = settings.marginal_relaxation
+    if settings.hold_back is not None:
+        relaxation += (1 - relaxation) * agreement**settings.hold_back
+    if relaxation == 1:
+        return centre_labels(features, logits), F.log_softmax(logits, dim=1)
     counts = torch.bincount(domains.source_labels[domains.training], minlength=logits.shape[1])
-    marginal = counts / counts.sum(), settings.marginal_relaxation
-    plan = transport(features, logits, *marginal, settings.temperature, device)
-    labels = plan.argmax(dim=1)
-    if settings.hold_back:
-        centre = centre_labels(features, logits)
-        if (centre == neighbour_labels).sum() >= (labels == neighbour_labels).sum():
-            return centre, plain
-    return labels, plan
+    plan = transport(features, logits, counts / counts.sum(), relaxation, settings.temperature, device)
+    return plan.argmax(dim=1), plan
 
 
 def fuse_scales(features: list[Tensor], logits: list[Tensor]) -> tuple[Tensor, Tensor]:
