@@ -159,7 +159,7 @@ def test_a_method_of_another_kind_is_three_files(project: Path) -> None:
     said = python(project, "-c", ASKS).splitlines()
     assert "adapt.methods.negative.entropy is -1, but it should be greater than" in said[0]
     assert "adapt.methods.misspelt.entropi is not a known key; expected one of entropy, kind, recipe" in said[1]
-    assert "adapt.methods.unknown.kind is 'toys', expected one of cdtrans, toy" in said[2]
+    assert "adapt.methods.unknown.kind is 'toys', expected one of cdan, cdtrans, mic, shot, toy" in said[2]
     assert "confident is of the kind toy, and explain can only show methods of the kind cdtrans" in said[3]
     assert said[4:] == ["the speed is measured", "the schema knows it"]
 
