@@ -1,6 +1,7 @@
 """Runs of every kind of method: exact resume, what they read, what they leave, and any backbone."""
 
 import json
+import math
 import random
 import shutil
 from collections.abc import Callable
@@ -220,3 +221,28 @@ def test_losses_in_bfloat16_are_near_those_in_float32(params):
             assert all(loss.dtype == torch.float32 for loss in losses.values()), method
             totals.append(total.item())
         assert totals[1] == pytest.approx(totals[0], rel=0.05, abs=0.02), method
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("method", METHODS)
+def test_on_a_gpu_a_killed_run_goes_on(method, params, tiny_dataset, base, tmp_path, monkeypatch):
+    (tmp_path / "data").symlink_to(base / "data")
+    shutil.copytree(base / "results/tiny/pretrained", tmp_path / "results/tiny/pretrained")
+    monkeypatch.setattr(resume_module, "SAVE_EVERY", 0.0)
+    project, seen, step = Project(params, tiny_dataset, Paths(tmp_path)), [], TrainingProgress.step
+
+    def counted(progress, images, losses) -> None:
+        seen.append(losses())
+        if len(seen) == 3:
+            raise Killed
+        step(progress, images, losses)
+
+    monkeypatch.setattr(TrainingProgress, "step", counted)
+    compute, resume = choose_compute("cuda"), Resume(tmp_path / "resume")
+    with pytest.raises(Killed):
+        adapt(project, method, TASK, 0, compute, resume)
+    measured = adapt(project, method, TASK, 0, compute, resume)
+    assert measured["resumed"] == 1
+    assert len(seen) > 3
+    assert all(math.isfinite(loss) for losses in seen for loss in losses.values())

@@ -66,7 +66,7 @@ def test_what_waits_is_found():
     assert waits(steps) == {"_local_scalar_dense": 1, "index": 1, "lift_fresh": 1, "nonzero": 1}
 
 
-@pytest.mark.parametrize("method", ["cdtrans", "dacsm"])
+@pytest.mark.parametrize("method", ["cdtrans", "dacsm", "dacsm_mic", "shot", "cdan", "mic"])
 def test_a_step_of_adaptation_waits_for_the_check_of_the_losses_alone(
     method, tiny_params, tiny_dataset, tiny_paths, monkeypatch
 ):
@@ -79,9 +79,10 @@ def test_a_step_of_adaptation_waits_for_the_check_of_the_losses_alone(
     adaptation = load_kind(settings.kind)(classifier, recipe, settings, domains, 0, CPU)
     learner = Learner(recipe, classifier, adaptation.modules, CPU)
     adaptation.refresh(1, classifier, TrainingProgress("", 1))
-    pairs = adaptation.matches.pairs
-    repeated = torch.arange(30).numpy() % len(pairs)  # so that there are steps enough
-    adaptation.matches.pairs = type(pairs)(*(column[repeated] for column in vars(pairs).values()))
+    if settings.kind == "cdtrans":
+        pairs = adaptation.matches.pairs
+        repeated = torch.arange(30).numpy() % len(pairs)  # so that there are steps enough
+        adaptation.matches.pairs = type(pairs)(*(column[repeated] for column in vars(pairs).values()))
     classifier.train()
     log = LossLog(1)
 
