@@ -1,4 +1,4 @@
-"""What a step of DACSM costs over one of CDTrans, and what each part adds: for DeiT-S at 224 pixels and for digits.
+"""What a step of each method costs over one of CDTrans, and what each part of DACSM adds: for DeiT-S and for digits.
 
 python -m benchmarks.cost                # two threads for DeiT-S; digits with the threads of its recipe
 python -m benchmarks.cost --device cuda  # the same where there is a GPU, with as many pairs as the recipes have
@@ -27,7 +27,9 @@ PARTS = {
     "the mix stream's cross-entropy": ("mix_cross_entropy",),
     "token pyramid": ("pyramid",),
     "consistency over object scale": ("consistency",),
+    "masked consistency": ("masking",),
 }
+METHODS = ("shot", "cdan", "mic")  # of other kinds
 
 
 def timed(form: AdaptationSteps, steps: int, pairs: int) -> float:
@@ -45,17 +47,18 @@ def timed(form: AdaptationSteps, steps: int, pairs: int) -> float:
 
 
 def measured(
-    recipe: AdaptRecipe, model: Model, classes: int, whole: Settings, repeats: int, device: str, pairs: int
+    recipe: AdaptRecipe, model: Model, classes: int, params: Params, repeats: int, device: str, pairs: int
 ) -> list[Measurement]:
     """Each form's time over CDTrans', in turns, so that what else the machine does hits all alike."""
-    fields = {name: getattr(whole, name) for parts in PARTS.values() for name in parts}
+    whole, richest = params.method("dacsm"), params.method("dacsm_mic")
+    fields = {name: getattr(richest, name) for parts in PARTS.values() for name in parts}
     plain = Settings(kind="cdtrans")
     alone = {name: plain.model_copy(update={part: fields[part] for part in parts}) for name, parts in PARTS.items()}
     used = {name: method for name, method in alone.items() if method != plain}
     description = Description(model, tuple(f"class {number}" for number in range(classes)))
     compute = choose_compute(device)
-    forms = {}
-    for name, method in {"CDTrans": plain, **used, "DACSM": whole}.items():
+    forms, others = {}, {method: params.method(method) for method in METHODS}
+    for name, method in {"CDTrans": plain, **used, "DACSM": whole, **others}.items():
         torch.manual_seed(0)
         forms[name] = AdaptationSteps(recipe, method, Classifier(description).to(compute.device), compute)
     cycle = 2 * whole.consistency.every
@@ -71,6 +74,7 @@ def measured(
     return [
         Measurement("a step of CDTrans", statistics.median(base), "s"),
         *(Measurement(f"{name}, added to CDTrans alone", 100 * (ratio(name) - 1), "%") for name in used),
+        *(Measurement(f"{method} / CDTrans", ratio(method)) for method in METHODS),
         Measurement("DACSM / CDTrans", ratio("DACSM"), "", RATIO),
     ]
 
@@ -82,16 +86,15 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
     params: Params = load_params(PROJECT / "params.yaml")
-    method = params.method("dacsm")
     torch.set_num_threads(params.recipe("adapt", "digits").threads)
     recipe, model = params.recipe("adapt", "digits"), params.recipe("pretrain", "digits").model
-    found = measured(recipe, model, 10, method, 2 * options.repeats, options.device, recipe.batch_size)
+    found = measured(recipe, model, 10, params, 2 * options.repeats, options.device, recipe.batch_size)
     missed = report(f"A step on digits, {recipe.batch_size} pairs, {options.device}", found)
     torch.set_num_threads(options.threads)
     recipe, model = params.recipe("adapt", "visda"), params.recipe("pretrain", "visda").model
     model = model.model_copy(update={"name": "deit_small_patch16_224", "weights": "none"})
     pairs = recipe.batch_size if options.device == "cuda" else 8
-    found = measured(recipe, model, 12, method, options.repeats, options.device, pairs)
+    found = measured(recipe, model, 12, params, options.repeats, options.device, pairs)
     return missed | report(f"A step of DeiT-S at 224 pixels, {pairs} pairs, {options.device}", found)
 
 

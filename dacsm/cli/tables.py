@@ -1,4 +1,4 @@
-"""The commands about a table as a whole: `dacsm plan` and `dacsm cell`."""
+"""The commands about a table as a whole: `dacsm plan`, `dacsm cell` and `dacsm recommend`."""
 
 import argparse
 
@@ -6,7 +6,7 @@ from dacsm.cli.options import Commands, add_arguments, add_compute, add_params, 
 
 
 def add_table_commands(commands: Commands) -> None:
-    """Add both commands."""
+    """Add these commands."""
     entry = commands.add_parser(
         "plan",
         help="say what a table would take, before anything starts",
@@ -28,6 +28,12 @@ def add_table_commands(commands: Commands) -> None:
     add_params(entry)
     entry.set_defaults(command=_cell)
 
+    summary = "say which finished method label-free criteria would choose, and how far to trust them"
+    entry = commands.add_parser("recommend", help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    add_arguments(entry, "experiment")
+    add_params(entry)
+    entry.set_defaults(command=_recommend)
+
 
 def _cell(args: argparse.Namespace) -> None:
     from dacsm.config.project import open_project
@@ -47,3 +53,12 @@ def _plan(args: argparse.Namespace) -> None:
         project, args.experiment, compute_of(args, project.params.resources_of(project.dataset.name).gpus)
     ):
         print(line, flush=True)
+
+
+def _recommend(args: argparse.Namespace) -> None:
+    from dacsm.config.project import open_project
+    from dacsm.ledger.recommend import describe_recommendation
+
+    project = open_project(args.params, experiment=args.experiment)
+    for line in list(describe_recommendation(project, args.experiment)):
+        print(line)

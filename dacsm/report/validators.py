@@ -31,7 +31,7 @@ def judge_validators(runs: Runs) -> list[dict[str, Any]]:
         {"task": task, "method": method, "run": (task, method, place)} | score
         for (task, method), found in runs.metrics.items()
         for place, run in enumerate(found)
-        for score in _scores(run, headline)
+        for score in scores_of(run, headline)
     )
     rows = []
     for task in (ALL, *experiment.tasks) if runs.several else (ALL,):
@@ -44,7 +44,7 @@ def judge_validators(runs: Runs) -> list[dict[str, Any]]:
     return rows
 
 
-def _scores(run: Metrics, headline: str) -> Iterator[dict[str, Any]]:
+def scores_of(run: Metrics, headline: str) -> Iterator[dict[str, Any]]:
     """What each validator made of a run's epochs, where they were measured."""
     for name, found in run.get("validators", {}).items():
         accuracy = np.array(run["accuracy_by_epoch"][headline])

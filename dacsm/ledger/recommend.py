@@ -1,0 +1,165 @@
+"""Which finished method a label-free criterion would choose for a target, and how far such a choice is to be trusted.
+
+The criteria are the validators. What they choose among an experiment's methods is read from what adaptation wrote, in
+which there are no labels. How well they rank methods is measured on other tasks, whose labels are known.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from statistics import mean
+
+import numpy as np
+
+from dacsm.adaptation.scores import VALIDATORS, score_epochs
+from dacsm.config import SOURCE_ONLY
+from dacsm.config.experiments import Experiment
+from dacsm.config.project import Project
+from dacsm.data.index import read_index
+from dacsm.evaluation.epochs import read_epochs
+from dacsm.evaluation.outputs import best_epoch
+from dacsm.report.differences import interval_of
+from dacsm.report.measured import metrics_path, read_metrics
+from dacsm.report.shapes import arrow
+from dacsm.report.statistics import BETTER, FEWEST_RANKED, Difference, paired_difference, rank_correlation
+from dacsm.report.tables import Table, markdown, printed
+from dacsm.report.validators import scores_of
+from dacsm.runtime.errors import InputError
+
+CRITERIA = tuple(name for name in VALIDATORS if name != "last")  # which scores an epoch by its number alone
+Scores = Mapping[str, Mapping[str, float]]  # by criterion and method: the mean over seeds
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How a criterion did on tasks whose labels are known."""
+
+    correlation: Difference | None  # of score and accuracy over the methods of a task; None where it has none
+    costs: tuple[float, ...]  # points of accuracy that its choice lacked to the best method, task by task
+
+    @property
+    def ranks(self) -> bool:
+        """Whether it follows accuracy: the 95 % interval of its rank correlation is above zero."""
+        return self.correlation is not None and self.correlation.verdict == BETTER
+
+
+def describe_recommendation(project: Project, name: str) -> Iterator[str]:
+    """The lines that `dacsm recommend` prints.
+
+    Raises:
+        InputError: where no two methods of the experiment are finished.
+    """
+    experiment = project.params.experiment(name)
+    found = {task: _scores_of(project, experiment, task) for task in experiment.tasks}
+    asked = {(project.dataset.name, task) for task in experiment.tasks}
+    trusted = _trusted(project, asked)
+    yield from _about_trust(trusted)
+    able = {name: trust for name, trust in trusted.items() if trust.ranks}
+    best = max(able, key=lambda name: able[name].correlation.mean, default=None)
+    for task, (scores, seeds, missing) in found.items():
+        chosen = {name: max(of, key=of.get) for name, of in scores.items() if of}
+        yield ""
+        unfinished = f"; not finished: {', '.join(missing)}" if missing else ""
+        yield f"{project.dataset.name}, {arrow(task)}, {_count(len(seeds), 'seed')}{unfinished}"
+        rows = [[name, method, printed(scores[name][method], 4)] for name, method in chosen.items()]
+        yield markdown(Table("", ["criterion", "would choose", "score"], rows, names=2))
+        if best is None or best not in chosen:
+            yield (
+                "No criterion is known to rank methods, so that none of these choices is a recommendation. Label some "
+                "of the target's images and compare, or take the method that is best where labels are known."
+            )
+        else:
+            trust = able[best]
+            yield (
+                f"Take {chosen[best]}, which {best} chooses. On {_count(len(trust.costs), 'other task')} its choice "
+                f"lacked {printed(mean(trust.costs), 1)} points to the best method, and {printed(max(trust.costs), 1)} "
+                "at worst."
+            )
+
+
+def _scores_of(project: Project, experiment: Experiment, task: str) -> tuple[Scores, list[int], list[str]]:
+    """Each criterion's score of each finished method, the seeds, and the methods that are not finished with them."""
+    dataset, paths = project.dataset, project.paths
+    images = read_index(paths.shards(dataset.name, dataset.split_task(task)[1])).images
+    methods = [method for method in experiment.methods if method != SOURCE_ONLY]  # it has no epochs to score
+    files = {
+        (method, seed): paths.adapted(dataset.name, method, task, seed) / "epochs.npz"
+        for method, seed in product(methods, experiment.seeds)
+    }
+    counts = {method: sum(files[method, seed].is_file() for seed in experiment.seeds) for method in methods}
+    finished = [method for method in methods if counts[method] == max(counts.values()) > 0]
+    seeds = [seed for seed in experiment.seeds if all(files[method, seed].is_file() for method in finished)]
+    if len(finished) < 2 or not seeds:
+        raise InputError(
+            f"experiments.{experiment.name} has fewer than two methods that are adapted to {task} with the same seeds, "
+            f"so that there is nothing to choose; make them with `snakemake {paths.table(experiment.name)}`."
+        )
+    runs: dict[str, dict[str, list[float]]] = {name: {} for name in CRITERIA}
+    for method, seed in product(finished, seeds):
+        command = f"dacsm adapt {dataset.name} {method} {task} --seed {seed}"
+        epochs = read_epochs(files[method, seed], command, images=images, classes=len(dataset.classes))
+        for name, scores in score_epochs(epochs, runs).items():
+            runs[name].setdefault(method, []).append(float(scores[best_epoch(scores) - 1]))
+    scores = {
+        name: {method: mean(values) for method, values in of.items() if np.isfinite(values).all()}
+        for name, of in runs.items()
+    }
+    return scores, seeds, [method for method in methods if method not in finished]
+
+
+def _trusted(project: Project, asked: set[tuple[str, str]]) -> dict[str, Trust]:
+    """Each criterion's trust, from all tasks with measured methods but those that are asked about."""
+    by_criterion: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in CRITERIA}
+    for place, metrics in _measured(project).items():
+        seeds = set.intersection(*map(set, metrics.values()))
+        if place in asked or not seeds:
+            continue
+        for name, (correlations, costs) in by_criterion.items():
+            pairs = [
+                [one[name] for seed, one in of.items() if seed in seeds and name in one] for of in metrics.values()
+            ]
+            if min(map(len, pairs)) < len(seeds):
+                continue  # in some run it has no score
+            scores, accuracies = (np.array([[one[i] for one in of] for of in pairs]).mean(axis=1) for i in (0, 1))
+            if np.isfinite(found := rank_correlation(scores, accuracies)):
+                correlations.append(found)
+                costs.append(float(accuracies.max() - accuracies[scores.argmax()]))
+    return {name: Trust(_above_zero(of), tuple(costs)) for name, (of, costs) in by_criterion.items()}
+
+
+def _measured(project: Project) -> dict[tuple[str, str], dict[str, dict[int, dict[str, tuple[float, float]]]]]:
+    """By dataset and task, then method and seed: each criterion's score and the accuracy at the epoch it chooses."""
+    found: dict[tuple[str, str], dict[str, dict[int, dict[str, tuple[float, float]]]]] = {}
+    for name, experiment in project.params.experiments.items():
+        dataset = project.params.load_dataset_of(name)
+        for task, method, seed in product(experiment.tasks, experiment.methods, experiment.seeds):
+            of = found.setdefault((dataset.name, task), {})
+            if seed in of.get(method, {}) or not metrics_path(dataset, method, task, seed, project.paths).is_file():
+                continue
+            run = read_metrics(dataset, method, task, seed, project.paths)
+            scored = [one for one in scores_of(run, dataset.headline) if one["scored"]]
+            if scored:
+                of.setdefault(method, {})[seed] = {one["validator"]: (one["score"], one["accuracy"]) for one in scored}
+    return {place: of for place, of in found.items() if len(of) >= FEWEST_RANKED}
+
+
+def _above_zero(correlations: list[float]) -> Difference | None:
+    """Their mean and its interval, over tasks."""
+    by_task = dict(enumerate(correlations))
+    return paired_difference(by_task, dict.fromkeys(by_task, 0.0)) if by_task else None
+
+
+def _about_trust(trusted: Mapping[str, Trust]) -> Iterator[str]:
+    yield "How criteria ranked methods on other tasks, judged afterwards with their labels:"
+    rows = []
+    for name, trust in trusted.items():
+        correlation, costs = trust.correlation, trust.costs
+        known = [printed(correlation.mean), interval_of(correlation)] if correlation else ["–", "–"]
+        cost = [printed(mean(costs), 1), printed(max(costs), 1)] if costs else ["–", "–"]
+        rows.append([name, str(len(costs)), *known, *cost])
+    heads = ["criterion", "tasks", "rank correlation over methods", "95 % interval", "points lost", "at worst"]
+    yield markdown(Table("", heads, rows))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + "s" * (number != 1)
