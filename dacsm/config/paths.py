@@ -59,6 +59,10 @@ class Paths:
     def validators(self, experiment: str) -> Path:
         return self.results / f"{experiment}_validators.csv"
 
+    def costs(self, experiment: str) -> Path:
+        """No output that DVC compares: it is of clocks and memory, as run records are."""
+        return self.results / f"{experiment}_costs.csv"
+
     def metrics(self, experiment: str) -> Path:
         return self.results / f"{experiment}_metrics.json"
 
@@ -72,6 +76,11 @@ class Paths:
     def records(self, name: str) -> Path:
         """The folder of the run records of a dataset, or of what is made of an experiment as a whole."""
         return self.results / name / "records"
+
+    def record(self, place: Path) -> Path:
+        """The run record of a run that writes into a folder of results: results/<dataset>/records/<phase>/….json."""
+        dataset, *inside, last = place.relative_to(self.results).parts
+        return self.records(dataset).joinpath(*inside, f"{last}.json")
 
     def resume(self, folder: Path) -> Path:
         """Where the state of an unfinished run is kept that writes into a folder of results: .resume/<name of the run>.

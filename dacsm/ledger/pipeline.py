@@ -70,9 +70,9 @@ class Stage:
         if "experiment" in arguments:
             return paths.records(arguments["experiment"]) / f"{self.phase}.json"
         place = self.place_of(paths, arguments)
-        inside = place.relative_to(paths.results).parts[2:] if "seed" in arguments else (place.stem,)
-        folder = (paths.records(arguments["dataset"]) / self.phase).joinpath(*inside[:-1])
-        return folder / f"{inside[-1]}.json"
+        if "seed" in arguments:
+            return paths.record(place)
+        return paths.records(arguments["dataset"]) / self.phase / f"{place.stem}.json"
 
 
 def _download(project: "Project", archive: str) -> list[Path]:

@@ -9,6 +9,8 @@ import math
 from typing import Any
 
 from dacsm.config.project import Project
+from dacsm.report.costs import HEADER as COSTS
+from dacsm.report.costs import costs_csv
 from dacsm.report.differences import Comparisons, compare_methods, differences_csv
 from dacsm.report.figures import draw_figures
 from dacsm.report.latex import table_in_latex
@@ -39,6 +41,7 @@ def write_numbers(project: Project, name: str) -> tuple[Runs, Comparisons]:
     write_csv(paths.table(name, "csv"), *table_csv(runs, published))
     write_csv(paths.differences(name), *differences_csv(runs, comparisons))
     write_csv(paths.validators(name), HEADER, validators_csv(judged))
+    write_csv(paths.costs(name), COSTS, costs_csv(runs, paths))
     write_text(paths.table(name, "md"), table_page(runs, published, comparisons, judged))
     write_text(paths.table(name, "tex"), table_in_latex(runs, published))
     write_json(paths.metrics(name), _metrics(runs))
