@@ -64,10 +64,8 @@ class Matching(Frozen):
         description="how freely classes may leave the source's fractions in pseudo labels by transport; 0: exactly "
         "these fractions; 1: free, which is CDTrans' nearest centre",
     )
-    hold_back: PositiveFloat | None = Field(
-        None,
-        description="power of the agreement of the source model's labels with the nearest source images, by which "
-        "classes leave the source's fractions the more freely; null: they do not",
+    sure: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="an image predicted with a higher probability keeps the nearest centre's label; 1: none does"
     )
     temperature: PositiveFloat = Field(0.1, description="divides the cosines to class centres, in labels by transport")
 

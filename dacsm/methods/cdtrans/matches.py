@@ -22,16 +22,15 @@ class Matches:
     pseudo_labels: Tensor | None = None
     soft_targets: Tensor | None = None
     predictions: Predictions | None = None
-    agreement: float | None = None  # of the source model's labels with those of the nearest source images
 
     def state_dict(self) -> dict[str, Any]:
         pairs = self.pairs and {name: torch.from_numpy(column) for name, column in asdict(self.pairs).items()}
         predictions = self.predictions and vars(self.predictions)
         whole = {"pseudo_labels": self.pseudo_labels, "soft_targets": self.soft_targets}
-        return {"pairs": pairs, "predictions": predictions, "agreement": self.agreement, **whole}
+        return {"pairs": pairs, "predictions": predictions, **whole}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         pairs, predictions = state["pairs"], state["predictions"]
         self.pairs = pairs and Pairs(**{name: column.numpy() for name, column in pairs.items()})
         self.pseudo_labels, self.soft_targets = state["pseudo_labels"], state["soft_targets"]
-        self.predictions, self.agreement = predictions and Predictions(**predictions), state["agreement"]
+        self.predictions = predictions and Predictions(**predictions)

@@ -67,24 +67,19 @@ class CDTrans(Method):
         matches, domains, device = self.matches, self.domains, self.compute.device
         see = partial(predict, model, compute=self.compute, precision=self.recipe.precision, keep=self.recipe.features)
         target = matches.predictions or see(domains.target)
-        scales, settings = [target], self.settings.matching
         if "matching" in self.parts:
-            from dacsm.methods.cdtrans.parts.matching import label_scales, see_scales
+            from dacsm.methods.cdtrans.parts.matching import match_scales
 
-            scales = see_scales(target, partial(see, domains.target), settings, epoch)
-        source = see(domains.source, indices=domains.training.numpy())
-        found = nearest_over_scales(source.features, [seen.features for seen in scales], device)
-        neighbours = tuple(index.cpu() for index in found)
-        labels = domains.source_labels[domains.training]
-        if "matching" in self.parts:
-            if matches.agreement is None:
-                plain = centre_labels(target.features, target.logits)
-                matches.agreement = (plain == labels[neighbours[1]]).double().mean().item()
-            pseudo_labels, soft_targets = label_scales(scales, matches.agreement, domains, settings, device)
+            scales, pseudo_labels, soft_targets = match_scales(
+                target, partial(see, domains.target), domains, self.settings.matching, epoch, device
+            )
         else:
-            pseudo_labels = centre_labels(target.features, target.logits)
+            scales, pseudo_labels = [target], centre_labels(target.features, target.logits)
             soft_targets = F.log_softmax(target.logits, dim=1)
-        pairs = agreeing_pairs(*neighbours, labels, pseudo_labels)
+        source = see(domains.source, indices=domains.training.numpy())
+        neighbours = nearest_over_scales(source.features, [seen.features for seen in scales], device)
+        labels = domains.source_labels[domains.training]
+        pairs = agreeing_pairs(*(index.cpu() for index in neighbours), labels, pseudo_labels)
         if not len(pairs) and matches.pairs is None:
             raise InputError(
                 "no source image and its nearest target image agree in label, so that there is no pair to adapt on; "

@@ -16,31 +16,31 @@ from dacsm.data.domains import Domains
 from dacsm.evaluation.predictions import Predictions
 
 
-def see_scales(
-    target: Predictions, predict_target: Callable[..., Predictions], settings: Matching, epoch: int
-) -> list[Predictions]:
-    """The target's predictions at each scale in use: at scale 1, and as `predict_target(scale=…)` gives them."""
-    others = settings.scales if epoch > settings.after_epochs else ()
-    return [target, *(predict_target(scale=scale) for scale in others)]
+def match_scales(
+    target: Predictions,
+    predict_target: Callable[..., Predictions],
+    domains: Domains,
+    settings: Matching,
+    epoch: int,
+    device: torch.device,
+) -> tuple[list[Predictions], Tensor, Tensor]:
+    """The target's predictions at each scale in use, pseudo labels (T,) and log probabilities (T, K) from all of them.
 
-
-def label_scales(
-    scales: list[Predictions], agreement: float, domains: Domains, settings: Matching, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Pseudo labels (T,) and log probabilities (T, K) from the target's predictions at several scales.
-
-    By transport, classes are expected as often as in the part of the source that is trained on; less strictly so the
-    more often the source model's own labels agree with those of the nearest source images, `agreement` in 0..1.
+    `target` are its predictions at scale 1; `predict_target(scale=…)` gives them at another. By transport, classes are
+    expected as often as in the part of the source that is trained on. That is a guess: an image of which the classifier
+    is `sure` keeps the label of its nearest centre, and what the classifier says of it.
     """
+    others = settings.scales if epoch > settings.after_epochs else ()
+    scales = [target, *(predict_target(scale=scale) for scale in others)]
     features, logits = fuse_scales([seen.features for seen in scales], [seen.logits for seen in scales])
-    relaxation = settings.marginal_relaxation
-    if settings.hold_back is not None:
-        relaxation += (1 - relaxation) * agreement**settings.hold_back
-    if relaxation == 1:
-        return centre_labels(features, logits), F.log_softmax(logits, dim=1)
+    labels, predicted = centre_labels(features, logits), F.log_softmax(logits, dim=1)
+    if settings.marginal_relaxation == 1:
+        return scales, labels, predicted
     counts = torch.bincount(domains.source_labels[domains.training], minlength=logits.shape[1])
-    plan = transport(features, logits, counts / counts.sum(), relaxation, settings.temperature, device)
-    return plan.argmax(dim=1), plan
+    marginal = counts / counts.sum(), settings.marginal_relaxation
+    plan = transport(features, logits, *marginal, settings.temperature, device)
+    sure = predicted.amax(dim=1).exp() > settings.sure  # (T,)
+    return scales, torch.where(sure, labels, plan.argmax(dim=1)), torch.where(sure[:, None], predicted, plan)
 
 
 def fuse_scales(features: list[Tensor], logits: list[Tensor]) -> tuple[Tensor, Tensor]:
