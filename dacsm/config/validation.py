@@ -68,8 +68,7 @@ def require_known(key: str, name: str, known: Iterable[str]) -> None:
 def validate(model: type[Model], content: Any, name: str | Path | Callable[[Key], str | Path]) -> Model:
     """Check `content` (as read from the file `name`, or for each key from the file that `name` says) against `model`.
 
-    Raises:
-        InputError: for the first key that is unknown, missing or impossible.
+    Raises InputError for the first key that is unknown, missing or impossible.
     """
 
     def refused(key: Key, sentence: str) -> InputError:

@@ -28,10 +28,8 @@ class Domains:
 def open_domains(source: Path | None, target: Path, fraction: float, size: int) -> Domains:
     """Open the shards in two folders, whose images are of `size` pixels; `fraction` of the source is not trained on.
 
-    Without a source folder the target alone is opened.
-
-    Raises:
-        InputError: where the shards or the source's labels cannot be used, or no source image is left to train on.
+    Without a source folder the target alone is opened. Raises InputError where the shards or the source's labels cannot
+    be used, or no source image is left to train on.
     """
     target_images = ShardedImages(target)
     require_size(target_images, size)

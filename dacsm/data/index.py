@@ -70,10 +70,7 @@ def read_index(folder: Path) -> Index:
 def verify(folder: Path, hash_of: Callable[[Path], str] = sha256) -> None:
     """Compare the sha256 of every shard with the index: once, after a copy or a download, not at every read.
 
-    `hash_of` gives a file's sha256, from memory or anew.
-
-    Raises:
-        InputError: for the first file that differs.
+    `hash_of` gives a file's sha256, from memory or anew. Raises InputError for the first file that differs.
     """
     index = read_index(folder)
     for shard in () if index.url else index.shards:  # those of a store are compared as they are fetched

@@ -7,8 +7,7 @@ from PIL import Image
 def eight_bits(image: Image.Image, channels: int) -> Image.Image:
     """The image in mode L for 1 channel, RGB for 3; 16 bits are scaled by their whole range, 0 to 65,535.
 
-    Raises:
-        ValueError: for pixels whose range no format states, 32-bit integers and floating point numbers.
+    Raises ValueError for pixels whose range no format states, 32-bit integers and floating point numbers.
     """
     if image.mode.startswith("I;16"):  # Pillow would clip them
         image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))

@@ -23,8 +23,7 @@ Picture = Image.Image | np.ndarray  # of mode L or RGB, or uint8 (C, H, W)
 def read_labels(folder: Path) -> np.ndarray:
     """The label of each image by index, (N,) int64: for a source domain, and for evaluation.
 
-    Raises:
-        InputError: where labels.csv is missing, or is not one row for each index in order.
+    Raises InputError where labels.csv is missing, or is not one row for each index in order.
     """
     path = folder / "labels.csv"
     again = f"make it again with `{made_by(folder)}`."
@@ -48,11 +47,9 @@ class ShardedImages:
     """The images of a domain by index, without labels: `len(images)`, `images[index]`.
 
     Positional reads make it safe to share with forked workers, and it can be pickled for the others. Where all decoded
-    pixels fit in KEPT_BYTES, each image is decoded once and kept.
-
-    Raises:
-        InputError: at opening, as `read_index` does, or where offsets.npy does not fit the index; at reading, where an
-            image cannot be decoded, or a shard of a store not be fetched.
+    pixels fit in KEPT_BYTES, each image is decoded once and kept. Raises InputError at opening, as `read_index` does,
+    or where offsets.npy does not fit the index; at reading, where an image cannot be decoded, or a shard of a store not
+    be fetched.
     """
 
     def __init__(self, folder: Path) -> None:

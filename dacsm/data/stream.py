@@ -30,7 +30,8 @@ def stream(
 ) -> Iterator[Batch]:
     """One epoch of a domain's images in an order shuffled for (seed, epoch).
 
-    Each batch is read and decoded by one worker, and batches come in their order: no bit depends on `workers`.
+    Each batch is read and decoded by one worker, and batches come in their order: no bit depends on `workers`. Raises
+    InputError where an image cannot be decoded.
 
     Args:
         view: makes a tensor (C, H, W) of an image and its position in the order; what it draws must come from
@@ -41,9 +42,6 @@ def stream(
 
     Yields:
         Image indices (B,) int64 and their views (B, C, H, W).
-
-    Raises:
-        InputError: where an image cannot be decoded.
     """
     batches = _Batches(images, shuffled(images, seed, epoch, keep), batch_size, view)
     # A generator of its own: the loader would otherwise draw from the global one.

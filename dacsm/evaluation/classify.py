@@ -35,8 +35,7 @@ class Classified:
 def classify(checkpoint: Path, paths: Sequence[Path], top: int, compute: Compute) -> Iterator[Classified]:
     """The `top` classes of each picture, in the order of `paths`, a folder's sorted by name; read as they are needed.
 
-    Raises:
-        InputError: where the checkpoint cannot be used, a path is not there, or a folder has no pictures.
+    Raises InputError where the checkpoint cannot be used, a path is not there, or a folder has no pictures.
     """
     files = pictures(paths)
     classifier = load_checkpoint(checkpoint, compute.device)
@@ -69,8 +68,7 @@ def _best(
 def pictures(paths: Sequence[Path]) -> list[Path]:
     """The files among `paths`, and the pictures, by suffix, in the folders among them and below.
 
-    Raises:
-        InputError: for a path that is not there, or a folder without pictures.
+    Raises InputError for a path that is not there, or a folder without pictures.
     """
     found = []
     for path in paths:

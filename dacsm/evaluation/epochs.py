@@ -27,8 +27,7 @@ class Epochs:
 def read_epochs(path: Path, made_by: str, images: int, classes: int) -> Epochs:
     """Read epochs.npz of an adaptation onto `images` target images of `classes` classes.
 
-    Raises:
-        InputError: where it is missing, unreadable, or made for other images or classes.
+    Raises InputError where it is missing, unreadable, or made for other images or classes.
     """
     again = f"make it again with `{made_by}`."
     try:

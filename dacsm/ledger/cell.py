@@ -50,8 +50,7 @@ class Cell:
 def find_cell(project: Project, experiment: Experiment, name: str, task: str | None) -> Cell:
     """The cell of that name: a class or a mean of a task, or a task or a mean over tasks.
 
-    Raises:
-        InputError: for a name that the table has not, with names that are close.
+    Raises InputError for a name that the table has not, with names that are close.
     """
     dataset = project.dataset
     of_task = (*dataset.classes, *MEASURES)
@@ -104,8 +103,7 @@ def _closest(name: str, known: Sequence[str], problem: str) -> str:
 def describe_cell(project: Project, table: str, method: str, name: str, task: str | None) -> Iterator[str]:
     """The lines that `dacsm cell` prints.
 
-    Raises:
-        InputError: where the table has no such cell, or a run of it is not made.
+    Raises InputError where the table has no such cell, or a run of it is not made.
     """
     experiment = project.params.experiment(table)
     method = _closest(method, experiment.methods, f"experiments.{experiment.name}.methods has no")

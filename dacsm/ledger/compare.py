@@ -27,12 +27,11 @@ Record = Mapping[str, Any]
 def compare(old: str, new: str, tables: Sequence[str]) -> dict[str, Any]:
     """Everything that differs between two commits in these tables, all where none is named.
 
+    Raises InputError for a name that is no commit, or a table that neither commit has.
+
     Returns:
         The commits; the `params` and the `code` that were edited between them; and for each table its changed cells by
         task and method, with the settings, code and data that differ in the records of the runs behind them.
-
-    Raises:
-        InputError: for a name that is no commit, or a table that neither commit has.
     """
     commits = [_commit(old), _commit(new)]
     known = {file for commit in commits for file in _git("ls-tree", "--name-only", commit, "results/").splitlines()}

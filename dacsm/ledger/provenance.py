@@ -169,10 +169,8 @@ def run_key(run: Run, settings: Mapping[str, Any], code: Mapping[str, str], devi
 def require_records(paths: Paths, records: Path = Path(".snakemake/metadata")) -> None:
     """Refuse to go on where results are present but Snakemake's records of how they were made are not.
 
-    Without records Snakemake takes any result for up to date, whatever params.yaml says by now.
-
-    Raises:
-        InputError: where results have no records.
+    Without records Snakemake takes any result for up to date, whatever params.yaml says by now. Raises InputError where
+    results have no records.
     """
     patterns = ("*_table.csv", "*_scales.csv", "*/evaluated/**/metrics.json", "*/rescaled/**/metrics.json")
     present = any(True for pattern in patterns for _ in paths.results.glob(pattern))

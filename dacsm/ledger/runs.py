@@ -34,8 +34,7 @@ class Run:
 def run_of(project: Project, stage: str, **arguments: Any) -> Run:
     """The run of a stage by its command's arguments; `dataset` may be left out.
 
-    Raises:
-        InputError: where there is no such archive, domain, task, method, recipe or experiment.
+    Raises InputError where there is no such archive, domain, task, method, recipe or experiment.
     """
     declared, paths = STAGES[stage], project.paths
     inputs = declared.inputs(project, **{name: value for name, value in arguments.items() if name != "dataset"})

@@ -129,8 +129,7 @@ def _confusion(pairs: np.ndarray, classes: int) -> np.ndarray:
 def read_predictions(dataset: DatasetSpec, method: str, task: str, seed: int, paths: Paths) -> np.ndarray:
     """The actual and the predicted class of every image at the selected epoch, as indices, int (N, 2).
 
-    Raises:
-        InputError: where predictions.csv is missing, unreadable, or of other classes.
+    Raises InputError where predictions.csv is missing, unreadable, or of other classes.
     """
     path = paths.evaluated(dataset.name, method, task, seed) / "predictions.csv"
     made_by = evaluate_command(dataset, method, task, seed)

@@ -116,8 +116,7 @@ def _distinct(names: Sequence[str]) -> str:
 def collect(dataset: DatasetSpec, experiment: Experiment, paths: Paths) -> Runs:
     """The runs of a whole experiment.
 
-    Raises:
-        InputError: where one is missing, is not what evaluate writes, or is of another protocol or backbone.
+    Raises InputError where one is missing, is not what evaluate writes, or is of another protocol or backbone.
     """
     metrics = {
         (task, method): [read_metrics(dataset, method, task, seed, paths) for seed in experiment.seeds]
@@ -145,8 +144,7 @@ def evaluate_command(dataset: DatasetSpec, method: str, task: str, seed: int) ->
 def read_metrics(dataset: DatasetSpec, method: str, task: str, seed: int, paths: Paths) -> Metrics:
     """One run's metrics.json, if it is of that run, of these classes and of this protocol.
 
-    Raises:
-        InputError: where it is missing or anything else.
+    Raises InputError where it is missing or anything else.
     """
     path, made_by = metrics_path(dataset, method, task, seed, paths), evaluate_command(dataset, method, task, seed)
     metrics = read_run(path, made_by, dataset, method, task, seed)
@@ -158,8 +156,7 @@ def read_metrics(dataset: DatasetSpec, method: str, task: str, seed: int, paths:
 def read_run(path: Path, made_by: str, dataset: DatasetSpec, method: str, task: str, seed: int) -> Metrics:
     """A JSON file about one run that the command `made_by` makes, if it is of that run and of the dataset's protocol.
 
-    Raises:
-        InputError: where it is missing or anything else.
+    Raises InputError where it is missing or anything else.
     """
     found = read_json(path, made_by)
     expected = {"dataset": dataset.name, "method": method, "task": task, "seed": seed, "protocol": dataset.protocol}

@@ -32,8 +32,7 @@ def published_file(dataset: str) -> Path | None:
 def read_published(dataset: DatasetSpec) -> list[Line]:
     """Every published line of a dataset, with the cells that were published; none where it has no file.
 
-    Raises:
-        InputError: where the file is not of this dataset's table, or a row is of another protocol.
+    Raises InputError where the file is not of this dataset's table, or a row is of another protocol.
     """
     path = published_file(dataset.name)
     if path is None:

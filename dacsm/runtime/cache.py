@@ -22,8 +22,7 @@ ABANDONED = 86_400.0  # seconds without a byte, after which a part of a file may
 def open_cached(url: str, size: int, sha256: str) -> BinaryIO:
     """The file at an address, open for reading: fetched and compared with its hash where it is not in the cache.
 
-    Raises:
-        InputError: where it cannot be fetched, is another, or does not fit into the cache.
+    Raises InputError where it cannot be fetched, is another, or does not fit into the cache.
     """
     folder, most = _place()
     path = folder / f"{sha256}{Path(url).suffix}"

@@ -25,9 +25,8 @@ FIRST_PAUSE = 1.0  # seconds before the second attempt; it doubles with each
 def transfer(urls: Sequence[str], target: Path, expected: Expected) -> str:
     """Fetch `target` from the first of the mirrors that has it; returns its sha256.
 
-    Raises:
-        InputError: where no mirror has the file that is expected, or there is no room for it. What has arrived of it
-            stays, and the next call goes on from there.
+    Raises InputError where no mirror has the file that is expected, or there is no room for it. What has arrived of it
+    stays, and the next call goes on from there.
     """
     partial = target.with_name(f".{target.name}.partial")
     reasons = []

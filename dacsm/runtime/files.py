@@ -28,8 +28,7 @@ REMEDIES = {
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success, remove it otherwise.
 
-    Raises:
-        InputError: where the folder cannot be made or written to, or the disk is full.
+    Raises InputError where the folder cannot be made or written to, or the disk is full.
     """
     partial: Path | None = None
     try:
@@ -52,10 +51,8 @@ def exchanged(folder: Path, own: Sequence[str]) -> Iterator[Path]:
     """Yield an empty folder inside `folder`; on success its files take the place of an earlier set of them.
 
     `own` are the patterns of the earlier files that go. The first names the file that goes first and comes last, so
-    that a set without it is seen to be a part.
-
-    Raises:
-        InputError: where the folder cannot be made or written to, or the disk is full.
+    that a set without it is seen to be a part. Raises InputError where the folder cannot be made or written to, or the
+    disk is full.
     """
     new = folder / ".new.partial"
     try:

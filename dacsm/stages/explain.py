@@ -36,9 +36,8 @@ MOST_PAIRS = 64  # of a class, over which the choice of scales is averaged
 def explain(project: Project, method: str, task: str, seed: int, compute: Compute) -> None:
     """Write attention.png, scale_pairs.png and scale_pairs.csv, and noise.png for a method whose training logged noise.
 
-    Raises:
-        InputError: for a method of another kind than cdtrans, where a file of the run is missing or not of it, or where
-            the model finds no pair.
+    Raises InputError for a method of another kind than cdtrans, where a file of the run is missing or not of it, or
+    where the model finds no pair.
     """
     params, dataset, paths = project.params, project.dataset, project.paths
     recipe, settings = params.adaptation(dataset.name, method), params.method(method)

@@ -35,8 +35,7 @@ Runs = Mapping[tuple[str, str], pd.DataFrame]
 def scales(project: Project, experiment: str) -> None:
     """Collect the rescaled runs of an experiment into `<experiment>_scales`, as CSV, Markdown and picture.
 
-    Raises:
-        InputError: where a run is missing, or is of other scales than those that are wanted.
+    Raises InputError where a run is missing, or is of other scales than those that are wanted.
     """
     runs = write_scales(project, experiment)
     _draw_scales(project.dataset, project.params.experiment(experiment), runs, project.paths)

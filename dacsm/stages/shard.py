@@ -39,10 +39,8 @@ def shard(project: Project, domain: str, workers: int = 0) -> None:
 
     `workers` processes decode and encode; the bytes are the same for any number. Images that cannot be read are left
     out: index.json has their reasons, unreadable.csv beside the labels their names. An earlier set stays until the new
-    one is whole.
-
-    Raises:
-        InputError: where the raw files are missing or changed, or the domain has not the images it should have.
+    one is whole. Raises InputError where the raw files are missing or changed, or the domain has not the images it
+    should have.
     """
     require_workers(workers)
     dataset, paths = project.dataset, project.paths

@@ -24,8 +24,7 @@ from dacsm.runtime.files import write_csv, write_json, write_text
 def table(project: Project, experiment: str) -> None:
     """Collect the metrics.json files of an experiment's runs into its table, in three forms, its metrics and its plots.
 
-    Raises:
-        InputError: where a run is missing, or a published number is not of the dataset.
+    Raises InputError where a run is missing, or a published number is not of the dataset.
     """
     draw_figures(*write_numbers(project, experiment), project.paths)
 

@@ -56,9 +56,7 @@ def fetch(dataset: DatasetSpec, archive: str, paths: Paths) -> Raw:
     """Bring an archive into data/raw/, or check the one that lies there.
 
     Without a published hash, the sha256 of the first file seen is kept beside the receipts, and holds for later ones.
-
-    Raises:
-        InputError: where it cannot be fetched, or is not the one that it should be.
+    Raises InputError where it cannot be fetched, or is not the one that it should be.
     """
     entry = dataset.archives[archive]
     path = paths.raw(dataset.raw_name) / entry.file

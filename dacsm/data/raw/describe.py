@@ -32,11 +32,8 @@ HEADER = """\
 def describe_folders(content: Any, name: str | Path) -> None:
     """Write the catalogue's file of each folder that `content`, as read from the params file `name`, names.
 
-    A file that is there is compared with the folder instead.
-
-    Raises:
-        InputError: where a folder holds no domains of classes of images, has other images than its file describes, or
-            its name belongs to another dataset.
+    A file that is there is compared with the folder instead. Raises InputError where a folder holds no domains of
+    classes of images, has other images than its file describes, or its name belongs to another dataset.
     """
     content = Presets(name).resolve(content)
     for dataset, folder in read_folders(content, name).items():

@@ -24,15 +24,13 @@ MEMORY = Path("logs/audit.json")  # under the root; git and DVC leave logs/ alon
 def audit(projects: Mapping[str, Project], phase: str | None, deep: bool) -> tuple[int, list[Finding]]:
     """Audit the results of experiments, given by name with their projects, or of one phase of them.
 
-    Optional stages are only audited where their phase is named. `deep` hashes every file; else a file whose inode,
-    size and times are those of the last audit counts as the same. It also scores every epoch by all validators, where
-    else only the recipe's is computed anew, since some take minutes.
+    Optional stages are only audited where their phase is named. `deep` hashes every file; else a file whose inode, size
+    and times are those of the last audit counts as the same. It also scores every epoch by all validators, where else
+    only the recipe's is computed anew, since some take minutes. Raises InputError where params.yaml has no such
+    experiment.
 
     Returns:
         The number of results, and what was found, each once, in the order of the pipeline.
-
-    Raises:
-        InputError: where params.yaml has no such experiment.
     """
     stages = None if phase is None else [PHASES[phase].name]
     hashes: Hashes | None = None

@@ -34,8 +34,7 @@ class Recomputed:
     def __call__(self, run: Run) -> dict[str, Any]:
         """The content for an evaluation.
 
-        Raises:
-            InputError: where predictions.csv is not of the target's images, or not of the epoch that was selected.
+        Raises InputError where predictions.csv is not of the target's images, or not of the epoch that was selected.
         """
         if run.place not in self.known:
             self.known[run.place] = _recompute(run, self.project, self.deep)

@@ -46,8 +46,7 @@ def trace_findings(run: Run, project: Project, hash_of: Hash) -> Iterator[Findin
 def read_record(run: Run) -> dict[str, Any]:
     """The run record, if it is of that run and whole.
 
-    Raises:
-        InputError: where it is not; the sentence goes on after the result's name.
+    Raises InputError where it is not; the sentence goes on after the result's name.
     """
     made_anew = f"remove {run.outputs[0].name} and run `{made_by(run)}`."
     if not run.record.exists():
