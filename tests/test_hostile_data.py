@@ -42,7 +42,7 @@ from dacsm.runtime.device import Compute, choose_compute
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.fetching import transfer
 from dacsm.runtime.files import unwritable, write_text
-from dacsm.runtime.identity import Expected
+from dacsm.runtime.hashes import Expected
 from dacsm.stages.download import download
 from dacsm.stages.pretrain import pretrain
 from dacsm.stages.shard import shard

@@ -10,7 +10,7 @@ from pydantic import Field
 from dacsm.config.validation import Frozen, validate
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import read_json, sha256
-from dacsm.runtime.identity import require_file, require_sha256
+from dacsm.runtime.hashes import require_file, require_sha256
 
 FORMAT_VERSION = 2  # of the files of a set of shards, as they are written and read; raise it when their form changes
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.fetching import transfer
 from dacsm.runtime.files import locked
-from dacsm.runtime.identity import Expected
+from dacsm.runtime.hashes import Expected
 
 FOLDER, GIGABYTES = "~/.cache/dacsm", "50"  # where the environment says nothing
 ABANDONED = 86_400.0  # seconds without a byte, after which a part of a file may go

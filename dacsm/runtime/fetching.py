@@ -15,7 +15,7 @@ import requests
 from dacsm.runtime.addresses import Broken, Refused, Shrunk, Transfer, open_address, short
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import unwritable, write_json
-from dacsm.runtime.identity import Expected, Mismatch, identify
+from dacsm.runtime.hashes import Expected, Mismatch, identify
 from dacsm.runtime.progress import transfer_progress
 
 ATTEMPTS = 4  # without a byte in between, before a mirror is given up

@@ -26,8 +26,7 @@ from dacsm.data.raw import Samples, reader_of
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.fetching import transfer
 from dacsm.runtime.files import exchanged, read_json, sha256, whole_file, write_csv, write_json
-from dacsm.runtime.hashes import Hashes
-from dacsm.runtime.identity import Expected, require_file, require_sha256
+from dacsm.runtime.hashes import Expected, Hashes, require_file, require_sha256
 from dacsm.runtime.workers import require_workers
 
 ORDER_SEED = 0

@@ -22,7 +22,7 @@ from dacsm.config.validation import Frozen
 from dacsm.data.raw import Raw, options_of
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import sha256, whole_file
-from dacsm.runtime.identity import SHOWN
+from dacsm.runtime.hashes import SHOWN
 
 SIDE = 28  # pixels of an image
 LONG_SIDE = 18  # pixels of the digit's long side
