@@ -9,7 +9,7 @@ from pydantic import Field
 
 from dacsm.config.validation import Frozen, validate
 from dacsm.runtime.errors import InputError
-from dacsm.runtime.files import read_json, sha256
+from dacsm.runtime.files import read_json, reading, sha256
 from dacsm.runtime.hashes import require_file, require_sha256
 
 FORMAT_VERSION = 2  # of the files of a set of shards, as they are written and read; raise it when their form changes
@@ -81,10 +81,8 @@ def verify(folder: Path, hash_of: Callable[[Path], str] = sha256) -> None:
 def read_offsets(folder: Path, index: Index) -> np.ndarray:
     """Shard, byte offset and bytes of each image, (N, 3) int64; raises InputError where they do not fit `index`."""
     path, again = folder / "offsets.npy", f"make it again with `{made_by(folder)}`."
-    try:
+    with reading(path, made_by(folder)):
         offsets = np.load(path)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
-        raise InputError(f"{path} cannot be read ({error}); {again}") from error
     if offsets.shape != (index.images, 3):
         raise InputError(f"{path} has shape {offsets.shape}, expected {(index.images, 3)}; {again}")
     sizes = np.array([shard.bytes for shard in index.shards], dtype=np.int64)

@@ -1,12 +1,12 @@
 """Reading epochs.npz, what an adaptation wrote about its epochs: predictions and outputs, no labels."""
 
-import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.files import reading
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,9 @@ def read_epochs(path: Path, made_by: str, images: int, classes: int) -> Epochs:
     Raises InputError where it is missing, unreadable, or made for other images or classes.
     """
     again = f"make it again with `{made_by}`."
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {field.name: file[field.name] for field in fields(Epochs)}
-            epochs = Epochs(**arrays | {"kept": int(arrays["kept"])})
-    except FileNotFoundError as error:
-        raise InputError(f"{path} was not found; make it with `{made_by}`.") from error
-    except (OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read ({error}); {again}") from error
-
+    with reading(path, made_by), np.load(path, allow_pickle=False) as file:
+        arrays = {field.name: file[field.name] for field in fields(Epochs)}
+        epochs = Epochs(**arrays | {"kept": int(arrays["kept"])})
     count = len(epochs.predicted) if epochs.predicted.ndim else 0
     shapes = {  # None is any number
         "predicted": (count, images),

@@ -16,8 +16,7 @@ from dacsm.report.differences import Comparisons, compared_with
 from dacsm.report.measured import Runs, evaluate_command
 from dacsm.report.shapes import AVERAGE, MEASURES, arrow, matrix
 from dacsm.report.tables import decimal
-from dacsm.runtime.errors import InputError
-from dacsm.runtime.files import write_csv
+from dacsm.runtime.files import reading, write_csv
 
 FIGURE = "accuracy.png"
 DIFFERENCES = "differences.png"
@@ -132,13 +131,8 @@ def read_predictions(dataset: DatasetSpec, method: str, task: str, seed: int, pa
     Raises InputError where predictions.csv is missing, unreadable, or of other classes.
     """
     path = paths.evaluated(dataset.name, method, task, seed) / "predictions.csv"
-    made_by = evaluate_command(dataset, method, task, seed)
-    try:
+    with reading(path, evaluate_command(dataset, method, task, seed)):
         pairs = pd.read_csv(path, usecols=["label", "predicted"], dtype=int)[["label", "predicted"]].to_numpy()
         if not len(pairs) or not 0 <= pairs.min() <= pairs.max() < len(dataset.classes):
             raise ValueError(f"expected class indices from 0 to {len(dataset.classes) - 1}")
         return pairs
-    except FileNotFoundError as error:
-        raise InputError(f"{path} was not found; make it with `{made_by}`.") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); make it again with `{made_by}`.") from error

@@ -25,7 +25,7 @@ from dacsm.report.explain_plots import draw_attention, draw_noise, draw_scale_pa
 from dacsm.report.shapes import arrow
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
-from dacsm.runtime.files import write_csv
+from dacsm.runtime.files import reading, write_csv
 from dacsm.runtime.progress import TrainingProgress
 
 DRAWS = 64  # of the noise, averaged
@@ -162,12 +162,8 @@ def _write_choice(
 
 def _read_log(path: Path, made_by: str) -> pd.DataFrame:
     """What log.csv of an adaptation says, a row an epoch; raises InputError where it is missing or cannot be read."""
-    try:
+    with reading(path, made_by):
         log = pd.read_csv(path, dtype=float)
         if log.empty:
             raise ValueError("it has no epoch")
         return log
-    except FileNotFoundError as error:
-        raise InputError(f"{path} was not found; make it with `{made_by}`.") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); make it again with `{made_by}`.") from error
