@@ -14,7 +14,7 @@ from dacsm.ledger.provenance import digest
 from dacsm.ledger.runs import Run, run_of
 from dacsm.report.measured import metrics_path, read_metrics
 from dacsm.report.published import AVERAGE
-from dacsm.report.shapes import MEAN, MEASURES, arrow
+from dacsm.report.tables import MEAN, MEASURES, arrow
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import read_json
 

@@ -13,10 +13,9 @@ from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
 from dacsm.report import plots
 from dacsm.report.differences import Comparisons, compared_with
-from dacsm.report.measured import Runs, evaluate_command
-from dacsm.report.shapes import AVERAGE, MEASURES, arrow, matrix
-from dacsm.report.tables import decimal
-from dacsm.runtime.files import reading, write_csv
+from dacsm.report.measured import Runs, evaluate_command, read_predictions
+from dacsm.report.tables import AVERAGE, MEASURES, arrow, decimal, matrix
+from dacsm.runtime.files import write_csv
 
 FIGURE = "accuracy.png"
 DIFFERENCES = "differences.png"
@@ -94,7 +93,11 @@ def _draw_run(runs: Runs, task: str, method: str, paths: Paths) -> None:
     means = {name: decimal(row.numbers[name].mean) for name in dataset.classes}
     per_class = [(name, mean) for name, mean in means.items() if mean]
     write_csv(drawn_csv("per_class", method, task, experiment, paths), ("class", "accuracy"), per_class)
-    predictions = [read_predictions(dataset, method, task, seed, paths) for seed in experiment.seeds]
+    predictions = []
+    for seed in experiment.seeds:
+        path = paths.evaluated(dataset.name, method, task, seed) / "predictions.csv"
+        made_by = evaluate_command(dataset, method, task, seed)
+        predictions.append(read_predictions(path, made_by, len(dataset.classes))[:, 1:])
     confusion = drawn_csv("confusion", method, task, experiment, paths)
     write_csv(confusion, ("actual", "predicted"), np.array(dataset.classes)[predictions[0]].tolist())
     title = f"{runs.title}, {arrow(task)}: {method}\nselection: {row.selection}; {_over_seeds(experiment)}"
@@ -123,16 +126,3 @@ def _confusion(pairs: np.ndarray, classes: int) -> np.ndarray:
     """From (N, 2) actual and predicted classes to fractions of each actual one, (K, K); NaN for one without images."""
     fractions = pd.crosstab(*pairs.T, normalize="index")
     return fractions.reindex(columns=range(classes), fill_value=0).reindex(range(classes)).to_numpy()
-
-
-def read_predictions(dataset: DatasetSpec, method: str, task: str, seed: int, paths: Paths) -> np.ndarray:
-    """The actual and the predicted class of every image at the selected epoch, as indices, int (N, 2).
-
-    Raises InputError where predictions.csv is missing, unreadable, or of other classes.
-    """
-    path = paths.evaluated(dataset.name, method, task, seed) / "predictions.csv"
-    with reading(path, evaluate_command(dataset, method, task, seed)):
-        pairs = pd.read_csv(path, usecols=["label", "predicted"], dtype=int)[["label", "predicted"]].to_numpy()
-        if not len(pairs) or not 0 <= pairs.min() <= pairs.max() < len(dataset.classes):
-            raise ValueError(f"expected class indices from 0 to {len(dataset.classes) - 1}")
-        return pairs

@@ -9,8 +9,7 @@ from dacsm.config.params import SOURCE_ONLY
 from dacsm.report.differences import Comparisons, difference_section
 from dacsm.report.measured import KINDS, Runs
 from dacsm.report.published import published_tables
-from dacsm.report.shapes import AVERAGE, MOST_CLASSES, Line, arrow
-from dacsm.report.tables import Table, page
+from dacsm.report.tables import AVERAGE, MOST_CLASSES, Line, Table, arrow, page
 from dacsm.report.validators import validator_section
 
 

@@ -6,15 +6,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
-from dacsm.report.shapes import AVERAGE, MEAN, MEASURES, Line, lay_out
-from dacsm.report.tables import Number, Table
+from dacsm.report.tables import AVERAGE, MEAN, MEASURES, Line, Number, Table, lay_out
 from dacsm.runtime.errors import InputError
-from dacsm.runtime.files import read_json
+from dacsm.runtime.files import read_json, reading
 
 KINDS = ("selected", "last", "oracle")  # ways to choose a run's checkpoint; the first is the primary one
 Metrics = Mapping[str, Any]  # of one run, as evaluate writes it
@@ -164,6 +164,19 @@ def read_run(path: Path, made_by: str, dataset: DatasetSpec, method: str, task: 
         if not isinstance(found, dict) or found.get(key) != value:
             raise InputError(f"{path} is not of {key} {value!r}; make it again with `{made_by}`.")
     return found
+
+
+def read_predictions(path: Path, made_by: str, classes: int) -> np.ndarray:
+    """The index, the actual and the predicted class of every image at the selected epoch, int (N, 3).
+
+    Raises InputError where predictions.csv is missing, unreadable, or of other classes.
+    """
+    columns = ["index", "label", "predicted"]
+    with reading(path, made_by):
+        rows = pd.read_csv(path, usecols=columns, dtype=int)[columns].to_numpy()
+        if not len(rows) or not 0 <= rows[:, 1:].min() <= rows[:, 1:].max() < classes:
+            raise ValueError(f"expected class indices from 0 to {classes - 1}")
+        return rows
 
 
 def _problem(dataset: DatasetSpec, metrics: Metrics) -> str | None:

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dacsm.config.datasets import DatasetSpec
-from dacsm.report.shapes import AVERAGE, MEASURES, Line, lay_out
-from dacsm.report.tables import Number, Table
+from dacsm.report.tables import AVERAGE, MEASURES, Line, Number, Table, lay_out
 from dacsm.runtime.errors import InputError
 
 PUBLISHED = Path("workflow/published")

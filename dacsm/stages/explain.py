@@ -22,7 +22,7 @@ from dacsm.methods.cdtrans.resolutions import pyramid_sides, scale_choice
 from dacsm.models.classifier import load_checkpoint, load_method_tensors
 from dacsm.models.three_stream import stream_tokens
 from dacsm.report.explain_plots import draw_attention, draw_noise, draw_scale_pairs, evenly
-from dacsm.report.shapes import arrow
+from dacsm.report.tables import arrow
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import reading, write_csv

@@ -16,9 +16,8 @@ from dacsm.config.project import Project
 from dacsm.report.differences import BASELINE, LEVEL, interval_of
 from dacsm.report.measured import Row, read_run
 from dacsm.report.plots import curves
-from dacsm.report.shapes import AVERAGE, MEASURES, arrow
 from dacsm.report.statistics import BETTER, WORSE, Difference, paired_difference
-from dacsm.report.tables import Table, decimal, page, printed
+from dacsm.report.tables import AVERAGE, MEASURES, Table, arrow, decimal, page, printed
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import write_csv, write_text
 

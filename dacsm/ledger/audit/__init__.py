@@ -10,10 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dacsm.config.project import Project
-from dacsm.ledger.audit.files import files_findings
-from dacsm.ledger.audit.finding import Finding
-from dacsm.ledger.audit.numbers import Recomputed, metrics_findings, scales_findings, table_findings
-from dacsm.ledger.audit.traces import trace_findings
+from dacsm.ledger.audit.numbers import metrics_findings, recomputing, text_findings
+from dacsm.ledger.audit.traces import Finding, files_findings, trace_findings
 from dacsm.ledger.pipeline import PHASES
 from dacsm.ledger.runs import Run, runs_of
 from dacsm.runtime.hashes import Hashes
@@ -49,16 +47,14 @@ def audit(projects: Mapping[str, Project], phase: str | None, deep: bool) -> tup
 
 
 def _findings(runs: Sequence[Run], project: Project, hashes: Hashes, deep: bool) -> Iterator[Finding]:
-    recomputed = Recomputed(project, deep)
+    recomputed = recomputing(project, deep)
     for run in runs:
         yield from trace_findings(run, project, hashes)
         yield from files_findings(run, project, hashes)
         if run.stage == "evaluate":
             yield from metrics_findings(run, recomputed)
-        elif run.stage == "table":
-            yield from table_findings(run, project, recomputed)
-        elif run.stage == "scales":
-            yield from scales_findings(run, project)
+        elif run.stage in ("table", "scales"):
+            yield from text_findings(run, project, recomputed)
 
 
 def print_findings(count: int, found: Sequence[Finding], as_json: bool) -> None:

@@ -1,12 +1,16 @@
-"""The table as CSV, to compute with: measured rows with their deviations, then published ones."""
+"""The table for programs: as CSV, to compute with, and as LaTeX, to be read in with \\input.
+
+Published numbers stand in rows, and in tables, of their own.
+"""
 
 from collections.abc import Sequence
 
 from dacsm.report.measured import KINDS, Runs
-from dacsm.report.shapes import AVERAGE, MEASURES, Line, matrix
-from dacsm.report.tables import NONE, decimal
+from dacsm.report.published import published_tables
+from dacsm.report.tables import AVERAGE, MEASURES, NONE, Line, decimal, escape, latex, matrix
 
 ORIGIN = ("origin", "backbone", "protocol", "found_in")  # only where some rows are published
+HEAD = "% Made by dacsm; wants \\usepackage{booktabs} and \\usepackage{graphicx}."
 
 
 def table_csv(runs: Runs, published: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
@@ -37,3 +41,24 @@ def table_csv(runs: Runs, published: Sequence[Line]) -> tuple[list[str], list[li
                 row |= line.facts | {"source": source}
                 rows.append([row.get(name, "") for name in header])
     return header, rows
+
+
+def table_in_latex(runs: Runs, published: Sequence[Line]) -> str:
+    """The whole file: the numbers selected without target labels, then the published ones."""
+    title, protocol = escape(runs.title), f"Protocol: {escape(runs.dataset.protocol)}."
+    seeds = runs.experiment.seeds
+    spread = "mean $\\pm$ sample standard deviation over seeds" if len(seeds) > 1 else "seed"
+    measure = "accuracy of each class" if runs.dataset.table_form == "classes" else f"{runs.measure} accuracy"
+    measured = (
+        f"{title}, measured: {measure} on the target in percent, {spread} {', '.join(map(str, seeds))}; "
+        f"{escape(runs.backbone)}; checkpoints chosen without target labels. {protocol}"
+    )
+    of_others = f"{title}, published numbers, as their sources print them; none was measured here. {protocol}"
+    parts = [HEAD]
+    for kind, caption, tables in (
+        ("measured", measured, runs.tables()),
+        ("published", of_others, published_tables(runs.dataset, published)),
+    ):
+        label = f"{runs.experiment.name}-{kind}"
+        parts += [latex(table, caption, f"{label}-{place}") for place, table in enumerate(tables, start=1)]
+    return "\n\n".join(parts) + "\n"
