@@ -132,10 +132,6 @@ def collect(dataset: DatasetSpec, experiment: Experiment, paths: Paths) -> Runs:
     return Runs(dataset, experiment, metrics, *backbones)
 
 
-def metrics_path(dataset: DatasetSpec, method: str, task: str, seed: int, paths: Paths) -> Path:
-    return paths.evaluated(dataset.name, method, task, seed) / "metrics.json"
-
-
 def evaluate_command(dataset: DatasetSpec, method: str, task: str, seed: int) -> str:
     """What makes a run's metrics and predictions."""
     return f"dacsm evaluate {dataset.name} {method} {task} --seed {seed}"
@@ -146,7 +142,8 @@ def read_metrics(dataset: DatasetSpec, method: str, task: str, seed: int, paths:
 
     Raises InputError where it is missing or anything else.
     """
-    path, made_by = metrics_path(dataset, method, task, seed, paths), evaluate_command(dataset, method, task, seed)
+    path = paths.evaluated(dataset.name, method, task, seed) / "metrics.json"
+    made_by = evaluate_command(dataset, method, task, seed)
     metrics = read_run(path, made_by, dataset, method, task, seed)
     if problem := _problem(dataset, metrics):
         raise InputError(f"{path} {problem}; make it again with `{made_by}`.")
