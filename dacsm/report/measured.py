@@ -65,18 +65,20 @@ class Runs:
         for kind in KINDS:
             for (task, method), found in self.metrics.items():
                 if all(kind in one for one in found):
-                    rows[kind, task, method] = self._row([one[kind] for one in found])
+                    choices = [one[kind] for one in found]
+                    cells = [{**one["per_class"], **{name: one[name] for name in MEASURES}} for one in choices]
+                    accuracy = pd.DataFrame(cells, list(self.experiment.seeds), dtype=float)  # None becomes NaN
+                    how, epochs = (
+                        _distinct([one["selection"] for one in choices]),
+                        tuple(one["epoch"] for one in choices),
+                    )
+                    rows[kind, task, method] = Row(how, epochs, accuracy)
             for method in self.experiment.methods:
                 of = [rows[kind, task, method] for task in self.experiment.tasks if (kind, task, method) in rows]
                 if len(of) == len(self.experiment.tasks):  # averaged seed by seed: the spread is that of the average
                     mean = sum(row.accuracy for row in of) / len(of)
                     rows[kind, AVERAGE, method] = Row(_distinct([row.selection for row in of]), (), mean)
         return rows
-
-    def _row(self, choices: Sequence[Metrics]) -> Row:
-        cells = [{**one["per_class"], **{name: one[name] for name in MEASURES}} for one in choices]
-        accuracy = pd.DataFrame(cells, list(self.experiment.seeds), dtype=float)  # None becomes NaN
-        return Row(_distinct([one["selection"] for one in choices]), tuple(one["epoch"] for one in choices), accuracy)
 
     def by_task(self, method: str, kind: str = "selected") -> Row:
         """The headline measure on each task and on their average, and the means of a matrix's lines and columns.

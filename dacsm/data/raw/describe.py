@@ -54,6 +54,11 @@ def _describe(name: str, folder: Folder, file: Path) -> None:
             f"folders.{name}: {root} has {len(domains)} domains and {len(classes)} classes, expected at least two of "
             f"both in {root}/<domain>/<class>/<image>; correct the path, or sort the images so."
         )
+    protocol = "transductive: the target's images are adapted on without labels, and evaluated on"
+    if folder.held_out is not None:
+        protocol = (
+            f"held out: {folder.held_out:.0%} of the target are evaluated on, the rest is adapted on without labels"
+        )
     content = {
         "name": name,
         "title": folder.title or name,
@@ -63,7 +68,7 @@ def _describe(name: str, folder: Folder, file: Path) -> None:
         "domains": {domain: _domain(root / domain, files, classes, folder) for domain, files in domains.items()},
         "classes": classes,
         "development_tasks": [],
-        "protocol": _protocol(folder),
+        "protocol": protocol,
         "headline": folder.headline,
         "licence": "of your own images; complete it",
         "citation": "of your own images; complete it",
@@ -93,12 +98,6 @@ def _domain(folder: Path, files: list[tuple[str, int]], classes: list[str], sett
         "absent": [name for name in classes if not counts[name]],
     }
     return content if settings.held_out is None else content | {"held_out": settings.held_out}
-
-
-def _protocol(folder: Folder) -> str:
-    if folder.held_out is None:
-        return "transductive: the target's images are adapted on without labels, and evaluated on"
-    return f"held out: {folder.held_out:.0%} of the target are evaluated on, the rest is adapted on without labels"
 
 
 def _require_same(name: str, folder: Folder, file: Path, paths: Paths) -> None:
