@@ -142,7 +142,7 @@ def _cell(args: argparse.Namespace) -> None:
 def _import_cdtrans(args: argparse.Namespace) -> None:
     from dacsm.config.datasets import load_dataset
     from dacsm.config.params import load_params
-    from dacsm.models.import_cdtrans import class_names, import_cdtrans
+    from dacsm.models.official import class_names, import_cdtrans
 
     dataset = None if args.dataset is None else load_dataset(args.dataset)
     settings = None if dataset is None else load_params(args.params).pretrain.get(dataset.name)
