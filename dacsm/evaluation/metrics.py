@@ -84,6 +84,10 @@ def measure_epochs(
         of_choice = {key: None if epoch is None else _percent(all_[epoch - 1]) for key, all_ in accuracy.items()}
         every = [float(score) if np.isfinite(score) else None for score in of_epochs]
         validators[name] = {"epoch": epoch, **of_choice, "scores": every}
+    pseudo_labels = {}  # a method may have none
+    if (epochs.pseudo_labels >= 0).any():
+        right = (epochs.pseudo_labels == labels).mean(axis=1)
+        pseudo_labels = {"pseudo_label_accuracy": [_percent(fraction) for fraction in right]}
     return {
         "selected": measured(selection(validator), best_epoch(scores[validator])),
         "last": measured(LAST, len(epochs.predicted)),
@@ -92,20 +96,13 @@ def measure_epochs(
         "checkpoint_epoch": epochs.kept,
         "validators": validators,
         "accuracy_by_epoch": {key: [_percent(right) for right in each] for key, each in accuracy.items()},
-        **_pseudo_labels(labels, epochs),
+        **pseudo_labels,
     }
 
 
 def selection(validator: str) -> str:
     """What an epoch that a validator selects is called."""
     return LAST if validator == "last" else validator
-
-
-def _pseudo_labels(labels: np.ndarray, epochs: Epochs) -> dict[str, Any]:
-    """How many pseudo labels of each epoch are right, in percent; nothing for a method that has none."""
-    if (epochs.pseudo_labels < 0).all():
-        return {}
-    return {"pseudo_label_accuracy": [_percent(right) for right in (epochs.pseudo_labels == labels).mean(axis=1)]}
 
 
 def _percent(fraction: float) -> float:

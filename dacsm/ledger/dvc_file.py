@@ -58,16 +58,12 @@ def _stage(stage: Stage) -> dict[str, Any]:
 
 def _deps(stage: Stage) -> Iterator[str]:
     """The folders of code, which is coarser than what Snakemake looks at, the phases before, and the catalogue."""
-    yield from dict.fromkeys(_folder(file) for file in code_of(stage.name))
+    parts = [file.split("/") for file in code_of(stage.name)]
+    yield from dict.fromkeys("/".join(path if path[1] == "stages" else path[:2]) for path in parts)
     yield from (place for name in stage.reads for place in _places(STAGES[name]))
     yield str(PRESETS)  # DVC reads params.yaml as it is written, with the names of presets in it
     if stage.name == "table":
         yield from (f"{CATALOG}/{ITEM}.yaml", str(PUBLISHED))
-
-
-def _folder(file: str) -> str:
-    package, folder, *_ = file.split("/")
-    return file if folder == "stages" else f"{package}/{folder}"
 
 
 def _params(stage: Stage) -> list[Any]:

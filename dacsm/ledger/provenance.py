@@ -89,7 +89,8 @@ def code_of(stage: str, chosen: Chosen = None) -> dict[str, str]:
     waiting = {PACKAGE / "stages" / f"{stage}.py"}
     while waiting:
         path = waiting.pop()
-        imports, found[path] = _read(path)
+        package = ".".join(path.relative_to(PACKAGE.parent).parts[:-1])
+        imports, found[path] = _understood(path.read_bytes(), package)
         waiting |= {file for name, by_name in imports for file in _files(name, by_name, chosen)} - found.keys()
     return {str(path.relative_to(PACKAGE.parent)): found[path] for path in sorted(found)}
 
@@ -97,11 +98,6 @@ def code_of(stage: str, chosen: Chosen = None) -> dict[str, str]:
 def digest(value: Any) -> str:
     """A short hash of plain values: 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _read(path: Path) -> tuple[frozenset[tuple[str, bool]], str]:
-    package = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts[:-1])
-    return _understood(path.read_bytes(), package)
 
 
 @lru_cache(maxsize=1000)

@@ -101,7 +101,10 @@ def _draw_run(runs: Runs, task: str, method: str, paths: Paths) -> None:
     confusion = drawn_csv("confusion", method, task, experiment, paths)
     write_csv(confusion, ("actual", "predicted"), np.array(dataset.classes)[predictions[0]].tolist())
     title = f"{runs.title}, {arrow(task)}: {method}\nselection: {row.selection}; {_over_seeds(experiment)}"
-    percent = 100 * np.mean([_confusion(pairs, len(dataset.classes)) for pairs in predictions], axis=0)
+    every = range(len(dataset.classes))
+    fractions = [pd.crosstab(*pairs.T, normalize="index") for pairs in predictions]  # of each actual class
+    full = [one.reindex(columns=every, fill_value=0).reindex(every) for one in fractions]  # NaN for one without images
+    percent = 100 * np.mean(full, axis=0)
     plots.confusion(confusion.with_suffix(".png"), title, dataset.classes, percent)
 
 
@@ -120,9 +123,3 @@ def _draw_differences(runs: Runs, comparisons: Comparisons, path: Path) -> None:
         of = f"{runs.title}, {next(iter(groups))}" if len(groups) == 1 else runs.title
         what = f"difference to {compared_with(runs.experiment)} in {runs.measure} accuracy, paired by seed"
         plots.differences(path, f"{of}: {what}", groups)
-
-
-def _confusion(pairs: np.ndarray, classes: int) -> np.ndarray:
-    """From (N, 2) actual and predicted classes to fractions of each actual one, (K, K); NaN for one without images."""
-    fractions = pd.crosstab(*pairs.T, normalize="index")
-    return fractions.reindex(columns=range(classes), fill_value=0).reindex(range(classes)).to_numpy()

@@ -83,7 +83,10 @@ class Hashes:
 
     def __init__(self, memory: Path, trust: bool = True) -> None:
         self.memory = memory
-        self.known: dict[str, list] = _remembered(memory) if trust else {}
+        self.known: dict[str, list] = {}
+        with suppress(OSError, ValueError, AttributeError):  # there is no memory, or none that is whole
+            known = json.loads(memory.read_text(encoding="utf-8")) if trust else {}
+            self.known = {path: entry for path, entry in known.items() if isinstance(entry, list) and len(entry) == 6}
         self.changed = False
 
     def __call__(self, path: Path) -> str:
@@ -112,11 +115,3 @@ class Hashes:
 def _state(path: Path) -> list[int]:
     stat = path.stat()
     return [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-
-
-def _remembered(memory: Path) -> dict[str, list]:
-    try:
-        known = json.loads(memory.read_text(encoding="utf-8"))
-        return {path: entry for path, entry in known.items() if isinstance(entry, list) and len(entry) == 6}
-    except (OSError, ValueError, AttributeError):
-        return {}

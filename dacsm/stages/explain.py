@@ -56,7 +56,9 @@ def explain(project: Project, method: str, task: str, seed: int, compute: Comput
     _load_noise(run, checkpoint, model.made_by)
     noise = run.noise if settings.style.weight or settings.noise.weight else None
     log = _read_log(model.folder / "log.csv", model.made_by)
-    pairs = _next_pairs(run, f"explain {dataset.name} {method} {task} seed {seed}")
+    epochs, name = run.recipe.epochs, f"explain {dataset.name} {method} {task} seed {seed}"
+    run.refresh(epochs + 1, run.classifier, TrainingProgress(name, epochs))
+    pairs = run.matches.pairs  # with which adaptation would go on
 
     folder = paths.explained(dataset.name, method, task, seed)
     for stale in [*folder.glob("*.png"), *folder.glob("*.csv")]:
@@ -92,13 +94,6 @@ def _load_noise(run: CDTrans, checkpoint: Path, made_by: str) -> None:
             f"{checkpoint} has not the noise of this method ({reason}); make it with `{made_by}`."
         ) from error
     run.noise.progress = 1.0
-
-
-def _next_pairs(run: CDTrans, name: str) -> Pairs:
-    """The pairs that adaptation would go on with."""
-    epochs = run.recipe.epochs
-    run.refresh(epochs + 1, run.classifier, TrainingProgress(name, epochs))
-    return run.matches.pairs
 
 
 def of_class(pairs: Pairs, label: int) -> np.ndarray:

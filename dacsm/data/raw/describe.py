@@ -47,7 +47,11 @@ def describe_folders(content: Any, name: str | Path) -> None:
 def _describe(name: str, folder: Folder, file: Path) -> None:
     """Write the catalogue's file for a folder."""
     root = Path(folder.path)
-    domains = {path.name: image_files(path) for path in _domain_folders(root)}
+    try:
+        folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{root} cannot be read: {error.strerror}; correct its path under folders.") from error
+    domains = {path.name: image_files(path) for path in folders}
     classes = sorted({path.partition("/")[0] for files in domains.values() for path, _ in files})
     if len(domains) < 2 or len(classes) < 2:
         raise InputError(
@@ -78,13 +82,6 @@ def _describe(name: str, folder: Folder, file: Path) -> None:
     write_text(file, HEADER.format(path=root, name=name) + text)
     counts = ", ".join(f"{len(files)} images in {domain}" for domain, files in domains.items())
     print(f"{file} describes {root}: {len(classes)} classes, {counts}.", file=sys.stderr)
-
-
-def _domain_folders(root: Path) -> list[Path]:
-    try:
-        return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"{root} cannot be read: {error.strerror}; correct its path under folders.") from error
 
 
 def _domain(folder: Path, files: list[tuple[str, int]], classes: list[str], settings: Folder) -> dict[str, Any]:
