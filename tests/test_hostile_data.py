@@ -31,7 +31,7 @@ from dacsm.config.project import Project
 from dacsm.config.validation import validate
 from dacsm.config.yaml_file import read_yaml
 from dacsm.data.domains import open_domains
-from dacsm.data.pixels import eight_bits
+from dacsm.data.encoding import eight_bits
 from dacsm.data.raw import archives, members
 from dacsm.data.raw.describe import describe_folders
 from dacsm.data.raw.members import DamagedMemberError, open_members

@@ -18,8 +18,7 @@ from dacsm.config.params import Params
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.data import shards
-from dacsm.data.index import verify
-from dacsm.data.shards import ShardedImages, read_labels
+from dacsm.data.shards import ShardedImages, read_labels, verify
 from dacsm.data.stream import stream
 from dacsm.runtime import addresses, cache, fetching
 from dacsm.runtime.errors import InputError

@@ -1,7 +1,8 @@
-"""One epoch of a domain's images in a shuffled order, in batches, for pretraining."""
+"""What training reads at a step: views of images that were chosen beforehand, or of an epoch in a shuffled order."""
 
 import random
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dacsm.data.shards import Picture, ShardedImages
+from dacsm.data.transforms import TrainViews
+from dacsm.runtime.device import Compute
 
 SHUFFLE_BUFFER = 2000  # images among which the next one is drawn, so that reads stay within a few shards
 
@@ -82,3 +85,20 @@ class _Batches(Dataset):
         indices = self.order[first : first + self.batch_size]
         views = [self.view(self.images[index], first + place) for place, index in enumerate(indices.tolist())]
         return torch.from_numpy(indices), torch.stack(views)
+
+
+def stack_views(views: TrainViews, images: ShardedImages, indices: np.ndarray, first: int) -> Tensor:
+    """Views (B, C, H, W) uint8 of the images with these indices (B,), which are at the positions from `first` on."""
+    return torch.stack([views(images[int(index)], position) for position, index in enumerate(indices, first)])
+
+
+def load_steps(steps: Dataset[Any], start: int, compute: Compute) -> DataLoader:
+    """The steps from `start` on, made by the run's workers, or by this process where it has none."""
+    return DataLoader(
+        steps,
+        batch_size=None,  # an item is a whole step, so that one set of workers makes all of it
+        sampler=range(start, len(steps)),
+        num_workers=compute.workers,
+        pin_memory=compute.device.type == "cuda",
+        generator=torch.Generator(),  # so that loading takes nothing from the generator of the drop paths
+    )

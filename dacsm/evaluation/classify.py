@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dacsm.config.params import Model
-from dacsm.data.pixels import eight_bits
+from dacsm.data.encoding import eight_bits
 from dacsm.data.transforms import centre_view, normalise
 from dacsm.models.classifier import Classifier, load_checkpoint
 from dacsm.runtime.device import Compute

@@ -21,8 +21,8 @@ from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.config.validation import validate
 from dacsm.data.encoding import JPEG, RESAMPLE, Encoded, Encoder, encoded_images
-from dacsm.data.index import FORMAT_VERSION, read_index, verify
 from dacsm.data.raw import Samples, reader_of
+from dacsm.data.shards import FORMAT_VERSION, read_index, verify
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.fetching import transfer
 from dacsm.runtime.files import exchanged, read_json, sha256, whole_file, write_csv, write_json

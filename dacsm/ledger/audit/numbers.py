@@ -19,7 +19,7 @@ from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import read_json, write_json
 
 if TYPE_CHECKING:
-    from dacsm.evaluation.epochs import Epochs
+    from dacsm.evaluation.metrics import Epochs
 
 AGAIN = "remove it, then run `snakemake`."
 
@@ -63,10 +63,8 @@ def metrics_findings(run: Run, recomputed: Recomputed) -> Iterator[Finding]:
 
 def _recompute(run: Run, project: Project, deep: bool) -> dict[str, Any]:
     from dacsm.adaptation.scores import score_epochs
-    from dacsm.data.index import read_index
-    from dacsm.data.shards import read_labels
-    from dacsm.evaluation.epochs import read_epochs
-    from dacsm.evaluation.metrics import measure_elsewhere, measure_epochs, measure_source_model
+    from dacsm.data.shards import read_index, read_labels
+    from dacsm.evaluation.metrics import measure_elsewhere, measure_epochs, measure_source_model, read_epochs
     from dacsm.evaluation.outputs import best_epoch
 
     params, dataset, paths = project.params, project.dataset, project.paths

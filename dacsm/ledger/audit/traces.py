@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dacsm.config.project import Project
-from dacsm.data.index import verify
+from dacsm.data.shards import verify
 from dacsm.ledger.pipeline import STAGES
 from dacsm.ledger.provenance import chosen_by, code_of, settings_of
 from dacsm.ledger.runs import Run
