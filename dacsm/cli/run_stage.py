@@ -19,9 +19,8 @@ NEVER = {"adapt": "nothing to adapt; evaluate it", "explain": "no pairs to expla
 def run_stage(stage: Stage, args: argparse.Namespace) -> None:
     """Do the run that the command line names."""
     from dacsm.config.project import open_project
-    from dacsm.ledger.provenance import chosen_by, code_of, run_key, settings_of
-    from dacsm.ledger.records import recorded
-    from dacsm.ledger.runs import run_of
+    from dacsm.ledger.provenance import chosen_by, code_of, settings_of
+    from dacsm.ledger.runs import recorded, run_key, run_of
 
     place = {name: getattr(args, name) for name in ("dataset", "experiment") if name in args}
     project = open_project(args.params, **place)

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dacsm.data.shards import Picture, ShardedImages
-from dacsm.data.transforms import TrainViews
 from dacsm.runtime.device import Compute
 
 SHUFFLE_BUFFER = 2000  # images among which the next one is drawn, so that reads stay within a few shards
@@ -47,10 +46,8 @@ def stream(
         Image indices (B,) int64 and their views (B, C, H, W).
     """
     batches = _Batches(images, shuffled(images, seed, epoch, keep), batch_size, view)
-    # A generator of its own: the loader would otherwise draw from the global one.
-    generator = torch.Generator()
-    order = range(start, len(batches))
-    return iter(DataLoader(batches, None, sampler=order, num_workers=workers, pin_memory=pinned, generator=generator))
+    options = {"num_workers": workers, "pin_memory": pinned, "generator": torch.Generator()}  # as in load_steps
+    return iter(DataLoader(batches, batch_size=None, sampler=range(start, len(batches)), **options))
 
 
 def shuffled(images: ShardedImages, seed: int, epoch: int, keep: np.ndarray | None = None) -> np.ndarray:
@@ -83,11 +80,10 @@ class _Batches(Dataset):
     def __getitem__(self, batch: int) -> Batch:
         first = batch * self.batch_size
         indices = self.order[first : first + self.batch_size]
-        views = [self.view(self.images[index], first + place) for place, index in enumerate(indices.tolist())]
-        return torch.from_numpy(indices), torch.stack(views)
+        return torch.from_numpy(indices), stack_views(self.view, self.images, indices, first)
 
 
-def stack_views(views: TrainViews, images: ShardedImages, indices: np.ndarray, first: int) -> Tensor:
+def stack_views(views: View, images: ShardedImages, indices: np.ndarray, first: int) -> Tensor:
     """Views (B, C, H, W) uint8 of the images with these indices (B,), which are at the positions from `first` on."""
     return torch.stack([views(images[int(index)], position) for position, index in enumerate(indices, first)])
 

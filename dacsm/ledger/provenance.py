@@ -16,7 +16,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from functools import lru_cache, reduce
-from importlib.metadata import version
 from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,7 @@ from dacsm.config import SOURCE_ONLY
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.ledger.pipeline import STAGES
-from dacsm.ledger.runs import Run
 from dacsm.runtime.errors import InputError
-from dacsm.runtime.files import sha256
 
 PACKAGE = Path(__file__).parents[1]
 NOT_COMPUTING = ("config", "runtime")
@@ -150,16 +147,6 @@ def _files(module: str, by_name: bool, chosen: Chosen) -> Iterable[Path]:
     packages = [PACKAGE.joinpath(*inside[: depth + 1]) / "__init__.py" for depth in range(len(inside))]
     own = PACKAGE.joinpath(*inside).with_suffix(".py")
     return [path for path in (*packages, own) if path.is_file()]
-
-
-def run_key(run: Run, settings: Mapping[str, Any], code: Mapping[str, str], device: str) -> str:
-    """A name for all that decides the bits of a run on a kind of device, by which a killed run is found again.
-
-    Inputs are hashed; one that is missing counts as such, and the stage will say so.
-    """
-    inputs = {str(path): sha256(path) if path.is_file() else None for path in run.inputs}
-    versions = {name: version(name) for name in VERSIONS}
-    return digest([run.stage, dict(run.arguments), dict(settings), inputs, dict(code), versions, device])
 
 
 def require_records(paths: Paths, records: Path = Path(".snakemake/metadata")) -> None:

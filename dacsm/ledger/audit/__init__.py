@@ -1,6 +1,6 @@
 """Whether results are what they say: made from what is on disk now, with the present settings and code.
 
-A run record says what its run was made from and what it wrote (dacsm.ledger.records). The audit compares every record
+A run record says what its run was made from and what it wrote (dacsm.ledger.runs). The audit compares every record
 that an experiment rests on with the files, with params.yaml and with the code, and it computes the numbers anew.
 """
 
