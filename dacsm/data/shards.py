@@ -16,8 +16,8 @@ from PIL import Image
 from pydantic import Field
 
 from dacsm.config.validation import Frozen, validate
-from dacsm.runtime.cache import open_cached
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.fetching import open_cached
 from dacsm.runtime.files import read_json, reading, sha256
 from dacsm.runtime.hashes import require_file, require_sha256
 

@@ -1,4 +1,4 @@
-"""Tables of text and numbers: their form for each kind of dataset, and how they are written in Markdown and LaTeX.
+"""Tables of text and numbers: their form for each kind of dataset, and how they are written in Markdown.
 
 Measured and published numbers are laid out alike, but never in one table.
 """
@@ -11,9 +11,6 @@ from tabulate import tabulate
 
 from dacsm.config.datasets import DatasetSpec
 
-LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-         "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-         "→": r"$\to$", "↓": r"$\downarrow$", "−": "$-$", "±": r"$\pm$"}  # fmt: skip
 MEASURES = {"mean_per_class": "mean per class", "overall": "overall"}
 AVERAGE, MEAN = "average", "mean"  # of all tasks; of a line or a column of a matrix
 MOST_CLASSES = 20  # columns; past that a page is too narrow, and the CSV has them
@@ -71,41 +68,6 @@ def _in_markdown(cell: Cell) -> str:
         return cell.replace("|", r"\|")
     mean = printed(cell.mean, max(1, cell.digits))
     return mean if math.isnan(cell.spread) else f"{mean}\u00a0±\u00a0{cell.spread:.1f}"
-
-
-def escape(text: str) -> str:
-    """Text as LaTeX shows it."""
-    return "".join(LATEX.get(character, character) for character in text)
-
-
-def latex(table: Table, caption: str, label: str) -> str:
-    """The table of booktabs; `caption` is LaTeX already, and comes after the title."""
-    heads, *rows = [" & ".join(map(_in_latex, row)) + r" \\" for row in (table.heads, *table.rows)]
-    title = f"{escape(table.title)}. " if table.title else ""
-    return "\n".join([
-        r"\begin{table}[tb]",
-        r"\centering",
-        rf"\caption{{{title}{caption}}}",
-        rf"\label{{tab:{label}}}",
-        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{@{{}}{'l' * table.names}{'r' * (len(table.heads) - table.names)}@{{}}}}",
-        r"\toprule",
-        heads,
-        r"\midrule",
-        *rows,
-        r"\bottomrule",
-        r"\end{tabular}}",
-        r"\end{table}",
-    ])  # fmt: skip
-
-
-def _in_latex(cell: Cell) -> str:
-    if isinstance(cell, str):
-        return escape(cell)
-    if math.isnan(cell.mean):
-        return "--"
-    mean = f"{cell.mean:.{max(1, cell.digits)}f}"
-    return mean if math.isnan(cell.spread) else rf"${mean} \pm {cell.spread:.1f}$"
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ from typing import Any
 
 from dacsm.config.project import Project
 from dacsm.report.differences import Comparisons, compare_methods, differences_csv
-from dacsm.report.exports import table_csv, table_in_latex
 from dacsm.report.figures import draw_figures
-from dacsm.report.markdown import table_page
 from dacsm.report.measured import KINDS, Runs, collect
+from dacsm.report.pages import table_csv, table_in_latex, table_page
 from dacsm.report.published import read_published
 from dacsm.report.tables import AVERAGE, MEASURES
 from dacsm.report.validators import HEADER, judge_validators, validators_csv
