@@ -13,7 +13,7 @@ from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
 from dacsm.report import plots
 from dacsm.report.differences import Comparisons, compared_with
-from dacsm.report.measured import Runs, evaluate_command, read_predictions
+from dacsm.report.measured import Runs, made_by, read_predictions
 from dacsm.report.tables import AVERAGE, MEASURES, arrow, decimal, matrix
 from dacsm.runtime.files import write_csv
 
@@ -96,8 +96,8 @@ def _draw_run(runs: Runs, task: str, method: str, paths: Paths) -> None:
     predictions = []
     for seed in experiment.seeds:
         path = paths.evaluated(dataset.name, method, task, seed) / "predictions.csv"
-        made_by = evaluate_command(dataset, method, task, seed)
-        predictions.append(read_predictions(path, made_by, len(dataset.classes))[:, 1:])
+        command = made_by("evaluate", dataset, method, task, seed)
+        predictions.append(read_predictions(path, command, len(dataset.classes))[:, 1:])
     confusion = drawn_csv("confusion", method, task, experiment, paths)
     write_csv(confusion, ("actual", "predicted"), np.array(dataset.classes)[predictions[0]].tolist())
     title = f"{runs.title}, {arrow(task)}: {method}\nselection: {row.selection}; {_over_seeds(experiment)}"
