@@ -21,10 +21,8 @@ from statistics import mean
 from dacsm.adaptation.scores import score_epochs
 from dacsm.config import SOURCE_ONLY
 from dacsm.config.project import Project, open_project
-from dacsm.data.index import read_index
-from dacsm.data.shards import ShardedImages, read_labels
-from dacsm.evaluation.epochs import read_epochs
-from dacsm.evaluation.metrics import measure_epochs, measure_source_model
+from dacsm.data.shards import ShardedImages, read_index, read_labels
+from dacsm.evaluation.metrics import measure_epochs, measure_source_model, read_epochs
 from dacsm.evaluation.predictions import predict
 from dacsm.models.classifier import load_checkpoint
 from dacsm.runtime.device import choose_compute

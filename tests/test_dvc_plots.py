@@ -11,7 +11,7 @@ from dacsm.config.datasets import load_dataset
 from dacsm.config.params import Params, load_params
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
-from dacsm.report.dvc_plots import plots_of
+from dacsm.ledger.dvc_file import plots_of
 from dacsm.stages.table import table
 
 PROJECT = Path(__file__).parents[1]

@@ -31,7 +31,7 @@ from dacsm.config.project import Project
 from dacsm.config.validation import validate
 from dacsm.config.yaml_file import read_yaml
 from dacsm.data.domains import open_domains
-from dacsm.data.pixels import eight_bits
+from dacsm.data.encoding import eight_bits
 from dacsm.data.raw import archives, members
 from dacsm.data.raw.describe import describe_folders
 from dacsm.data.raw.members import DamagedMemberError, open_members
@@ -42,7 +42,7 @@ from dacsm.runtime.device import Compute, choose_compute
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.fetching import transfer
 from dacsm.runtime.files import unwritable, write_text
-from dacsm.runtime.identity import Expected
+from dacsm.runtime.hashes import Expected
 from dacsm.stages.download import download
 from dacsm.stages.pretrain import pretrain
 from dacsm.stages.shard import shard

@@ -15,7 +15,7 @@ import dacsm.runtime.resume as resume_module
 from dacsm.config.params import Params
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
-from dacsm.evaluation.epochs import read_epochs
+from dacsm.evaluation.metrics import read_epochs
 from dacsm.ledger.speed import AdaptationSteps
 from dacsm.methods import load_kind
 from dacsm.models.classifier import Classifier, Description, load_checkpoint

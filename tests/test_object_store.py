@@ -18,10 +18,9 @@ from dacsm.config.params import Params
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.data import shards
-from dacsm.data.index import verify
-from dacsm.data.shards import ShardedImages, read_labels
+from dacsm.data.shards import ShardedImages, read_labels, verify
 from dacsm.data.stream import stream
-from dacsm.runtime import addresses, cache, fetching
+from dacsm.runtime import addresses, fetching
 from dacsm.runtime.errors import InputError
 from dacsm.stages.shard import shard
 
@@ -247,7 +246,7 @@ def test_s3_is_read_where_it_is_installed(
 def test_parts_that_nobody_goes_on_with_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, age in ((".old.tar.partial", 2), (".new.tar.partial", 0), ("held.tar", 1)):
         (tmp_path / name).write_bytes(bytes(100))
-        times = (tmp_path / name).stat().st_mtime - age * cache.ABANDONED
+        times = (tmp_path / name).stat().st_mtime - age * fetching.ABANDONED
         os.utime(tmp_path / name, (times, times))
-    cache._make_room(tmp_path, "https://example.org/x.tar", 100, 250)
+    fetching._make_room(tmp_path, "https://example.org/x.tar", 100, 250)
     assert sorted(file.name for file in tmp_path.iterdir()) == [".new.tar.partial"]

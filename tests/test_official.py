@@ -19,8 +19,7 @@ from dacsm.data.shards import ShardedImages
 from dacsm.evaluation.predictions import predict
 from dacsm.models.backbone import build_backbone, load_weights
 from dacsm.models.classifier import Classifier, Description, load_checkpoint
-from dacsm.models.import_cdtrans import import_cdtrans
-from dacsm.models.official import describe, official_name, read_official
+from dacsm.models.official import describe, import_cdtrans, official_name, read_official
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
 from dacsm.stages.adapt import adapt

@@ -13,10 +13,10 @@ from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params, parse_params
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
-from dacsm.ledger import provenance
+from dacsm.ledger import provenance, runs
 from dacsm.ledger.pipeline import STAGES
-from dacsm.ledger.provenance import chosen_by, code_of, require_records, run_key, settings_of
-from dacsm.ledger.runs import Run
+from dacsm.ledger.provenance import chosen_by, code_of, require_records, settings_of
+from dacsm.ledger.runs import Run, run_key
 from dacsm.runtime.errors import InputError
 
 CHECKOUT = Path(__file__).parents[1]
@@ -232,7 +232,7 @@ def test_all_that_decides_the_bits_is_in_the_key(tmp_path: Path, monkeypatch: py
     keys.append(key())
     inputs[1].write_text("")
     keys.append(key())
-    monkeypatch.setattr(provenance, "version", lambda _package: "9")
+    monkeypatch.setattr(runs, "version", lambda _package: "9")
     keys.append(key())
     assert len(set(keys)) == len(keys)
 

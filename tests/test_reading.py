@@ -15,8 +15,7 @@ from small_model import MODEL
 from torch.utils.data import DataLoader
 
 from dacsm.config.paths import Paths
-from dacsm.data.index import read_index, verify
-from dacsm.data.shards import ShardedImages, read_labels, require_size
+from dacsm.data.shards import ShardedImages, read_index, read_labels, require_size, verify
 from dacsm.data.stream import stream
 from dacsm.evaluation.predictions import CentreViews
 from dacsm.runtime.errors import InputError

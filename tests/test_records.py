@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from dacsm.ledger import provenance
-from dacsm.ledger.records import git_state, recorded
-from dacsm.ledger.runs import Run
+from dacsm.ledger.runs import Run, git_state, recorded
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import sha256
 

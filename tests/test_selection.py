@@ -14,9 +14,9 @@ from dacsm.adaptation import scores, validators
 from dacsm.adaptation.history import AdaptationHistory
 from dacsm.adaptation.scores import VALIDATORS, score_epochs
 from dacsm.config import params
-from dacsm.data.splits import held_out
+from dacsm.data.domains import held_out
 from dacsm.evaluation import outputs
-from dacsm.evaluation.epochs import Epochs
+from dacsm.evaluation.metrics import Epochs
 from dacsm.evaluation.outputs import Outputs, best_epoch, sample_outputs
 from dacsm.evaluation.predictions import Predictions
 

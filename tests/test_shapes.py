@@ -18,9 +18,8 @@ from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.report import published
 from dacsm.report.differences import compare_methods
-from dacsm.report.latex import table_in_latex
-from dacsm.report.markdown import table_page
 from dacsm.report.measured import collect
+from dacsm.report.pages import table_in_latex, table_page
 from dacsm.report.published import AVERAGE, published_columns, published_header, read_published
 from dacsm.runtime.errors import InputError
 from dacsm.stages.table import table

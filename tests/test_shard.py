@@ -15,7 +15,7 @@ from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
-from dacsm.data import index as shard_index
+from dacsm.data import shards as shard_index
 from dacsm.data.raw import digits
 from dacsm.data.shards import ShardedImages, read_labels
 from dacsm.runtime import hashes

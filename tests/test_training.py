@@ -20,7 +20,7 @@ from dacsm.config.params import Params
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.data.shards import ShardedImages
-from dacsm.evaluation.epochs import read_epochs
+from dacsm.evaluation.metrics import read_epochs
 from dacsm.evaluation.predictions import predict
 from dacsm.methods.cdtrans.batches import epoch_order
 from dacsm.methods.cdtrans.parts.consistency import scale_views

@@ -19,7 +19,7 @@ from dacsm.runtime import addresses
 from dacsm.runtime import fetching as transfers
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.fetching import transfer
-from dacsm.runtime.identity import Expected
+from dacsm.runtime.hashes import Expected
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -101,7 +101,7 @@ def test_a_server_that_goes_away_and_comes_back(server: Server, target: Path) ->
 def test_a_killed_process_is_resumed_by_the_next(server: Server, target: Path) -> None:
     program = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from dacsm.runtime import fetching as t\nfrom dacsm.runtime.identity import Expected\n"
+        "from dacsm.runtime import fetching as t\nfrom dacsm.runtime.hashes import Expected\n"
         "from dacsm.runtime.progress import TransferProgress\n"
         "from dacsm.runtime import addresses\n"
         "addresses.CHUNK = 1000\n"

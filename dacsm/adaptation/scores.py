@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from dacsm.adaptation.validators import bnm, class_ami, entropy, infomax, last, snd, source_accuracy
-from dacsm.evaluation.epochs import Epochs
+from dacsm.evaluation.metrics import Epochs
 from dacsm.evaluation.outputs import Outputs
 
 VALIDATORS: dict[str, Callable[[Outputs], float]] = {

@@ -7,7 +7,7 @@ from torch import Tensor
 from dacsm.config.params import AdaptRecipe, Model
 from dacsm.data.seeding import numpy_generator
 from dacsm.data.shards import ShardedImages
-from dacsm.data.steps import stack_views
+from dacsm.data.stream import stack_views
 from dacsm.data.transforms import train_views
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from dacsm.config.params import AdaptRecipe, Model
 from dacsm.data.domains import Domains
 from dacsm.data.seeding import numpy_generator
-from dacsm.data.steps import load_steps, stack_views
+from dacsm.data.stream import load_steps, stack_views
 from dacsm.data.transforms import normalise, train_views
 from dacsm.runtime.device import Compute
 

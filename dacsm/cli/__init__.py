@@ -1,1 +1,1 @@
-"""The command line, in groups of commands."""
+"""The command line."""

@@ -1,4 +1,4 @@
-"""The command line: `dacsm COMMAND …`. Each command imports what it does only when it runs, so that help is quick."""
+"""The command line: `dacsm COMMAND …`; how a command ends, and what it leaves in a log."""
 
 import argparse
 import errno
@@ -11,10 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from dacsm import __version__
-from dacsm.cli.checkpoint import add_checkpoint_commands
-from dacsm.cli.ledger import add_ledger_commands
-from dacsm.cli.stages import add_stage_commands
-from dacsm.cli.tables import add_table_commands
+from dacsm.cli.commands import add_commands
 from dacsm.runtime.errors import InputError
 
 BAD_INPUT = 2  # exit code where the user can mend it
@@ -52,8 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="dacsm", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"dacsm {__version__}")
     commands = parser.add_subparsers(title="commands, in the order of the pipeline", metavar="COMMAND", required=True)
-    for add in (add_stage_commands, add_table_commands, add_checkpoint_commands, add_ledger_commands):
-        add(commands)
+    add_commands(commands)
     return parser
 
 

@@ -53,8 +53,7 @@ class Experiment(Frozen):
 def check_experiments(experiments: Mapping[str, Experiment], known: Mapping[str, Mapping[str, Any]]) -> None:
     """Tell each experiment its name, and look whether its dataset has settings in each of the `known` recipes by stage.
 
-    Raises:
-        ValueError: for the first that has not, or that has the name of another dataset.
+    Raises ValueError for the first that has not, or that has the name of another dataset.
     """
     for name, experiment in experiments.items():
         experiment._name = name
@@ -99,8 +98,7 @@ def load_dataset_of(name: str, dataset: str, tasks: Sequence[str] = ()) -> Datas
 def with_all_tasks(content: Any, file: str | Path) -> Any:
     """`content` of a params file, with the list of a dataset's tasks wherever an experiment says that all are wanted.
 
-    Raises:
-        InputError: where the dataset of such an experiment is unknown.
+    Raises InputError where the dataset of such an experiment is unknown.
     """
     experiments = content.get("experiments") if isinstance(content, Mapping) else None
     if not isinstance(experiments, Mapping):

@@ -249,10 +249,8 @@ def load_params(path: Path) -> Params:
 def parse_params(content: Any, name: str | Path = "params.yaml") -> Params:
     """Check params that were already read, as Snakemake does with its merged configuration.
 
-    Presets are replaced by what they stand for, and `tasks: all` by the tasks: what follows sees plain settings.
-
-    Raises:
-        InputError: for the first thing that cannot be used, naming its key and the file that has it.
+    Presets are replaced by what they stand for, and `tasks: all` by the tasks: what follows sees plain settings. Raises
+    InputError for the first thing that cannot be used, naming its key and the file that has it.
     """
     presets = Presets(name)
     resolved = presets.resolve(content)

@@ -50,25 +50,15 @@ class Paths:
             return self.pretrained(dataset, task.partition("-")[0], seed)
         return self.adapted(dataset, method, task, seed)
 
-    def table(self, experiment: str, suffix: str = "csv") -> Path:
-        return self.results / f"{experiment}_table.{suffix}"
+    def _whole(self, what: str, experiment: str, suffix: str = "csv") -> Path:
+        return self.results / f"{experiment}_{what}.{suffix}"
 
-    def differences(self, experiment: str) -> Path:
-        return self.results / f"{experiment}_differences.csv"
-
-    def validators(self, experiment: str) -> Path:
-        return self.results / f"{experiment}_validators.csv"
-
-    def costs(self, experiment: str) -> Path:
-        """No output that DVC compares: it is of clocks and memory, as run records are."""
-        return self.results / f"{experiment}_costs.csv"
-
-    def metrics(self, experiment: str) -> Path:
-        return self.results / f"{experiment}_metrics.json"
-
-    def scales(self, experiment: str, suffix: str = "csv") -> Path:
-        """Beside the table, and not among its plots, which the stage `table` owns."""
-        return self.results / f"{experiment}_scales.{suffix}"
+    table = partialmethod(_whole, "table")
+    differences = partialmethod(_whole, "differences")
+    validators = partialmethod(_whole, "validators")
+    costs = partialmethod(_whole, "costs")  # no output that DVC compares: it is of clocks and memory
+    metrics = partialmethod(_whole, "metrics", suffix="json")
+    scales = partialmethod(_whole, "scales")  # not among the plots, which the stage `table` owns
 
     def plots(self, experiment: str) -> Path:
         return self.results / experiment / "plots"

@@ -1,7 +1,7 @@
 """From what a file holds to a typed object, or to one sentence that names the file and the key."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -68,8 +68,7 @@ def require_known(key: str, name: str, known: Iterable[str]) -> None:
 def validate(model: type[Model], content: Any, name: str | Path | Callable[[Key], str | Path]) -> Model:
     """Check `content` (as read from the file `name`, or for each key from the file that `name` says) against `model`.
 
-    Raises:
-        InputError: for the first key that is unknown, missing or impossible.
+    Raises InputError for the first key that is unknown, missing or impossible.
     """
 
     def refused(key: Key, sentence: str) -> InputError:
@@ -82,7 +81,7 @@ def validate(model: type[Model], content: Any, name: str | Path | Callable[[Key]
         # a misspelt key is both unknown and missing: the unknown one says what is wrong
         first = next((found for found in errors if found["type"] == "extra_forbidden"), errors[0])
         raise refused(_place(model, first["loc"])[0], _sentence(model, first)) from error
-    if (key := _number_from_truth(content, found)) is not None:
+    if (key := _number_from_truth(content, found.model_dump())) is not None:
         raise refused(key, f"{'.'.join(map(str, key))} is true or false, but it should be a number; change it there.")
     return found
 
@@ -140,17 +139,10 @@ def _choices(model: Any) -> dict[str, Any]:
 
 def _number_from_truth(content: Any, found: Any, key: Key = ()) -> Key | None:
     """The key of the first true or false that was taken for the number 1 or 0, as pydantic does."""
-    if isinstance(content, bool):
-        return None if isinstance(found, bool) else key
-    if isinstance(content, Mapping):
-        inside = [(name, value, _at(found, name)) for name, value in content.items()]
-    elif isinstance(content, Sequence) and isinstance(found, tuple) and len(content) == len(found):
-        inside = list(zip(range(len(found)), content, found, strict=True))
-    else:
-        inside = []
-    keys = (_number_from_truth(value, taken, (*key, name)) for name, value, taken in inside)
+    if isinstance(content, bool) and not isinstance(found, bool):
+        return key
+    inside = enumerate(content) if isinstance(content, list) else ()
+    if isinstance(content, dict):
+        inside = [(name, value) for name, value in content.items() if name in found]  # a receipt may say more
+    keys = (_number_from_truth(value, found[name], (*key, name)) for name, value in inside)
     return next((key for key in keys if key is not None), None)
-
-
-def _at(found: Any, name: Any) -> Any:
-    return found.get(name) if isinstance(found, Mapping) else getattr(found, str(name), None)

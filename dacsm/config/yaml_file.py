@@ -16,9 +16,8 @@ MOST_DEEP = 100
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file.
 
-    Raises:
-        InputError: where the file is missing, is not YAML, has a key twice in a mapping, or is of no size or depth that
-            a person writes.
+    Raises InputError where the file is missing, is not YAML, has a key twice in a mapping, or is of no size or depth
+    that a person writes.
     """
     try:
         with path.open("rb") as file:  # read no further than the bound: a device has no end

@@ -1,14 +1,22 @@
-"""The two domains that an adaptation sees."""
+"""The two domains that an adaptation sees, and which images of a source are kept apart."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from dacsm.data.seeding import numpy_generator
 from dacsm.data.shards import ShardedImages, read_labels, require_size
-from dacsm.data.splits import held_out
 from dacsm.runtime.errors import InputError
+
+
+def held_out(images: int, fraction: float) -> np.ndarray:
+    """Which of a source's images are kept out of training, (images,) bool; the same for every seed and stage."""
+    mask = np.zeros(images, dtype=bool)
+    mask[numpy_generator("held out").permutation(images)[: round(fraction * images)]] = True
+    return mask
 
 
 @dataclass(frozen=True)
@@ -28,10 +36,8 @@ class Domains:
 def open_domains(source: Path | None, target: Path, fraction: float, size: int) -> Domains:
     """Open the shards in two folders, whose images are of `size` pixels; `fraction` of the source is not trained on.
 
-    Without a source folder the target alone is opened.
-
-    Raises:
-        InputError: where the shards or the source's labels cannot be used, or no source image is left to train on.
+    Without a source folder the target alone is opened. Raises InputError where the shards or the source's labels cannot
+    be used, or no source image is left to train on.
     """
     target_images = ShardedImages(target)
     require_size(target_images, size)

@@ -13,7 +13,6 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from dacsm.config.params import Shard
-from dacsm.data.pixels import eight_bits
 from dacsm.data.raw import Samples
 from dacsm.data.raw.members import DamagedMemberError
 
@@ -89,3 +88,16 @@ def _reason(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return "more pixels than Pillow accepts"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def eight_bits(image: Image.Image, channels: int) -> Image.Image:
+    """The image in mode L for 1 channel, RGB for 3; 16 bits are scaled by their whole range, 0 to 65,535.
+
+    Raises ValueError for pixels whose range no format states, 32-bit integers and floating point numbers.
+    """
+    if image.mode.startswith("I;16"):  # Pillow would clip them
+        image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        kind = "floating point numbers" if image.mode == "F" else "32-bit integers"
+        raise ValueError(f"its pixels are {kind}, whose range is not known; save it with 8 or 16 bits")
+    return image.convert("L" if channels == 1 else "RGB")

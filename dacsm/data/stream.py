@@ -1,7 +1,8 @@
-"""One epoch of a domain's images in a shuffled order, in batches, for pretraining."""
+"""What training reads at a step: views of images that were chosen beforehand, or of an epoch in a shuffled order."""
 
 import random
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dacsm.data.shards import Picture, ShardedImages
+from dacsm.runtime.device import Compute
 
 SHUFFLE_BUFFER = 2000  # images among which the next one is drawn, so that reads stay within a few shards
 
@@ -30,7 +32,8 @@ def stream(
 ) -> Iterator[Batch]:
     """One epoch of a domain's images in an order shuffled for (seed, epoch).
 
-    Each batch is read and decoded by one worker, and batches come in their order: no bit depends on `workers`.
+    Each batch is read and decoded by one worker, and batches come in their order: no bit depends on `workers`. Raises
+    InputError where an image cannot be decoded.
 
     Args:
         view: makes a tensor (C, H, W) of an image and its position in the order; what it draws must come from
@@ -41,15 +44,10 @@ def stream(
 
     Yields:
         Image indices (B,) int64 and their views (B, C, H, W).
-
-    Raises:
-        InputError: where an image cannot be decoded.
     """
     batches = _Batches(images, shuffled(images, seed, epoch, keep), batch_size, view)
-    # A generator of its own: the loader would otherwise draw from the global one.
-    generator = torch.Generator()
-    order = range(start, len(batches))
-    return iter(DataLoader(batches, None, sampler=order, num_workers=workers, pin_memory=pinned, generator=generator))
+    options = {"num_workers": workers, "pin_memory": pinned, "generator": torch.Generator()}  # as in load_steps
+    return iter(DataLoader(batches, batch_size=None, sampler=range(start, len(batches)), **options))
 
 
 def shuffled(images: ShardedImages, seed: int, epoch: int, keep: np.ndarray | None = None) -> np.ndarray:
@@ -82,5 +80,21 @@ class _Batches(Dataset):
     def __getitem__(self, batch: int) -> Batch:
         first = batch * self.batch_size
         indices = self.order[first : first + self.batch_size]
-        views = [self.view(self.images[index], first + place) for place, index in enumerate(indices.tolist())]
-        return torch.from_numpy(indices), torch.stack(views)
+        return torch.from_numpy(indices), stack_views(self.view, self.images, indices, first)
+
+
+def stack_views(views: View, images: ShardedImages, indices: np.ndarray, first: int) -> Tensor:
+    """Views (B, C, H, W) uint8 of the images with these indices (B,), which are at the positions from `first` on."""
+    return torch.stack([views(images[int(index)], position) for position, index in enumerate(indices, first)])
+
+
+def load_steps(steps: Dataset[Any], start: int, compute: Compute) -> DataLoader:
+    """The steps from `start` on, made by the run's workers, or by this process where it has none."""
+    return DataLoader(
+        steps,
+        batch_size=None,  # an item is a whole step, so that one set of workers makes all of it
+        sampler=range(start, len(steps)),
+        num_workers=compute.workers,
+        pin_memory=compute.device.type == "cuda",
+        generator=torch.Generator(),  # so that loading takes nothing from the generator of the drop paths
+    )

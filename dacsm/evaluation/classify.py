@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dacsm.config.params import Model
-from dacsm.data.pixels import eight_bits
+from dacsm.data.encoding import eight_bits
 from dacsm.data.transforms import centre_view, normalise
 from dacsm.models.classifier import Classifier, load_checkpoint
 from dacsm.runtime.device import Compute
@@ -35,8 +35,7 @@ class Classified:
 def classify(checkpoint: Path, paths: Sequence[Path], top: int, compute: Compute) -> Iterator[Classified]:
     """The `top` classes of each picture, in the order of `paths`, a folder's sorted by name; read as they are needed.
 
-    Raises:
-        InputError: where the checkpoint cannot be used, a path is not there, or a folder has no pictures.
+    Raises InputError where the checkpoint cannot be used, a path is not there, or a folder has no pictures.
     """
     files = pictures(paths)
     classifier = load_checkpoint(checkpoint, compute.device)
@@ -69,16 +68,23 @@ def _best(
 def pictures(paths: Sequence[Path]) -> list[Path]:
     """The files among `paths`, and the pictures, by suffix, in the folders among them and below.
 
-    Raises:
-        InputError: for a path that is not there, or a folder without pictures.
+    Raises InputError for a path that is not there, or a folder without pictures.
     """
+
+    def unreadable(error: OSError) -> None:
+        raise InputError(f"{error.filename} cannot be read: {error.strerror}; leave it out, or allow reading it.")
+
     found = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(_inside(path))
+            inside = []
+            for place, folders, names in os.walk(path, onerror=unreadable):
+                folders[:] = [name for name in folders if not name.startswith(".")]
+                shown = (Path(place, name) for name in names if not name.startswith("."))
+                inside += [file for file in shown if file.suffix.lower() in SUFFIXES]
             if not inside:
                 raise InputError(f"{path} has no pictures ({', '.join(sorted(SUFFIXES))}); name another folder.")
-            found += inside
+            found += sorted(inside)
         elif path.is_file():
             found.append(path)
         elif path.exists():
@@ -86,18 +92,6 @@ def pictures(paths: Sequence[Path]) -> list[Path]:
         else:
             raise InputError(f"{path} was not found; name a picture, or a folder of pictures.")
     return found
-
-
-def _inside(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder, onerror=_unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield Path(place, name)
-
-
-def _unreadable(error: OSError) -> None:
-    raise InputError(f"{error.filename} cannot be read: {error.strerror}; leave it out, or allow reading it.")
 
 
 class Views(Dataset):

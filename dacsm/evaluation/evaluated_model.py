@@ -29,8 +29,7 @@ class EvaluatedModel:
 def evaluated_model(project: Project, method: str, task: str, seed: int) -> EvaluatedModel:
     """The model of a method on a task: the pretrained one for source_only.
 
-    Raises:
-        InputError: where the dataset has no such task, or params.yaml no such method or no recipe.
+    Raises InputError where the dataset has no such task, or params.yaml no such method or no recipe.
     """
     dataset = project.dataset.name
     source, _target = project.dataset.split_task(task)
@@ -53,10 +52,8 @@ def predict_domain(
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Classes (N,) and logits (N, K) of every image of a domain, and the name of the backbone.
 
-    `shape` is the (N, K) expected; `name` is the checkpoint's; `scale` is how large objects are shown.
-
-    Raises:
-        InputError: where checkpoint and shards cannot be used, or the logits are of another shape or not finite.
+    `shape` is the (N, K) expected; `name` is the checkpoint's; `scale` is how large objects are shown. Raises
+    InputError where checkpoint and shards cannot be used, or the logits are of another shape or not finite.
     """
     torch.set_num_threads(model.recipe.threads)  # as in training, so that sums are taken in the same order
     checkpoint = model.folder / name
@@ -81,8 +78,7 @@ def predict_domain(
 def evaluated_on(project: Project, task: str) -> tuple[Path, np.ndarray]:
     """The shards of the images that measure an adaptation on a task, and their labels as class indices, int64 (N,).
 
-    Raises:
-        InputError: where there are no labels, or they are not of the dataset's classes.
+    Raises InputError where there are no labels, or they are not of the dataset's classes.
     """
     dataset = project.dataset
     domain = dataset.evaluation_domain(dataset.split_task(task)[1])

@@ -1,57 +1,38 @@
 """One number of a table, and all that it rests on: seeds, selection, settings, data, code, and how to make it again."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 from dacsm.config import PARAMS_FILE, SOURCE_ONLY
 from dacsm.config.experiments import Experiment
 from dacsm.config.project import Project
 from dacsm.ledger.provenance import digest
-from dacsm.ledger.runs import Run, run_of
-from dacsm.report.measured import metrics_path, read_metrics
-from dacsm.report.published import AVERAGE
-from dacsm.report.shapes import MEAN, MEASURES, arrow
+from dacsm.ledger.runs import runs_of
+from dacsm.report.measured import KINDS, Metrics, collect
+from dacsm.report.tables import AVERAGE, MEAN, MEASURES, Number, arrow, decimal
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import read_json
 
 MOST_LISTED = 12  # runs whose times are listed one by one; of more, the sums
 HASH = 12  # digits of a hash that are shown
-Metrics = Mapping[tuple[int, str], Mapping[str, Any]]  # metrics.json by seed and task
 Record = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """A place in a table: a measure of one task, or its mean over several."""
 
     name: str
     measure: str  # a class, mean_per_class or overall
     tasks: tuple[str, ...]
 
-    def value(self, metrics: Metrics, seed: int, kind: str) -> float | None:
-        """The number of one seed under one choice of the checkpoint; None for a class without images."""
-        chosen = [metrics[seed, task][kind] for task in self.tasks]
-        found = [one if self.measure in MEASURES else one["per_class"] for one in chosen]
-        values = [one[self.measure] for one in found]
-        return None if None in values else mean(values)
-
-    def over_seeds(self, metrics: Metrics, seeds: Sequence[int], kind: str) -> str:
-        """Mean ± sample standard deviation."""
-        values = [self.value(metrics, seed, kind) for seed in seeds]
-        if None in values:
-            return "– (no image of this class)"
-        return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
-
 
 def find_cell(project: Project, experiment: Experiment, name: str, task: str | None) -> Cell:
     """The cell of that name: a class or a mean of a task, or a task or a mean over tasks.
 
-    Raises:
-        InputError: for a name that the table has not, with names that are close.
+    Raises InputError for a name that the table has not, with names that are close.
     """
     dataset = project.dataset
     of_task = (*dataset.classes, *MEASURES)
@@ -104,67 +85,53 @@ def _closest(name: str, known: Sequence[str], problem: str) -> str:
 def describe_cell(project: Project, table: str, method: str, name: str, task: str | None) -> Iterator[str]:
     """The lines that `dacsm cell` prints.
 
-    Raises:
-        InputError: where the table has no such cell, or a run of it is not made.
+    Raises InputError where the table has no such cell, or a run of it is not made.
     """
     experiment = project.params.experiment(table)
     method = _closest(method, experiment.methods, f"experiments.{experiment.name}.methods has no")
     cell, seeds = find_cell(project, experiment, name, task), experiment.seeds
-    command = again(cell, project, method, experiment)
-    places = [(seed, one) for seed in seeds for one in cell.tasks]
-    metrics = {(seed, one): _metrics(project, method, one, seed, command) for seed, one in places}
-    yield f"{experiment.name}, {method}, {cell.name}: {cell.over_seeds(metrics, seeds, 'selected')}"
+    experiment = experiment.model_copy(update={"methods": (method,), "tasks": cell.tasks})  # what the cell is of
+    files = [run.outputs[0] for run in runs_of(project, experiment, ["evaluate"])]
+    settings = "" if project.file == PARAMS_FILE else f" --configfile {project.file}"
+    for path in files:
+        if not path.is_file():
+            command = f"snakemake --cores all{settings} {path}"
+            raise InputError(f"{path} is not made yet, so that the cell has no number; make it with `{command}`.")
+    runs = collect(project.dataset, experiment, project.paths)
+    rows = {kind: row for kind in KINDS if (row := runs.rows.get((kind, AVERAGE, method)))}
+    numbers = {kind: _over_seeds(row.numbers[cell.measure]) for kind, row in rows.items()}
+    yield f"{experiment.name}, {method}, {cell.name}: {numbers['selected']}"
     over = f"over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else "of a single seed"
     yield f"percent on the target, mean ± sample standard deviation {over}; protocol: {project.dataset.protocol}"
-    yield from _seeds(cell, metrics, seeds)
+    by_seed = rows["selected"].accuracy[cell.measure].items()
+    for (seed, value), *metrics in zip(by_seed, *runs.metrics.values(), strict=True):
+        yield f"  seed {seed}: {decimal(value) or '–'}, {_chosen(metrics)}"
     for kind, what in (("last", "last epoch"), ("oracle", "oracle, with target labels")):
-        if all(kind in one for one in metrics.values()):
-            yield f"  {what}: {cell.over_seeds(metrics, seeds, kind)}"
-    records = {run.place: read_json(run.record, "snakemake")
-               for run in _runs(project, method, places) if run.record.is_file()}  # fmt: skip
+        if kind in numbers:
+            yield f"  {what}: {numbers[kind]}"
+    trained = runs_of(project, experiment, ["pretrain", "adapt", "evaluate"])
+    records = {run.place: read_json(run.record, "snakemake") for run in trained if run.record.is_file()}
     yield from _made_with(records.values())
     yield from _costs(records)
     yield "make it again"
-    yield f"  {command}"
-
-
-def again(cell: Cell, project: Project, method: str, experiment: Experiment) -> str:
-    """The command that makes every run of a cell anew, from its source model, or that for source-only."""
-    targets = [metrics_path(project.dataset, method, task, seed, project.paths)
-               for task in cell.tasks for seed in experiment.seeds]  # fmt: skip
     stage = "pretrain" if method == SOURCE_ONLY else "adapt"
-    settings = "" if project.file == PARAMS_FILE else f" --configfile {project.file}"
-    return f"snakemake --cores all{settings} --forcerun {stage} evaluate -- {' '.join(map(str, targets))}"
+    yield f"  snakemake --cores all{settings} --forcerun {stage} evaluate -- {' '.join(map(str, files))}"
 
 
-def _metrics(project: Project, method: str, task: str, seed: int, command: str) -> dict[str, Any]:
-    path = metrics_path(project.dataset, method, task, seed, project.paths)
-    if not path.is_file():
-        plain = command.split(" --forcerun")[0]
-        raise InputError(f"{path} is not made yet, so that the cell has no number; make it with `{plain} {path}`.")
-    return read_metrics(project.dataset, method, task, seed, project.paths)
+def _over_seeds(number: Number) -> str:
+    """Mean ± sample standard deviation."""
+    if math.isnan(number.mean):
+        return "– (no image of this class)"
+    return f"{number.mean:.1f}" + ("" if math.isnan(number.spread) else f" ± {number.spread:.1f}")
 
 
-def _seeds(cell: Cell, metrics: Metrics, seeds: Sequence[int]) -> Iterator[str]:
-    for seed in seeds:
-        value = cell.value(metrics, seed, "selected")
-        chosen = [metrics[seed, task]["selected"] for task in cell.tasks]
-        how = ", ".join(dict.fromkeys(choice["selection"] for choice in chosen))
-        epochs = ", ".join(str(choice["epoch"]) for choice in chosen[:MOST_LISTED])
-        epochs += ", …" * (len(chosen) > MOST_LISTED)
-        where = f"epoch {epochs}" if len(chosen) == 1 else f"epochs {epochs} of {len(chosen)} tasks"
-        yield f"  seed {seed}: {'–' if value is None else f'{value:.2f}'}, {where}, selected by {how}"
-
-
-def _runs(project: Project, method: str, places: Sequence[tuple[int, str]]) -> list[Run]:
-    """The runs of models that a cell rests on, stage by stage, each once."""
-    every = []
-    for seed, task in places:
-        every.append(run_of(project, "pretrain", source=project.dataset.split_task(task)[0], seed=seed))
-    for stage in ("adapt", "evaluate"):
-        if stage == "evaluate" or method != SOURCE_ONLY:
-            every += [run_of(project, stage, method=method, task=task, seed=seed) for seed, task in places]
-    return list({run.record: run for run in every}.values())
+def _chosen(metrics: Sequence[Metrics]) -> str:
+    """The epochs that were selected of a seed's runs, one a task, and how."""
+    chosen = [one["selected"] for one in metrics]
+    how = _distinct(choice["selection"] for choice in chosen)
+    epochs = ", ".join(str(choice["epoch"]) for choice in chosen[:MOST_LISTED]) + ", …" * (len(chosen) > MOST_LISTED)
+    where = f"epoch {epochs}" if len(chosen) == 1 else f"epochs {epochs} of {len(chosen)} tasks"
+    return f"{where}, selected by {how}"
 
 
 def _made_with(records: Iterable[Record]) -> Iterator[str]:

@@ -27,12 +27,11 @@ Record = Mapping[str, Any]
 def compare(old: str, new: str, tables: Sequence[str]) -> dict[str, Any]:
     """Everything that differs between two commits in these tables, all where none is named.
 
+    Raises InputError for a name that is no commit, or a table that neither commit has.
+
     Returns:
         The commits; the `params` and the `code` that were edited between them; and for each table its changed cells by
         task and method, with the settings, code and data that differ in the records of the runs behind them.
-
-    Raises:
-        InputError: for a name that is no commit, or a table that neither commit has.
     """
     commits = [_commit(old), _commit(new)]
     known = {file for commit in commits for file in _git("ls-tree", "--name-only", commit, "results/").splitlines()}
@@ -74,11 +73,6 @@ def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def _git_show(commit: str, path: str) -> str | None:
-    result = subprocess.run(["git", "show", f"{commit}:{path}"], capture_output=True, text=True)
-    return result.stdout if result.returncode == 0 else None
-
-
 def _dvc(kind: str, commits: Sequence[str], *options: str) -> dict[str, dict[str, dict[str, Any]]]:
     """What `dvc metrics diff` or `dvc params diff` says: file, dotted key, and its old and new value."""
     command = [sys.executable, "-m", "dvc", kind, "diff", "--json", *commits, *options]
@@ -92,9 +86,10 @@ def _dvc(kind: str, commits: Sequence[str], *options: str) -> dict[str, dict[str
 def _records(commit: str, table: str) -> dict[str, Record]:
     """The records in a commit of the runs of a table's dataset, by path; of the seeds that the table shows."""
     dataset, seeds = table, None
-    written = _git_show(commit, str(STAGES["table"].record_of(Paths(), {"experiment": table})))
-    if written is not None:
-        experiment = json.loads(written)["settings"][f"experiments.{table}"]
+    record = STAGES["table"].record_of(Paths(), {"experiment": table})
+    written = subprocess.run(["git", "show", f"{commit}:{record}"], capture_output=True)
+    if written.returncode == 0:
+        experiment = json.loads(written.stdout)["settings"][f"experiments.{table}"]
         dataset, seeds = experiment["dataset"] or table, experiment["seeds"]
     folder = str(Paths().records(dataset))
     result = subprocess.run(["git", "archive", "--format=tar", commit, folder], capture_output=True)
@@ -158,29 +153,19 @@ def print_comparison(found: Mapping[str, Any], as_json: bool) -> None:
         for run in runs:
             print(f"\n{table}  {run['task']}  {run['method']}")
             for cell, values in run["cells"].items():
-                print(f"    {cell:<16} {_number(values.get('old'))} → {_number(values.get('new'))} {_sign(values)}")
-            _print_reasons(run)
+                old, new = (_number(values.get(side), "7.2f", "      –") for side in ("old", "new"))
+                print(f"    {cell:<16} {old} → {new} {_number(values.get('diff'), '+7.2f', '')}")
+            lines = [f"{key}  {old} → {new}" for key, (old, new) in run["settings"].items()]
+            lines += [f"code of {file}" for file in run["code"]] + [f"data in {file}" for file in run["data"]]
+            for line in lines or ["the records of its runs name no difference in settings, code or data"]:
+                print(f"    made with  {line}")
     rows = [(file, key, change) for file, changes in found["params"].items() for key, change in changes.items()]
-    print(
-        "\nedited between the two" if rows or found["code"] else "\nneither params nor code were edited between the two"
-    )
-    for file, key, change in rows:
-        print(f"    {file}: {key}  {change.get('old')} → {change.get('new')}")
-    for file in found["code"]:
-        print(f"    {file}")
+    edited = [f"{file}: {key}  {change.get('old')} → {change.get('new')}" for file, key, change in rows]
+    edited += found["code"]
+    print("\nedited between the two" if edited else "\nneither params nor code were edited between the two")
+    for line in edited:
+        print(f"    {line}")
 
 
-def _print_reasons(run: Mapping[str, Any]) -> None:
-    lines = [f"{key}  {old} → {new}" for key, (old, new) in run["settings"].items()]
-    lines += [f"code of {file}" for file in run["code"]] + [f"data in {file}" for file in run["data"]]
-    for line in lines or ["the records of its runs name no difference in settings, code or data"]:
-        print(f"    made with  {line}")
-
-
-def _number(value: Any) -> str:
-    return f"{value:7.2f}" if isinstance(value, int | float) else "      –"
-
-
-def _sign(values: Mapping[str, Any]) -> str:
-    change = values.get("diff")
-    return f"{change:+7.2f}" if isinstance(change, int | float) else ""
+def _number(value: Any, form: str, unknown: str) -> str:
+    return f"{value:{form}}" if isinstance(value, int | float) else unknown

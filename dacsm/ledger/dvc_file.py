@@ -1,18 +1,21 @@
-"""dvc.yaml, generated from the declaration of the pipeline: one stage of DVC for each stage and dataset or table."""
+"""dvc.yaml, generated from the declaration of the pipeline: a stage for each phase, and the plots."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from dacsm.config import SOURCE_ONLY
 from dacsm.config.datasets import CATALOG
+from dacsm.config.experiments import Experiment
 from dacsm.config.params import Params
 from dacsm.config.paths import Paths
 from dacsm.config.presets import PRESETS
 from dacsm.config.project import Project
 from dacsm.ledger.pipeline import STAGES, Stage
 from dacsm.ledger.provenance import code_of
-from dacsm.report.dvc_plots import plots_of
+from dacsm.report.figures import drawn_csv, drawn_runs
 from dacsm.report.published import PUBLISHED
 
 HEADER = """\
@@ -21,6 +24,7 @@ HEADER = """\
 # what its run records say, for DVC records nothing where a command fails. docs/pipeline.md says more.
 """
 ITEM, KEY = "${item}", "${key}"  # the dataset; the experiment, whose item is its dataset
+TARGET_LOSS = "target"  # the column of a log, which methods of the kind `cdtrans` have
 RUNS = ("experiments", "tables")  # they say which runs there are
 
 
@@ -54,16 +58,12 @@ def _stage(stage: Stage) -> dict[str, Any]:
 
 def _deps(stage: Stage) -> Iterator[str]:
     """The folders of code, which is coarser than what Snakemake looks at, the phases before, and the catalogue."""
-    yield from dict.fromkeys(_folder(file) for file in code_of(stage.name))
+    parts = [file.split("/") for file in code_of(stage.name)]
+    yield from dict.fromkeys("/".join(path if path[1] == "stages" else path[:2]) for path in parts)
     yield from (place for name in stage.reads for place in _places(STAGES[name]))
     yield str(PRESETS)  # DVC reads params.yaml as it is written, with the names of presets in it
     if stage.name == "table":
         yield from (f"{CATALOG}/{ITEM}.yaml", str(PUBLISHED))
-
-
-def _folder(file: str) -> str:
-    package, folder, *_ = file.split("/")
-    return file if folder == "stages" else f"{package}/{folder}"
 
 
 def _params(stage: Stage) -> list[Any]:
@@ -96,3 +96,41 @@ def _outs(stage: Stage) -> list[dict[str, Any]]:
 def _out(place: str, cache: bool) -> dict[str, Any]:
     """`persist` keeps finished runs when a stage starts again; what is not cached is in git."""
     return {place: {**({} if cache else {"cache": False}), "persist": True}}
+
+
+def plots_of(project: Project, experiment: Experiment) -> list[dict[str, Any]]:
+    """The entries of the section `plots:`, each by its title: classes and confusions, then curves of the first seed.
+
+    Titles begin with the experiment's name, since all experiments share the section.
+    """
+    params, dataset, paths = project.params, project.dataset, project.paths
+    plots = []
+
+    def add(title: str, template: str, x: str, y: Mapping[Path, str]) -> None:
+        files = {path.as_posix(): column for path, column in y.items()}
+        plots.append({f"{experiment.name}: {title}": {"template": template, "x": x, "y": files}})
+
+    words = {task: task.replace("-", " to ") for task in experiment.tasks}
+    drawn = drawn_runs(dataset, experiment)
+    for task, method in drawn:
+        path = drawn_csv("per_class", method, task, experiment, paths)
+        add(f"accuracy per class, {words[task]}, {method}", "bar_horizontal", "accuracy", {path: "class"})
+    for task, method in drawn:
+        path = drawn_csv("confusion", method, task, experiment, paths)
+        add(f"confusion of the first seed, {words[task]}, {method}", "confusion", "actual", {path: "predicted"})
+
+    seed = experiment.seeds[0]
+    sources = dict.fromkeys(dataset.split_task(task)[0] for task in experiment.tasks)
+    logs = [paths.pretrained(dataset.name, source, seed) / "log.csv" for source in sources]
+    add("held-out source accuracy, first seed", "linear", "epoch", dict.fromkeys(logs, "held_out_accuracy"))
+    adapted = [method for method in experiment.methods if method != SOURCE_ONLY]
+    of_streams = [method for method in adapted if params.method(method).kind == "cdtrans"]
+    validator = params.recipe("adapt", dataset.name).validator
+    for title, column, methods in (
+        ("validator", validator, adapted),
+        ("loss of the target stream", TARGET_LOSS, of_streams),
+    ):
+        for task in experiment.tasks if methods else ():
+            logs = [paths.adapted(dataset.name, method, task, seed) / "log.csv" for method in methods]
+            add(f"{title}, {words[task]}, first seed", "linear", "epoch", dict.fromkeys(logs, column))
+    return plots

@@ -35,7 +35,8 @@ class Stage:
     place: str  # the function of Paths that gives the file or folder that people know a run by
     inputs: Inputs
     reads: tuple[str, ...] = ()  # the stages whose outputs are its inputs
-    files: tuple[str, ...] = ()  # that a run writes in its folder; the first stands for it
+    files: tuple[str, ...] = ()  # that a run writes in its folder, or in results/; the first stands for it
+    folder: str = ""  # the function of Paths that gives the folder of which every file is the run's, if there is one
     settings: tuple[str, ...] = ()
     facts: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()  # what its function is given besides: compute, resume, workers
@@ -49,21 +50,12 @@ class Stage:
 
     def outputs_of(self, paths: Paths, arguments: Mapping[str, Any]) -> list[Path]:
         """The files that a run writes; arguments may be Snakemake's wildcards."""
-        if self.name == "table":
-            (name,) = arguments.values()
-            tables = [paths.table(name, suffix) for suffix in ("csv", "md", "tex")]
-            beside = [paths.differences(name), paths.validators(name), paths.metrics(name)]
-            return [*tables, *beside, paths.plots(name) / "accuracy.png"]
-        if self.name == "scales":
-            return [paths.scales(*arguments.values(), suffix) for suffix in ("csv", "md", "png")]
-        place = self.place_of(paths, arguments)
-        return [place / name for name in self.files] or [place]
+        place = paths.results if "experiment" in arguments else self.place_of(paths, arguments)
+        return [place / name.format(**arguments) for name in self.files] or [place]
 
     def folders_of(self, paths: Paths, arguments: Mapping[str, Any]) -> list[Path]:
         """The folders of which every file is the run's, though only some are known beforehand."""
-        if self.name == "table":
-            return [paths.plots(arguments["experiment"])]
-        return [self.place_of(paths, arguments)] if self.name == "explain" else []
+        return [getattr(paths, self.folder)(**arguments)] if self.folder else []
 
     def record_of(self, paths: Paths, arguments: Mapping[str, Any]) -> Path:
         """The run record: results/<dataset or experiment>/records/<phase>/….json."""
@@ -195,7 +187,11 @@ STAGES = {
         ),
         Stage(
             "table", "tabled", ("experiment",), "write an experiment's table of results",
-            place="table", inputs=_table, reads=("evaluate",), settings=("experiments.{experiment}",),
+            place="table", inputs=_table, reads=("evaluate",),
+            files=("{experiment}_table.csv", "{experiment}_table.md", "{experiment}_table.tex",
+                   "{experiment}_differences.csv", "{experiment}_validators.csv", "{experiment}_metrics.json",
+                   "{experiment}/plots/accuracy.png"),
+            folder="plots", settings=("experiments.{experiment}",),
         ),
         Stage(
             "rescale", "rescaled", RUN, "measure a model on its target at several object scales",
@@ -205,13 +201,14 @@ STAGES = {
         Stage(
             "scales", "scaled", ("experiment",), "write an experiment's table and picture of accuracy by object scale",
             place="scales", inputs=_scales, reads=("rescale",),
+            files=("{experiment}_scales.csv", "{experiment}_scales.md", "{experiment}_scales.png"),
             settings=("experiments.{experiment}", "rescale.scales"),
             facts=("title", "headline", "protocol", "development_tasks"), optional=True,
         ),
         Stage(
             "explain", "explained", RUN, "draw what an adapted model looks at and matches",
             place="explained", inputs=_explain, reads=("shard", "adapt"),
-            files=("attention.png", "scale_pairs.png", "scale_pairs.csv"),
+            files=("attention.png", "scale_pairs.png", "scale_pairs.csv"), folder="explained",
             settings=ADAPTATION, facts=("title", "classes", "channels"), takes=("compute",), optional=True,
         ),
     )

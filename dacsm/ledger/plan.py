@@ -22,8 +22,7 @@ MODEL_STAGES = ("pretrain", "adapt", "evaluate")
 def describe_plan(project: Project, table: str, compute: Compute) -> Iterator[str]:
     """The lines that `dacsm plan` prints; the last ones come after a measurement of some seconds.
 
-    Raises:
-        InputError: where there is no such experiment, or Snakemake refuses.
+    Raises InputError where there is no such experiment, or Snakemake refuses.
     """
     experiment, dataset = project.params.experiment(table), project.dataset
     runs = runs_of(project, experiment)
@@ -47,8 +46,7 @@ def describe_plan(project: Project, table: str, compute: Compute) -> Iterator[st
 def pending(project: Project, table: str) -> set[Path]:
     """The files that Snakemake would make or make again for a table.
 
-    Raises:
-        InputError: with Snakemake's last words, where it refuses.
+    Raises InputError with Snakemake's last words, where it refuses.
     """
     settings = [] if project.file == PARAMS_FILE else ["--configfile", str(project.file)]
     command = [sys.executable, "-m", "snakemake", "--summary", *settings, "--", str(project.paths.table(table))]

@@ -16,7 +16,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from functools import lru_cache, reduce
-from importlib.metadata import version
 from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,7 @@ from dacsm.config import SOURCE_ONLY
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.ledger.pipeline import STAGES
-from dacsm.ledger.runs import Run
 from dacsm.runtime.errors import InputError
-from dacsm.runtime.files import sha256
 
 PACKAGE = Path(__file__).parents[1]
 NOT_COMPUTING = ("config", "runtime")
@@ -89,7 +86,8 @@ def code_of(stage: str, chosen: Chosen = None) -> dict[str, str]:
     waiting = {PACKAGE / "stages" / f"{stage}.py"}
     while waiting:
         path = waiting.pop()
-        imports, found[path] = _read(path)
+        package = ".".join(path.relative_to(PACKAGE.parent).parts[:-1])
+        imports, found[path] = _understood(path.read_bytes(), package)
         waiting |= {file for name, by_name in imports for file in _files(name, by_name, chosen)} - found.keys()
     return {str(path.relative_to(PACKAGE.parent)): found[path] for path in sorted(found)}
 
@@ -97,11 +95,6 @@ def code_of(stage: str, chosen: Chosen = None) -> dict[str, str]:
 def digest(value: Any) -> str:
     """A short hash of plain values: 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _read(path: Path) -> tuple[frozenset[tuple[str, bool]], str]:
-    package = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts[:-1])
-    return _understood(path.read_bytes(), package)
 
 
 @lru_cache(maxsize=1000)
@@ -156,23 +149,11 @@ def _files(module: str, by_name: bool, chosen: Chosen) -> Iterable[Path]:
     return [path for path in (*packages, own) if path.is_file()]
 
 
-def run_key(run: Run, settings: Mapping[str, Any], code: Mapping[str, str], device: str) -> str:
-    """A name for all that decides the bits of a run on a kind of device, by which a killed run is found again.
-
-    Inputs are hashed; one that is missing counts as such, and the stage will say so.
-    """
-    inputs = {str(path): sha256(path) if path.is_file() else None for path in run.inputs}
-    versions = {name: version(name) for name in VERSIONS}
-    return digest([run.stage, dict(run.arguments), dict(settings), inputs, dict(code), versions, device])
-
-
 def require_records(paths: Paths, records: Path = Path(".snakemake/metadata")) -> None:
     """Refuse to go on where results are present but Snakemake's records of how they were made are not.
 
-    Without records Snakemake takes any result for up to date, whatever params.yaml says by now.
-
-    Raises:
-        InputError: where results have no records.
+    Without records Snakemake takes any result for up to date, whatever params.yaml says by now. Raises InputError where
+    results have no records.
     """
     patterns = ("*_table.csv", "*_scales.csv", "*/evaluated/**/metrics.json", "*/rescaled/**/metrics.json")
     present = any(True for pattern in patterns for _ in paths.results.glob(pattern))

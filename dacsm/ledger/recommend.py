@@ -15,14 +15,13 @@ from dacsm.adaptation.scores import VALIDATORS, score_epochs
 from dacsm.config import SOURCE_ONLY
 from dacsm.config.experiments import Experiment
 from dacsm.config.project import Project
-from dacsm.data.index import read_index
-from dacsm.evaluation.epochs import read_epochs
+from dacsm.data.shards import read_index
+from dacsm.evaluation.metrics import read_epochs
 from dacsm.evaluation.outputs import best_epoch
 from dacsm.report.differences import interval_of
-from dacsm.report.measured import metrics_path, read_metrics
-from dacsm.report.shapes import arrow
+from dacsm.report.measured import evaluated_metrics
 from dacsm.report.statistics import BETTER, FEWEST_RANKED, Difference, paired_difference, rank_correlation
-from dacsm.report.tables import Table, markdown, printed
+from dacsm.report.tables import Table, arrow, markdown, printed
 from dacsm.report.validators import scores_of
 from dacsm.runtime.errors import InputError
 
@@ -134,9 +133,10 @@ def _measured(project: Project) -> dict[tuple[str, str], dict[str, dict[int, dic
         dataset = project.params.load_dataset_of(name)
         for task, method, seed in product(experiment.tasks, experiment.methods, experiment.seeds):
             of = found.setdefault((dataset.name, task), {})
-            if seed in of.get(method, {}) or not metrics_path(dataset, method, task, seed, project.paths).is_file():
+            file = project.paths.evaluated(dataset.name, method, task, seed) / "metrics.json"
+            if seed in of.get(method, {}) or not file.is_file():
                 continue
-            run = read_metrics(dataset, method, task, seed, project.paths)
+            run = evaluated_metrics(dataset, (method, task, seed), project.paths)
             scored = [one for one in scores_of(run, dataset.headline) if one["scored"]]
             if scored:
                 of.setdefault(method, {})[seed] = {one["validator"]: (one["score"], one["accuracy"]) for one in scored}

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 
@@ -67,7 +67,8 @@ def pretrain_speed(params: Params, dataset: DatasetSpec, compute: Compute) -> Sp
     def step(batch: int) -> None:
         with autocast(compute.device, recipe.precision):
             logits = classifier(_images(recipe.model, batch, compute))
-        loss = F.cross_entropy(logits, _labels(dataset.classes, batch, compute), label_smoothing=recipe.label_smoothing)
+        labels = torch.arange(batch, device=compute.device) % len(dataset.classes)
+        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
         descend(loss, optimiser, classifier.parameters(), recipe.optimiser.clip_norm)
 
     return _measure(step, recipe.batch_size, compute)
@@ -113,10 +114,6 @@ def _classifier(params: Params, dataset: DatasetSpec, compute: Compute) -> Class
 
 def _images(model: Model, batch: int, compute: Compute) -> Tensor:
     return torch.randn(batch, model.channels, model.image_size, model.image_size, device=compute.device)
-
-
-def _labels(classes: Sequence[str], batch: int, compute: Compute) -> Tensor:
-    return torch.arange(batch, device=compute.device) % len(classes)
 
 
 def _measure(step: Callable[[int], None], most: int, compute: Compute) -> Speed:

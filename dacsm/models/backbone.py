@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dacsm.config.params import Model
 from dacsm.models.plain_vit import is_plain, resize_position
-from dacsm.models.weights import read_weights
+from dacsm.models.weights import first_of, misfits, read_weights
 from dacsm.runtime.errors import InputError
 
 # Settings of a plain Vision Transformer's shape, and timm's names for them.
@@ -21,9 +21,8 @@ DISTILLED = ("dist_token", "head_dist.")  # what a distilled DeiT has besides a 
 def build_backbone(config: Model) -> nn.Module:
     """A timm network without its classification head; a shape in `config` replaces what the name says.
 
-    Raises:
-        InputError: for a name that timm does not know, for settings that the network cannot take, or for a shape of a
-            network other than a plain Vision Transformer.
+    Raises InputError for a name that timm does not know, for settings that the network cannot take, or for a shape of a
+    network other than a plain Vision Transformer.
     """
     if not timm.is_model(config.name):
         close = get_close_matches(config.name, timm.list_models(), n=3) or ["deit_small_patch16_224", "resnet50"]
@@ -59,8 +58,7 @@ def _create(config: Model, shape: dict[str, int]) -> nn.Module:
 def feature_width(backbone: nn.Module, config: Model) -> int:
     """How many features the network gives of an image, D: of a blank one, unless the network says it itself.
 
-    Raises:
-        InputError: where it cannot take the images that `config` describes, or gives no vector of them.
+    Raises InputError where it cannot take the images that `config` describes, or gives no vector of them.
     """
     if is_plain(backbone):
         return backbone.embed_dim
@@ -99,10 +97,8 @@ def load_weights(backbone: nn.Module, weights: str, name: str) -> None:
     """Fill the backbone with pretrained weights: `none`, `timm:<model name>`, or a local file.
 
     A classification head, by timm's name for it, and the distillation token of distilled DeiT are left out; a plain
-    Vision Transformer's position embedding of another grid is resized. Anything else must fit exactly.
-
-    Raises:
-        InputError: where the weights cannot be had, or do not fit the backbone `name`.
+    Vision Transformer's position embedding of another grid is resized. Anything else must fit exactly. Raises
+    InputError where the weights cannot be had, or do not fit the backbone `name`.
     """
     if weights == "none":
         return
@@ -116,7 +112,8 @@ def load_weights(backbone: nn.Module, weights: str, name: str) -> None:
     state = {key: value for key, value in state.items() if not key.startswith(heads + DISTILLED)}
     if is_plain(backbone) and "pos_embed" in state:
         state["pos_embed"] = _fit_position(state["pos_embed"], backbone, distilled)
-    _require_fit(state, backbone.state_dict(), weights, name)
+    if found := misfits(state, backbone.state_dict()):
+        raise InputError(f"weights {weights!r} do not fit {name}: {first_of(found)}; name fitting ones.")
     backbone.load_state_dict(state)
 
 
@@ -124,20 +121,6 @@ def _heads(model: nn.Module) -> tuple[str, ...]:
     """What the names of a timm model's classification heads begin with."""
     found = model.pretrained_cfg.get("classifier") or ()
     return tuple(f"{head}." for head in ((found,) if isinstance(found, str) else found))
-
-
-def _require_fit(state: dict[str, Tensor], wanted: dict[str, Tensor], weights: str, name: str) -> None:
-    """Raise InputError unless both have the same tensors, by name and shape."""
-    problems = [f"{key} is missing" for key in wanted if key not in state]
-    problems += [f"{key} is unexpected" for key in state if key not in wanted]
-    problems += [
-        f"{key} is {tuple(state[key].shape)}, expected {tuple(wanted[key].shape)}"
-        for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise InputError(f"weights {weights!r} do not fit {name}: {'; '.join(problems[:3])}{more}; name fitting ones.")
 
 
 def _fit_position(position: Tensor, backbone: nn.Module, distilled: bool) -> Tensor:

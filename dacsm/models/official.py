@@ -4,6 +4,7 @@ There the backbone is called `base`, the BN neck `bottleneck` and the head `clas
 have the same names.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from math import isqrt
@@ -13,11 +14,12 @@ import timm
 import torch
 from torch import Tensor
 
+from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Model
 from dacsm.config.validation import validate
-from dacsm.models.classifier import Classifier, Description
+from dacsm.models.classifier import Classifier, Description, save_checkpoint
 from dacsm.models.plain_vit import is_plain
-from dacsm.models.weights import read_weights
+from dacsm.models.weights import first_of, misfits, read_weights
 from dacsm.runtime.errors import InputError
 
 NAMES = {"backbone": "base", "neck": "bottleneck", "head": "classifier"}  # ours and theirs
@@ -32,8 +34,7 @@ IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 def read_official(path: Path) -> dict[str, Tensor]:
     """The tensors of a CDTrans checkpoint by their official names, without the layer that it never uses.
 
-    Raises:
-        InputError: where the file cannot be read safely, or is not a checkpoint of CDTrans.
+    Raises InputError where the file cannot be read safely, or is not a checkpoint of CDTrans.
     """
     state = read_weights(path)
     if not any(key.partition(".")[0] in NAMES.values() for key in state):
@@ -49,6 +50,58 @@ def read_official(path: Path) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if not key.startswith(UNUSED)}
 
 
+def import_cdtrans(
+    path: Path,
+    out: Path,
+    *,
+    dataset: DatasetSpec | None = None,
+    model: str | None = None,
+    heads: int | None = None,
+    classes: tuple[str, ...] | None = None,
+    recipe: Model | None = None,
+) -> Description:
+    """Write a CDTrans checkpoint as one of ours; every tensor that does not fit is named on stderr first.
+
+    Classes are the dataset's, unless given; the rest is as in `describe`. Nothing is written unless everything fits.
+    Raises InputError where the file cannot be read, is not a checkpoint of CDTrans, or does not fit.
+    """
+    state = read_official(path)
+    if dataset is not None:
+        classes = classes or dataset.classes
+    description = describe(state, model=model, heads=heads, classes=classes, recipe=recipe, name=str(path))
+    channels = description.model.channels
+    if dataset is not None and channels != dataset.channels:
+        raise InputError(
+            f"{path} takes images of {channels} channels, but those of {dataset.name} have {dataset.channels}; "
+            "name the --dataset that it was trained on."
+        )
+    found = misfits(state, _wanted(description))
+    for line in found:
+        print(f"{path}: {line}", file=sys.stderr)
+    if found:
+        raise InputError(
+            f"{path} does not fit {description.model.name} of {len(description.classes)} classes in {len(found)} "
+            f"tensor{'s' * (len(found) > 1)}, named above, so that nothing was written; "
+            "give a whole checkpoint, and the --model and --dataset that it is of."
+        )
+    save_checkpoint(out, description, to_classifier(state, description).state_dict())
+    return description
+
+
+def class_names(path: Path) -> tuple[str, ...]:
+    """The names of classes in a text file, a line each, in the order of the labels.
+
+    Raises InputError where the file cannot be read, or does not name each class once.
+    """
+    try:
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}), expected a class name a line; name another.") from error
+    if not names or "" in names or len(set(names)) != len(names):
+        raise InputError(f"{path} has an empty line, or a class twice, expected each class name on a line; correct it.")
+    return names
+
+
 def describe(
     state: Mapping[str, Tensor],
     *,
@@ -61,6 +114,8 @@ def describe(
 ) -> Description:
     """How to build the network of an official state dict: sizes from its tensors, the rest from the arguments.
 
+    Raises InputError where model or heads do not go with the tensors, or they do not tell what is needed.
+
     Args:
         state: tensors by official name.
         model: `small`, `base` or a timm name; without it, the DeiT of that width.
@@ -70,11 +125,10 @@ def describe(
             without it, CDTrans' own.
         drop_path: rate at the last block, of which the file says nothing.
         name: of the file, for messages.
-
-    Raises:
-        InputError: where model or heads do not go with the tensors, or they do not tell what is needed.
     """
-    width = _width(state)
+    # The width that most norms have, so that one wrong tensor does not mislead.
+    widths = Counter(len(value) for key, value in state.items() if "norm" in key and value.ndim == 1)
+    width = widths.most_common(1)[0][0] if widths else 384
     depth = len({key.split(".")[2] for key in state if key.startswith("base.blocks.")}) or 12
     channels, patch, image_size = _image(state)
     timm_name = SHORT.get(model or "", model) or BY_WIDTH.get(width, "vit_tiny_patch16_224")
@@ -97,38 +151,24 @@ def describe(
     shape = {"patch_size": patch, "dim": width, "depth": depth, "heads": heads, "drop_path": drop_path}
     images = {"image_size": image_size, "channels": channels, **_views(recipe, image_size, channels, name)}
     described = validate(Model, {"name": timm_name, "weights": "none", **shape, **images}, name)
-    return Description(described, classes or _numbers(state))
+    head = state.get("classifier.weight", torch.empty(0)).shape
+    return Description(described, classes or tuple(map(str, range(head[0] if len(head) == 2 else 2))))
 
 
-def misfits(state: Mapping[str, Tensor], description: Description) -> list[str]:
-    """What keeps an official state dict from being the network described, a line a tensor; empty where it fits."""
+def _wanted(description: Description) -> dict[str, Tensor]:
+    """The tensors that a network would have under official names; nothing is allocated for them."""
     with torch.device("meta"):
-        wanted = {official_name(key): value.shape for key, value in Classifier(description).state_dict().items()}
-    lines = [f"{key} is missing" for key in wanted if key not in state]
-    for key, value in state.items():
-        if key.startswith(UNUSED):
-            continue
-        if key not in wanted:
-            lines.append(f"{key} is unexpected")
-        elif value.shape != wanted[key]:
-            lines.append(f"{key} is {_shape(value.shape)}, expected {_shape(wanted[key])}")
-        elif not value.isfinite().all():
-            lines.append(f"{key} has values that are not finite")
-    return lines
+        return {official_name(key): value for key, value in Classifier(description).state_dict().items()}
 
 
 def to_classifier(state: Mapping[str, Tensor], description: Description) -> Classifier:
     """A classifier of ours, in evaluation mode, with the weights of an official state dict.
 
-    Raises:
-        InputError: where a tensor is missing, unexpected, of another shape, or not finite.
+    Raises InputError where a tensor is missing, unexpected, of another shape, or not finite.
     """
-    found = misfits(state, description)
-    if found:
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        raise InputError(
-            f"the state dict does not fit {description.model.name}: {'; '.join(found[:3])}{more}; give a whole one."
-        )
+    used = {key: value for key, value in state.items() if not key.startswith(UNUSED)}
+    if found := misfits(used, _wanted(description)):
+        raise InputError(f"the state dict does not fit {description.model.name}: {first_of(found)}; give a whole one.")
     classifier = Classifier(description)
     classifier.load_state_dict({key: state[official_name(key)] for key in classifier.state_dict()})
     return classifier.eval()
@@ -138,18 +178,6 @@ def official_name(name: str) -> str:
     """A tensor's name in CDTrans, from ours."""
     part, rest = name.split(".", 1)
     return f"{NAMES[part]}.{rest}"
-
-
-def _width(state: Mapping[str, Tensor]) -> int:
-    """The width that most norms have, so that one wrong tensor does not mislead."""
-    widths = Counter(len(value) for key, value in state.items() if "norm" in key and value.ndim == 1)
-    return widths.most_common(1)[0][0] if widths else 384
-
-
-def _numbers(state: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """The classes by number, as many as the head has."""
-    head = state.get("classifier.weight", torch.empty(0)).shape
-    return tuple(str(number) for number in range(head[0] if len(head) == 2 else 2))
 
 
 def _image(state: Mapping[str, Tensor]) -> tuple[int, int, int]:
@@ -188,7 +216,3 @@ def _views(recipe: Model | None, image_size: int, channels: int, name: str) -> d
             f"whose pretrain settings in params.yaml have channels 1 and image_size {image_size}."
         )
     return {"resize": 256 if image_size == 224 else image_size, **IMAGENET}
-
-
-def _shape(shape: torch.Size) -> str:
-    return "×".join(map(str, shape)) or "a number"

@@ -3,6 +3,7 @@
 import pickle
 import re
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -18,8 +19,7 @@ PARALLEL = "module."  # what DataParallel puts before every name
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a weights file by name, without the wrapping and the prefix that training programs add.
 
-    Raises:
-        InputError: where the file is missing, damaged, holds pickled code, or holds anything but tensors.
+    Raises InputError where the file is missing, damaged, holds pickled code, or holds anything but tensors.
     """
     if not path.is_file():
         raise InputError(f"{path} was not found, expected a file of weights (.pth or .safetensors); correct the path.")
@@ -33,6 +33,25 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if not isinstance(value, Tensor):
             raise InputError(f"{path} holds {_kind(value)} under {key!r}, expected a tensor; save a state dict alone.")
     return {str(key).removeprefix(PARALLEL): value for key, value in state.items()}
+
+
+def misfits(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """What keeps tensors from being those that are wanted, a line a tensor; empty where they fit."""
+    lines = [f"{key} is missing" for key in wanted if key not in state]
+    for key, value in state.items():
+        if key not in wanted:
+            lines.append(f"{key} is unexpected")
+        elif value.shape != wanted[key].shape:
+            found, expected = ("×".join(map(str, one.shape)) or "a number" for one in (value, wanted[key]))
+            lines.append(f"{key} is {found}, expected {expected}")
+        elif not value.isfinite().all():
+            lines.append(f"{key} has values that are not finite")
+    return lines
+
+
+def first_of(lines: Sequence[str]) -> str:
+    """The first three in a sentence, and how many more there are."""
+    return "; ".join(lines[:3]) + (f" and {len(lines) - 3} more" if len(lines) > 3 else "")
 
 
 def _load(path: Path) -> object:

@@ -10,8 +10,7 @@ from typing import Any
 from dacsm.config.paths import Paths
 from dacsm.report.differences import BASELINE
 from dacsm.report.measured import Runs
-from dacsm.report.shapes import AVERAGE
-from dacsm.report.tables import decimal
+from dacsm.report.tables import AVERAGE, decimal
 from dacsm.runtime.files import read_json
 
 HEADER = ("method", "measure", "accuracy", "accuracy_std", "runs", "training_seconds", "of_cdtrans",

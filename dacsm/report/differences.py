@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from dacsm.config.params import SOURCE_ONLY, Experiment
 from dacsm.report import statistics
 from dacsm.report.measured import Runs
-from dacsm.report.shapes import AVERAGE, MEASURES, MOST_CLASSES, arrow
 from dacsm.report.statistics import CONFIDENCE, EFFECT, NOT_TOLD_APART, Difference, paired_difference
-from dacsm.report.tables import Table, decimal, printed
+from dacsm.report.tables import AVERAGE, MEASURES, MOST_CLASSES, Table, arrow, decimal, printed
 
 BASELINE = "cdtrans"  # the method that others add to
 FACTS = ("task", "method", "baseline", "seeds", "headline", "verdict")

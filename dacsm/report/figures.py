@@ -13,10 +13,8 @@ from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
 from dacsm.report import plots
 from dacsm.report.differences import Comparisons, compared_with
-from dacsm.report.measured import Runs, evaluate_command
-from dacsm.report.shapes import AVERAGE, MEASURES, arrow, matrix
-from dacsm.report.tables import decimal
-from dacsm.runtime.errors import InputError
+from dacsm.report.measured import Runs, made_by, read_predictions
+from dacsm.report.tables import AVERAGE, MEASURES, arrow, decimal, matrix
 from dacsm.runtime.files import write_csv
 
 FIGURE = "accuracy.png"
@@ -95,11 +93,18 @@ def _draw_run(runs: Runs, task: str, method: str, paths: Paths) -> None:
     means = {name: decimal(row.numbers[name].mean) for name in dataset.classes}
     per_class = [(name, mean) for name, mean in means.items() if mean]
     write_csv(drawn_csv("per_class", method, task, experiment, paths), ("class", "accuracy"), per_class)
-    predictions = [read_predictions(dataset, method, task, seed, paths) for seed in experiment.seeds]
+    predictions = []
+    for seed in experiment.seeds:
+        path = paths.evaluated(dataset.name, method, task, seed) / "predictions.csv"
+        command = made_by("evaluate", dataset, method, task, seed)
+        predictions.append(read_predictions(path, command, len(dataset.classes))[:, 1:])
     confusion = drawn_csv("confusion", method, task, experiment, paths)
     write_csv(confusion, ("actual", "predicted"), np.array(dataset.classes)[predictions[0]].tolist())
     title = f"{runs.title}, {arrow(task)}: {method}\nselection: {row.selection}; {_over_seeds(experiment)}"
-    percent = 100 * np.mean([_confusion(pairs, len(dataset.classes)) for pairs in predictions], axis=0)
+    every = range(len(dataset.classes))
+    fractions = [pd.crosstab(*pairs.T, normalize="index") for pairs in predictions]  # of each actual class
+    full = [one.reindex(columns=every, fill_value=0).reindex(every) for one in fractions]  # NaN for one without images
+    percent = 100 * np.mean(full, axis=0)
     plots.confusion(confusion.with_suffix(".png"), title, dataset.classes, percent)
 
 
@@ -118,28 +123,3 @@ def _draw_differences(runs: Runs, comparisons: Comparisons, path: Path) -> None:
         of = f"{runs.title}, {next(iter(groups))}" if len(groups) == 1 else runs.title
         what = f"difference to {compared_with(runs.experiment)} in {runs.measure} accuracy, paired by seed"
         plots.differences(path, f"{of}: {what}", groups)
-
-
-def _confusion(pairs: np.ndarray, classes: int) -> np.ndarray:
-    """From (N, 2) actual and predicted classes to fractions of each actual one, (K, K); NaN for one without images."""
-    fractions = pd.crosstab(*pairs.T, normalize="index")
-    return fractions.reindex(columns=range(classes), fill_value=0).reindex(range(classes)).to_numpy()
-
-
-def read_predictions(dataset: DatasetSpec, method: str, task: str, seed: int, paths: Paths) -> np.ndarray:
-    """The actual and the predicted class of every image at the selected epoch, as indices, int (N, 2).
-
-    Raises:
-        InputError: where predictions.csv is missing, unreadable, or of other classes.
-    """
-    path = paths.evaluated(dataset.name, method, task, seed) / "predictions.csv"
-    made_by = evaluate_command(dataset, method, task, seed)
-    try:
-        pairs = pd.read_csv(path, usecols=["label", "predicted"], dtype=int)[["label", "predicted"]].to_numpy()
-        if not len(pairs) or not 0 <= pairs.min() <= pairs.max() < len(dataset.classes):
-            raise ValueError(f"expected class indices from 0 to {len(dataset.classes) - 1}")
-        return pairs
-    except FileNotFoundError as error:
-        raise InputError(f"{path} was not found; make it with `{made_by}`.") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); make it again with `{made_by}`.") from error

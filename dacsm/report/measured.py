@@ -1,20 +1,21 @@
 """What was measured: the metrics.json of every seed of a method on a task, as rows of numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
-from dacsm.report.shapes import AVERAGE, MEAN, MEASURES, Line, lay_out
-from dacsm.report.tables import Number, Table
+from dacsm.report.tables import AVERAGE, MEAN, MEASURES, Line, Number, Table, lay_out
 from dacsm.runtime.errors import InputError
-from dacsm.runtime.files import read_json
+from dacsm.runtime.files import read_json, reading
 
 KINDS = ("selected", "last", "oracle")  # ways to choose a run's checkpoint; the first is the primary one
 Metrics = Mapping[str, Any]  # of one run, as evaluate writes it
@@ -65,18 +66,16 @@ class Runs:
         for kind in KINDS:
             for (task, method), found in self.metrics.items():
                 if all(kind in one for one in found):
-                    rows[kind, task, method] = self._row([one[kind] for one in found])
+                    chosen = pd.DataFrame([one[kind] for one in found], list(self.experiment.seeds))
+                    of_class = pd.DataFrame(chosen["per_class"].tolist(), chosen.index)
+                    accuracy = of_class.join(chosen[list(MEASURES)]).astype(float)  # None becomes NaN
+                    rows[kind, task, method] = Row(_distinct(chosen["selection"]), tuple(chosen["epoch"]), accuracy)
             for method in self.experiment.methods:
                 of = [rows[kind, task, method] for task in self.experiment.tasks if (kind, task, method) in rows]
                 if len(of) == len(self.experiment.tasks):  # averaged seed by seed: the spread is that of the average
                     mean = sum(row.accuracy for row in of) / len(of)
-                    rows[kind, AVERAGE, method] = Row(_distinct([row.selection for row in of]), (), mean)
+                    rows[kind, AVERAGE, method] = Row(_distinct(row.selection for row in of), (), mean)
         return rows
-
-    def _row(self, choices: Sequence[Metrics]) -> Row:
-        cells = [{**one["per_class"], **{name: one[name] for name in MEASURES}} for one in choices]
-        accuracy = pd.DataFrame(cells, list(self.experiment.seeds), dtype=float)  # None becomes NaN
-        return Row(_distinct([one["selection"] for one in choices]), tuple(one["epoch"] for one in choices), accuracy)
 
     def by_task(self, method: str, kind: str = "selected") -> Row:
         """The headline measure on each task and on their average, and the means of a matrix's lines and columns.
@@ -109,20 +108,19 @@ class Runs:
         return lay_out(self.dataset, self.experiment.tasks, ("method", "selection"), self.lines())
 
 
-def _distinct(names: Sequence[str]) -> str:
+def _distinct(names: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(names))
 
 
 def collect(dataset: DatasetSpec, experiment: Experiment, paths: Paths) -> Runs:
     """The runs of a whole experiment.
 
-    Raises:
-        InputError: where one is missing, is not what evaluate writes, or is of another protocol or backbone.
+    Raises InputError where one is missing, is not what evaluate writes, or is of another protocol or backbone.
     """
+    places = product(experiment.tasks, experiment.methods)
     metrics = {
-        (task, method): [read_metrics(dataset, method, task, seed, paths) for seed in experiment.seeds]
-        for task in experiment.tasks
-        for method in experiment.methods
+        (task, method): [evaluated_metrics(dataset, (method, task, seed), paths) for seed in experiment.seeds]
+        for task, method in places
     }
     backbones = {one["backbone"]: " ".join(place) for place, found in metrics.items() for one in found}
     if len(backbones) > 1:
@@ -133,40 +131,46 @@ def collect(dataset: DatasetSpec, experiment: Experiment, paths: Paths) -> Runs:
     return Runs(dataset, experiment, metrics, *backbones)
 
 
-def metrics_path(dataset: DatasetSpec, method: str, task: str, seed: int, paths: Paths) -> Path:
-    return paths.evaluated(dataset.name, method, task, seed) / "metrics.json"
+def evaluated_metrics(dataset: DatasetSpec, run: tuple[str, str, int], paths: Paths) -> Metrics:
+    """What `evaluate` wrote about a run (method, task, seed); raises InputError as `read_metrics` does."""
+    return read_metrics(paths.evaluated(dataset.name, *run), "evaluate", dataset, run, partial(_problem, dataset))
 
 
-def evaluate_command(dataset: DatasetSpec, method: str, task: str, seed: int) -> str:
-    """What makes a run's metrics and predictions."""
-    return f"dacsm evaluate {dataset.name} {method} {task} --seed {seed}"
+def made_by(stage: str, dataset: DatasetSpec, method: str, task: str, seed: int) -> str:
+    """The command that makes what a stage says of a run."""
+    return f"dacsm {stage} {dataset.name} {method} {task} --seed {seed}"
 
 
-def read_metrics(dataset: DatasetSpec, method: str, task: str, seed: int, paths: Paths) -> Metrics:
-    """One run's metrics.json, if it is of that run, of these classes and of this protocol.
+def read_metrics(
+    folder: Path, stage: str, dataset: DatasetSpec, run: tuple[str, str, int], problem: Callable[[Metrics], str | None]
+) -> Metrics:
+    """The metrics.json of a stage on a run (method, task, seed), if it is of that run and of the dataset's protocol.
 
-    Raises:
-        InputError: where it is missing or anything else.
+    Raises InputError where it is missing, is of another run, or `problem` finds something in it.
     """
-    path, made_by = metrics_path(dataset, method, task, seed, paths), evaluate_command(dataset, method, task, seed)
-    metrics = read_run(path, made_by, dataset, method, task, seed)
-    if problem := _problem(dataset, metrics):
-        raise InputError(f"{path} {problem}; make it again with `{made_by}`.")
-    return metrics
-
-
-def read_run(path: Path, made_by: str, dataset: DatasetSpec, method: str, task: str, seed: int) -> Metrics:
-    """A JSON file about one run that the command `made_by` makes, if it is of that run and of the dataset's protocol.
-
-    Raises:
-        InputError: where it is missing or anything else.
-    """
-    found = read_json(path, made_by)
-    expected = {"dataset": dataset.name, "method": method, "task": task, "seed": seed, "protocol": dataset.protocol}
+    path, command = folder / "metrics.json", made_by(stage, dataset, *run)
+    found = read_json(path, command)
+    keys = ("dataset", "method", "task", "seed", "protocol")
+    expected = dict(zip(keys, (dataset.name, *run, dataset.protocol), strict=True))
     for key, value in expected.items():
         if not isinstance(found, dict) or found.get(key) != value:
-            raise InputError(f"{path} is not of {key} {value!r}; make it again with `{made_by}`.")
+            raise InputError(f"{path} is not of {key} {value!r}; make it again with `{command}`.")
+    if reason := problem(found):
+        raise InputError(f"{path} {reason}; make it again with `{command}`.")
     return found
+
+
+def read_predictions(path: Path, command: str, classes: int) -> np.ndarray:
+    """The index, the actual and the predicted class of every image at the selected epoch, int (N, 3).
+
+    Raises InputError where predictions.csv is missing, unreadable, or of other classes.
+    """
+    columns = ["index", "label", "predicted"]
+    with reading(path, command):
+        rows = pd.read_csv(path, usecols=columns, dtype=int)[columns].to_numpy()
+        if not len(rows) or not 0 <= rows[:, 1:].min() <= rows[:, 1:].max() < classes:
+            raise ValueError(f"expected class indices from 0 to {classes - 1}")
+        return rows
 
 
 def _problem(dataset: DatasetSpec, metrics: Metrics) -> str | None:
@@ -179,17 +183,15 @@ def _problem(dataset: DatasetSpec, metrics: Metrics) -> str | None:
             return f"is wrong: {kind} is not what evaluate writes"
         if list(choice["per_class"]) != list(dataset.classes):
             return f"is wrong: {kind}.per_class does not hold the {len(dataset.classes)} classes of {dataset.name}"
-    if "validators" in metrics and not _has_epochs(metrics):
-        return "does not have an accuracy and the validators' scores for every epoch"
-    return None
-
-
-def _has_epochs(metrics: Metrics) -> bool:
+    if "validators" not in metrics:
+        return None
     try:
-        validators = metrics["validators"].values()
+        validators = metrics["validators"]
         columns = [metrics["accuracy_by_epoch"][measure] for measure in MEASURES]
-        columns += [found["scores"] for found in validators if "epoch" in found]
-        complete = metrics["validator"] in metrics["validators"] and len(columns) == len(MEASURES) + len(validators)
+        chosen = [validators[name] for name in (metrics["validator"], *validators)]
+        columns += [one["scores"] for one in chosen if "epoch" in one]
+        complete = len(columns) == len(MEASURES) + len(chosen) and all(isinstance(column, list) for column in columns)
+        complete &= len({len(column) for column in columns}) == 1
     except (KeyError, TypeError, AttributeError):
-        return False
-    return complete and all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns)
+        complete = False
+    return None if complete else "does not have an accuracy and the validators' scores for every epoch"

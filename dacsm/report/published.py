@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dacsm.config.datasets import DatasetSpec
-from dacsm.report.shapes import AVERAGE, MEASURES, Line, lay_out
-from dacsm.report.tables import Number, Table
+from dacsm.report.tables import AVERAGE, MEASURES, Line, Number, Table, lay_out
 from dacsm.runtime.errors import InputError
 
 PUBLISHED = Path("workflow/published")
@@ -32,8 +31,7 @@ def published_file(dataset: str) -> Path | None:
 def read_published(dataset: DatasetSpec) -> list[Line]:
     """Every published line of a dataset, with the cells that were published; none where it has no file.
 
-    Raises:
-        InputError: where the file is not of this dataset's table, or a row is of another protocol.
+    Raises InputError where the file is not of this dataset's table, or a row is of another protocol.
     """
     path = published_file(dataset.name)
     if path is None:

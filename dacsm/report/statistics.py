@@ -45,9 +45,7 @@ def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -
     """The mean of first − second over the seeds that both have, with its 95 % interval by Student's t.
 
     The same seed gives both methods the same source model, so that its luck cancels in the difference. NaN stays NaN.
-
-    Raises:
-        ValueError: where they have no seed in common.
+    Raises ValueError where they have no seed in common.
     """
     # Rounded, so that the last bit of a sum over tasks makes no equal runs differ.
     by_seed = {seed: round(first[seed] - second[seed], 10) for seed in sorted(first.keys() & second.keys())}

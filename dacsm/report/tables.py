@@ -1,14 +1,19 @@
-"""A table of text and numbers, and how it is written: as Markdown, as LaTeX, or number by number in a CSV."""
+"""Tables of text and numbers: their form for each kind of dataset, and how they are written in Markdown.
+
+Measured and published numbers are laid out alike, but never in one table.
+"""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tabulate import tabulate
 
-LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-         "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-         "→": r"$\to$", "↓": r"$\downarrow$", "−": "$-$", "±": r"$\pm$"}  # fmt: skip
+from dacsm.config.datasets import DatasetSpec
+
+MEASURES = {"mean_per_class": "mean per class", "overall": "overall"}
+AVERAGE, MEAN = "average", "mean"  # of all tasks; of a line or a column of a matrix
+MOST_CLASSES = 20  # columns; past that a page is too narrow, and the CSV has them
 
 
 @dataclass(frozen=True)
@@ -65,36 +70,58 @@ def _in_markdown(cell: Cell) -> str:
     return mean if math.isnan(cell.spread) else f"{mean}\u00a0±\u00a0{cell.spread:.1f}"
 
 
-def escape(text: str) -> str:
-    """Text as LaTeX shows it."""
-    return "".join(LATEX.get(character, character) for character in text)
+@dataclass(frozen=True)
+class Line:
+    """The numbers of one method, by class and measure, or by task.
+
+    An average over all tasks is called `average`, a mean in a matrix `<source>-mean` or `mean-<target>`.
+    """
+
+    facts: Mapping[str, str]  # the task, the method, how its checkpoint was selected, and more
+    cells: Mapping[str, Number]
 
 
-def latex(table: Table, caption: str, label: str) -> str:
-    """The table of booktabs; `caption` is LaTeX already, and comes after the title."""
-    heads, *rows = [" & ".join(map(_in_latex, row)) + r" \\" for row in (table.heads, *table.rows)]
-    title = f"{escape(table.title)}. " if table.title else ""
-    return "\n".join([
-        r"\begin{table}[tb]",
-        r"\centering",
-        rf"\caption{{{title}{caption}}}",
-        rf"\label{{tab:{label}}}",
-        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{@{{}}{'l' * table.names}{'r' * (len(table.heads) - table.names)}@{{}}}}",
-        r"\toprule",
-        heads,
-        r"\midrule",
-        *rows,
-        r"\bottomrule",
-        r"\end{tabular}}",
-        r"\end{table}",
-    ])  # fmt: skip
+def arrow(task: str) -> str:
+    """`source-target` as it is read: source → target."""
+    return task.replace("-", " → ")
 
 
-def _in_latex(cell: Cell) -> str:
-    if isinstance(cell, str):
-        return escape(cell)
-    if math.isnan(cell.mean):
-        return "--"
-    mean = f"{cell.mean:.{max(1, cell.digits)}f}"
-    return mean if math.isnan(cell.spread) else rf"${mean} \pm {cell.spread:.1f}$"
+def matrix(dataset: DatasetSpec, tasks: Sequence[str], cells: Mapping[str, Number]) -> dict[str, dict[str, Number]]:
+    """The cells by source and target, with the means last; domains that none of the tasks has are left out."""
+    used = {domain for task in tasks for domain in dataset.split_task(task)}
+    ends = [*(domain for domain in dataset.domains if domain in used), MEAN]
+    return {
+        source: {
+            target: cells.get(AVERAGE if source == target == MEAN else f"{source}-{target}", NONE) for target in ends
+        }
+        for source in ends
+    }
+
+
+def lay_out(dataset: DatasetSpec, tasks: Sequence[str], names: Sequence[str], lines: Sequence[Line]) -> list[Table]:
+    """The lines as tables in the dataset's form; `names` are the facts that are shown beside the numbers."""
+    if dataset.table_form == "classes":
+        columns = (*(dataset.classes if len(dataset.classes) <= MOST_CLASSES else ()), *MEASURES)
+        heads = {column: MEASURES.get(column, column) for column in columns}
+        of = dict.fromkeys(line.facts["task"] for line in lines)
+        return [_flat(arrow(task), names, heads, [one for one in lines if one.facts["task"] == task]) for task in of]
+    average = {AVERAGE: f"average of {len(tasks)}"}
+    if dataset.table_form == "tasks":
+        return [_flat("", names, {task: arrow(task) for task in tasks} | average, lines)]
+    published = "backbone" in names
+    tables = [_flat("", names, average, lines)] if published else []
+    for line in lines:
+        if line.cells.keys() == {AVERAGE}:
+            continue
+        rows = matrix(dataset, tasks, line.cells)
+        shown = [name for name in rows if name != MEAN or not published]  # no mean is added to what others printed
+        title = ", ".join(line.facts[name] for name in names if name in ("method", "backbone"))
+        cells = [[source, *(rows[source][target] for target in shown)] for source in shown]
+        tables.append(Table(f"{title} ({line.facts['selection']})", ["source ↓ target →", *shown], cells))
+    return tables
+
+
+def _flat(title: str, names: Sequence[str], heads: Mapping[str, str], lines: Sequence[Line]) -> Table:
+    """A row a line, a column a cell; `heads` are the columns' headings by cell."""
+    rows = [[*(one.facts[name] for name in names), *(one.cells.get(cell, NONE) for cell in heads)] for one in lines]
+    return Table(title, [*(name.replace("_", " ") for name in names), *heads.values()], rows, len(names))

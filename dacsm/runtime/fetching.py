@@ -1,33 +1,38 @@
 """Fetch a file from one of its addresses: resumed where it broke off, and taken for whole once it is checked.
 
 What has arrived lies in `.<file>.partial`, which survives a kill; beside it `.<file>.partial.json` says where it came
-from.
+from. Files of an object store are kept in a bounded cache on this machine. Where that is and how much it holds changes
+no number, so that these are no settings: the environment says them, DACSM_CACHE (a folder) and DACSM_CACHE_GB.
 """
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import requests
 
 from dacsm.runtime.addresses import Broken, Refused, Shrunk, Transfer, open_address, short
 from dacsm.runtime.errors import InputError
-from dacsm.runtime.files import unwritable, write_json
-from dacsm.runtime.identity import Expected, Mismatch, identify
+from dacsm.runtime.files import locked, unwritable, write_json
+from dacsm.runtime.hashes import Expected, Mismatch, identify
 from dacsm.runtime.progress import transfer_progress
 
 ATTEMPTS = 4  # without a byte in between, before a mirror is given up
 FIRST_PAUSE = 1.0  # seconds before the second attempt; it doubles with each
+FOLDER, GIGABYTES = "~/.cache/dacsm", "50"  # where the environment says nothing
+ABANDONED = 86_400.0  # seconds without a byte, after which a part of a file may go
 
 
 def transfer(urls: Sequence[str], target: Path, expected: Expected) -> str:
     """Fetch `target` from the first of the mirrors that has it; returns its sha256.
 
-    Raises:
-        InputError: where no mirror has the file that is expected, or there is no room for it. What has arrived of it
-            stays, and the next call goes on from there.
+    Raises InputError where no mirror has the file that is expected, or there is no room for it. What has arrived of it
+    stays, and the next call goes on from there.
     """
     partial = target.with_name(f".{target.name}.partial")
     reasons = []
@@ -132,3 +137,49 @@ def _forget(partial: Path) -> None:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
+
+
+def open_cached(url: str, size: int, sha256: str) -> BinaryIO:
+    """The file at an address, open for reading: fetched and compared with its hash where it is not in the cache.
+
+    Raises InputError where it cannot be fetched, is another, or does not fit into the cache.
+    """
+    folder, most = _place()
+    path = folder / f"{sha256}{Path(url).suffix}"
+    while True:
+        with suppress(FileNotFoundError):
+            if path.stat().st_size == size:
+                with suppress(PermissionError):  # in a cache of several users
+                    os.utime(path, ns=(time.time_ns(), time.time_ns()))  # the longest unused goes first
+                return path.open("rb", buffering=0)  # it can be read on when another process removes it
+        with locked(folder / f".{sha256}.lock"):
+            if not path.is_file() or path.stat().st_size != size:  # another process may have fetched it meanwhile
+                with locked(folder / ".room.lock"):
+                    _make_room(folder, url, size, most)
+                transfer([url], path, Expected(size, sha256))
+
+
+def _place() -> tuple[Path, float]:
+    """The folder of the cache, and the bytes that it may hold."""
+    text = os.environ.get("DACSM_CACHE_GB") or GIGABYTES
+    try:
+        most = float(text) * 1e9
+    except ValueError:
+        most = 0.0
+    if not most > 0:
+        raise InputError(f"DACSM_CACHE_GB is {text!r}, expected gigabytes, more than 0; correct it.")
+    return Path(os.environ.get("DACSM_CACHE") or FOLDER).expanduser(), most
+
+
+def _make_room(folder: Path, url: str, size: int, most: float) -> None:
+    """Remove the files that were not used for longest until another one fits."""
+    if size > most:
+        raise InputError(f"DACSM_CACHE_GB allows {most:,.0f} bytes in {folder}, but {url} has {size:,}; allow more.")
+    files = [file for file in folder.iterdir() if file.is_file() and file.suffix not in (".lock", ".json")]
+    used = {file: file.stat() for file in files}
+    total = sum(stat.st_size for stat in used.values())
+    for file in sorted(files, key=lambda file: used[file].st_mtime):
+        growing = file.suffix == ".partial" and time.time() - used[file].st_mtime < ABANDONED
+        if total + size > most and not growing:
+            file.unlink(missing_ok=True)
+            total -= used[file].st_size

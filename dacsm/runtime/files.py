@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from dacsm.runtime.errors import InputError
 
@@ -22,14 +23,15 @@ REMEDIES = {
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "move what lies in its place"),
     errno.ENAMETOOLONG: "choose a shorter name",
 }
+# What readers of CSV, JSON and arrays raise where a file is damaged, or is something else.
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, OverflowError, EOFError, MemoryError, csv.Error, BadZipFile)
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success, remove it otherwise.
 
-    Raises:
-        InputError: where the folder cannot be made or written to, or the disk is full.
+    Raises InputError where the folder cannot be made or written to, or the disk is full.
     """
     partial: Path | None = None
     try:
@@ -52,10 +54,8 @@ def exchanged(folder: Path, own: Sequence[str]) -> Iterator[Path]:
     """Yield an empty folder inside `folder`; on success its files take the place of an earlier set of them.
 
     `own` are the patterns of the earlier files that go. The first names the file that goes first and comes last, so
-    that a set without it is seen to be a part.
-
-    Raises:
-        InputError: where the folder cannot be made or written to, or the disk is full.
+    that a set without it is seen to be a part. Raises InputError where the folder cannot be made or written to, or the
+    disk is full.
     """
     new = folder / ".new.partial"
     try:
@@ -117,14 +117,21 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
         writer.writerows(rows)
 
 
-def read_json(path: Path, made_by: str) -> Any:
-    """Read a JSON file that the command `made_by` makes; raises InputError where it is missing or is not JSON."""
+@contextmanager
+def reading(path: Path, made_by: str) -> Iterator[None]:
+    """Read a file that the command `made_by` makes; raises InputError where it is missing, or not as that makes it."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        yield
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{path} was not found; make it with `{made_by}`.") from error
-    except (ValueError, OSError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path} cannot be read ({error}); remove it and make it again with `{made_by}`.") from error
+
+
+def read_json(path: Path, made_by: str) -> Any:
+    """The content of a JSON file that the command `made_by` makes; raises InputError as `reading` does."""
+    with reading(path, made_by):
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 def sha256(path: Path) -> str:

@@ -12,8 +12,7 @@ from dacsm.runtime.hashes import Hashes
 def download(project: Project, archive: str) -> None:
     """Fetch or make one archive; its receipt (file, bytes, sha256, what it was made of) is written last.
 
-    Raises:
-        InputError: where the dataset has no such archive, or it is not what the dataset's file expects.
+    Raises InputError where the dataset has no such archive, or it is not what the dataset's file expects.
     """
     dataset, paths = project.dataset, project.paths
     if archive not in dataset.archives:

@@ -12,10 +12,9 @@ from scipy.special import softmax
 from dacsm.adaptation.scores import score_epochs
 from dacsm.config.params import SOURCE_ONLY
 from dacsm.config.project import Project
-from dacsm.data.index import read_index
-from dacsm.evaluation.epochs import read_epochs
+from dacsm.data.shards import read_index
 from dacsm.evaluation.evaluated_model import SELECTED, EvaluatedModel, evaluated_model, evaluated_on, predict_domain
-from dacsm.evaluation.metrics import measure_elsewhere, measure_epochs, measure_source_model
+from dacsm.evaluation.metrics import measure_elsewhere, measure_epochs, measure_source_model, read_epochs
 from dacsm.evaluation.outputs import best_epoch
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError

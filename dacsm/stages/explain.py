@@ -22,10 +22,10 @@ from dacsm.methods.cdtrans.resolutions import pyramid_sides, scale_choice
 from dacsm.models.classifier import load_checkpoint, load_method_tensors
 from dacsm.models.three_stream import stream_tokens
 from dacsm.report.explain_plots import draw_attention, draw_noise, draw_scale_pairs, evenly
-from dacsm.report.shapes import arrow
+from dacsm.report.tables import arrow
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
-from dacsm.runtime.files import write_csv
+from dacsm.runtime.files import reading, write_csv
 from dacsm.runtime.progress import TrainingProgress
 
 DRAWS = 64  # of the noise, averaged
@@ -36,9 +36,8 @@ MOST_PAIRS = 64  # of a class, over which the choice of scales is averaged
 def explain(project: Project, method: str, task: str, seed: int, compute: Compute) -> None:
     """Write attention.png, scale_pairs.png and scale_pairs.csv, and noise.png for a method whose training logged noise.
 
-    Raises:
-        InputError: for a method of another kind than cdtrans, where a file of the run is missing or not of it, or where
-            the model finds no pair.
+    Raises InputError for a method of another kind than cdtrans, where a file of the run is missing or not of it, or
+    where the model finds no pair.
     """
     params, dataset, paths = project.params, project.dataset, project.paths
     recipe, settings = params.adaptation(dataset.name, method), params.method(method)
@@ -57,7 +56,9 @@ def explain(project: Project, method: str, task: str, seed: int, compute: Comput
     _load_noise(run, checkpoint, model.made_by)
     noise = run.noise if settings.style.weight or settings.noise.weight else None
     log = _read_log(model.folder / "log.csv", model.made_by)
-    pairs = _next_pairs(run, f"explain {dataset.name} {method} {task} seed {seed}")
+    epochs, name = run.recipe.epochs, f"explain {dataset.name} {method} {task} seed {seed}"
+    run.refresh(epochs + 1, run.classifier, TrainingProgress(name, epochs))
+    pairs = run.matches.pairs  # with which adaptation would go on
 
     folder = paths.explained(dataset.name, method, task, seed)
     for stale in [*folder.glob("*.png"), *folder.glob("*.csv")]:
@@ -93,13 +94,6 @@ def _load_noise(run: CDTrans, checkpoint: Path, made_by: str) -> None:
             f"{checkpoint} has not the noise of this method ({reason}); make it with `{made_by}`."
         ) from error
     run.noise.progress = 1.0
-
-
-def _next_pairs(run: CDTrans, name: str) -> Pairs:
-    """The pairs that adaptation would go on with."""
-    epochs = run.recipe.epochs
-    run.refresh(epochs + 1, run.classifier, TrainingProgress(name, epochs))
-    return run.matches.pairs
 
 
 def of_class(pairs: Pairs, label: int) -> np.ndarray:
@@ -163,12 +157,8 @@ def _write_choice(
 
 def _read_log(path: Path, made_by: str) -> pd.DataFrame:
     """What log.csv of an adaptation says, a row an epoch; raises InputError where it is missing or cannot be read."""
-    try:
+    with reading(path, made_by):
         log = pd.read_csv(path, dtype=float)
         if log.empty:
             raise ValueError("it has no epoch")
         return log
-    except FileNotFoundError as error:
-        raise InputError(f"{path} was not found; make it with `{made_by}`.") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); make it again with `{made_by}`.") from error

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from dacsm.config.params import Pretrain
 from dacsm.config.project import Project
+from dacsm.data.domains import held_out
 from dacsm.data.seeding import seed_torch
 from dacsm.data.shards import ShardedImages, read_labels, require_size
-from dacsm.data.splits import held_out
 from dacsm.data.stream import stream
 from dacsm.data.transforms import normalise, train_views
 from dacsm.evaluation.predictions import accuracy

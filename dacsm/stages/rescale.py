@@ -15,11 +15,9 @@ from dacsm.runtime.files import write_json
 def rescale(project: Project, method: str, task: str, seed: int, compute: Compute) -> dict[str, float]:
     """Measure one run on its target at every scale of `rescale.scales`; write metrics.json.
 
-    The image keeps its size: the objects in it are drawn smaller or larger about its centre; what comes from outside
-    is black. Returns what was measured, for the run's record.
-
-    Raises:
-        InputError: where a file is missing, or checkpoint and shards do not belong together.
+    The image keeps its size: the objects in it are drawn smaller or larger about its centre; what comes from outside is
+    black. Returns what was measured, for the run's record. Raises InputError where a file is missing, or checkpoint and
+    shards do not belong together.
     """
     params, dataset = project.params, project.dataset
     model = evaluated_model(project, method, task, seed)

@@ -6,6 +6,7 @@ by the same at every scale loses no less.
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import pandas as pd
 
@@ -14,12 +15,10 @@ from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.report.differences import BASELINE, LEVEL, interval_of
-from dacsm.report.measured import Row, read_run
+from dacsm.report.measured import Metrics, Row, read_metrics
 from dacsm.report.plots import curves
-from dacsm.report.shapes import AVERAGE, MEASURES, arrow
 from dacsm.report.statistics import BETTER, WORSE, Difference, paired_difference
-from dacsm.report.tables import Table, decimal, page, printed
-from dacsm.runtime.errors import InputError
+from dacsm.report.tables import AVERAGE, MEASURES, Table, arrow, decimal, page, printed
 from dacsm.runtime.files import write_csv, write_text
 
 HEADER = (
@@ -35,8 +34,7 @@ Runs = Mapping[tuple[str, str], pd.DataFrame]
 def scales(project: Project, experiment: str) -> None:
     """Collect the rescaled runs of an experiment into `<experiment>_scales`, as CSV, Markdown and picture.
 
-    Raises:
-        InputError: where a run is missing, or is of other scales than those that are wanted.
+    Raises InputError where a run is missing, or is of other scales than those that are wanted.
     """
     runs = write_scales(project, experiment)
     _draw_scales(project.dataset, project.params.experiment(experiment), runs, project.paths)
@@ -64,27 +62,23 @@ def _draw_scales(dataset: DatasetSpec, experiment: Experiment, runs: Runs, paths
 
 
 def _collect(dataset: DatasetSpec, experiment: Experiment, wanted: Sequence[float], paths: Paths) -> Runs:
-    tasks, seeds, runs = experiment.tasks, list(experiment.seeds), {}
+    tasks, seeds, runs, names = experiment.tasks, list(experiment.seeds), {}, [f"{scale:g}" for scale in wanted]
+
+    def problem(found: Metrics) -> str | None:
+        scales = found.get("scales")
+        has = scales if isinstance(scales, dict) else ["none"]
+        return None if list(has) == names else f"has the scales {', '.join(has)}, expected {', '.join(names)}"
+
+    def read(*run: Any) -> list[float]:
+        folder = paths.rescaled(dataset.name, *run)
+        scales = read_metrics(folder, "rescale", dataset, run, problem)["scales"]
+        return [scales[name][dataset.headline] for name in names]
+
     for task, method in product(tasks, experiment.methods):
-        rows = [_read(dataset, method, task, seed, wanted, paths) for seed in seeds]
-        runs[task, method] = pd.DataFrame(rows, seeds, wanted)
+        runs[task, method] = pd.DataFrame([read(method, task, seed) for seed in seeds], seeds, wanted)
     for method in experiment.methods if len(tasks) > 1 else ():
         runs[AVERAGE, method] = sum(runs[task, method] for task in tasks) / len(tasks)
     return runs
-
-
-def _read(
-    dataset: DatasetSpec, method: str, task: str, seed: int, wanted: Sequence[float], paths: Paths
-) -> list[float]:
-    """The headline accuracy of one run at each of the scales that are wanted."""
-    path = paths.rescaled(dataset.name, method, task, seed) / "metrics.json"
-    made_by = f"dacsm rescale {dataset.name} {method} {task} --seed {seed}"
-    found = read_run(path, made_by, dataset, method, task, seed).get("scales")
-    names = [f"{scale:g}" for scale in wanted]
-    if not isinstance(found, dict) or list(found) != names:
-        has = ", ".join(found) if isinstance(found, dict) else "none"
-        raise InputError(f"{path} has the scales {has}, expected {', '.join(names)}; make it again with `{made_by}`.")
-    return [found[name][dataset.headline] for name in names]
 
 
 def _losses(run: pd.DataFrame) -> pd.DataFrame:

@@ -21,13 +21,12 @@ from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.config.validation import validate
 from dacsm.data.encoding import JPEG, RESAMPLE, Encoded, Encoder, encoded_images
-from dacsm.data.index import FORMAT_VERSION, read_index, verify
 from dacsm.data.raw import Samples, reader_of
+from dacsm.data.shards import FORMAT_VERSION, read_index, verify
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.fetching import transfer
 from dacsm.runtime.files import exchanged, read_json, sha256, whole_file, write_csv, write_json
-from dacsm.runtime.hashes import Hashes
-from dacsm.runtime.identity import Expected, require_file, require_sha256
+from dacsm.runtime.hashes import Expected, Hashes, require_file, require_sha256
 from dacsm.runtime.workers import require_workers
 
 ORDER_SEED = 0
@@ -39,10 +38,8 @@ def shard(project: Project, domain: str, workers: int = 0) -> None:
 
     `workers` processes decode and encode; the bytes are the same for any number. Images that cannot be read are left
     out: index.json has their reasons, unreadable.csv beside the labels their names. An earlier set stays until the new
-    one is whole.
-
-    Raises:
-        InputError: where the raw files are missing or changed, or the domain has not the images it should have.
+    one is whole. Raises InputError where the raw files are missing or changed, or the domain has not the images it
+    should have.
     """
     require_workers(workers)
     dataset, paths = project.dataset, project.paths

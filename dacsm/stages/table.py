@@ -13,12 +13,10 @@ from dacsm.report.costs import HEADER as COSTS
 from dacsm.report.costs import costs_csv
 from dacsm.report.differences import Comparisons, compare_methods, differences_csv
 from dacsm.report.figures import draw_figures
-from dacsm.report.latex import table_in_latex
-from dacsm.report.markdown import table_page
 from dacsm.report.measured import KINDS, Runs, collect
+from dacsm.report.pages import table_csv, table_in_latex, table_page
 from dacsm.report.published import read_published
-from dacsm.report.shapes import AVERAGE, MEASURES
-from dacsm.report.table_csv import table_csv
+from dacsm.report.tables import AVERAGE, MEASURES
 from dacsm.report.validators import HEADER, judge_validators, validators_csv
 from dacsm.runtime.files import write_csv, write_json, write_text
 
@@ -26,8 +24,7 @@ from dacsm.runtime.files import write_csv, write_json, write_text
 def table(project: Project, experiment: str) -> None:
     """Collect the metrics.json files of an experiment's runs into its table, in three forms, its metrics and its plots.
 
-    Raises:
-        InputError: where a run is missing, or a published number is not of the dataset.
+    Raises InputError where a run is missing, or a published number is not of the dataset.
     """
     draw_figures(*write_numbers(project, experiment), project.paths)
 

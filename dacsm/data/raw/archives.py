@@ -24,7 +24,7 @@ from dacsm.data.raw.members import Members, common_folder, open_members
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.fetching import transfer
 from dacsm.runtime.files import locked, whole_file, write_text
-from dacsm.runtime.identity import SHOWN, Expected, Mismatch, identify
+from dacsm.runtime.hashes import SHOWN, Expected, Mismatch, identify
 
 MOST_RATIO = 40  # of an archive's unpacked size to its own: images are compressed already
 MOST_UNPACKED = 2**26  # bytes that any archive may unpack to
@@ -56,9 +56,7 @@ def fetch(dataset: DatasetSpec, archive: str, paths: Paths) -> Raw:
     """Bring an archive into data/raw/, or check the one that lies there.
 
     Without a published hash, the sha256 of the first file seen is kept beside the receipts, and holds for later ones.
-
-    Raises:
-        InputError: where it cannot be fetched, or is not the one that it should be.
+    Raises InputError where it cannot be fetched, or is not the one that it should be.
     """
     entry = dataset.archives[archive]
     path = paths.raw(dataset.raw_name) / entry.file

@@ -32,11 +32,8 @@ HEADER = """\
 def describe_folders(content: Any, name: str | Path) -> None:
     """Write the catalogue's file of each folder that `content`, as read from the params file `name`, names.
 
-    A file that is there is compared with the folder instead.
-
-    Raises:
-        InputError: where a folder holds no domains of classes of images, has other images than its file describes, or
-            its name belongs to another dataset.
+    A file that is there is compared with the folder instead. Raises InputError where a folder holds no domains of
+    classes of images, has other images than its file describes, or its name belongs to another dataset.
     """
     content = Presets(name).resolve(content)
     for dataset, folder in read_folders(content, name).items():
@@ -50,12 +47,21 @@ def describe_folders(content: Any, name: str | Path) -> None:
 def _describe(name: str, folder: Folder, file: Path) -> None:
     """Write the catalogue's file for a folder."""
     root = Path(folder.path)
-    domains = {path.name: image_files(path) for path in _domain_folders(root)}
+    try:
+        folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{root} cannot be read: {error.strerror}; correct its path under folders.") from error
+    domains = {path.name: image_files(path) for path in folders}
     classes = sorted({path.partition("/")[0] for files in domains.values() for path, _ in files})
     if len(domains) < 2 or len(classes) < 2:
         raise InputError(
             f"folders.{name}: {root} has {len(domains)} domains and {len(classes)} classes, expected at least two of "
             f"both in {root}/<domain>/<class>/<image>; correct the path, or sort the images so."
+        )
+    protocol = "transductive: the target's images are adapted on without labels, and evaluated on"
+    if folder.held_out is not None:
+        protocol = (
+            f"held out: {folder.held_out:.0%} of the target are evaluated on, the rest is adapted on without labels"
         )
     content = {
         "name": name,
@@ -66,7 +72,7 @@ def _describe(name: str, folder: Folder, file: Path) -> None:
         "domains": {domain: _domain(root / domain, files, classes, folder) for domain, files in domains.items()},
         "classes": classes,
         "development_tasks": [],
-        "protocol": _protocol(folder),
+        "protocol": protocol,
         "headline": folder.headline,
         "licence": "of your own images; complete it",
         "citation": "of your own images; complete it",
@@ -76,13 +82,6 @@ def _describe(name: str, folder: Folder, file: Path) -> None:
     write_text(file, HEADER.format(path=root, name=name) + text)
     counts = ", ".join(f"{len(files)} images in {domain}" for domain, files in domains.items())
     print(f"{file} describes {root}: {len(classes)} classes, {counts}.", file=sys.stderr)
-
-
-def _domain_folders(root: Path) -> list[Path]:
-    try:
-        return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"{root} cannot be read: {error.strerror}; correct its path under folders.") from error
 
 
 def _domain(folder: Path, files: list[tuple[str, int]], classes: list[str], settings: Folder) -> dict[str, Any]:
@@ -96,12 +95,6 @@ def _domain(folder: Path, files: list[tuple[str, int]], classes: list[str], sett
         "absent": [name for name in classes if not counts[name]],
     }
     return content if settings.held_out is None else content | {"held_out": settings.held_out}
-
-
-def _protocol(folder: Folder) -> str:
-    if folder.held_out is None:
-        return "transductive: the target's images are adapted on without labels, and evaluated on"
-    return f"held out: {folder.held_out:.0%} of the target are evaluated on, the rest is adapted on without labels"
 
 
 def _require_same(name: str, folder: Folder, file: Path, paths: Paths) -> None:

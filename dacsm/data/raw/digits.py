@@ -22,7 +22,7 @@ from dacsm.config.validation import Frozen
 from dacsm.data.raw import Raw, options_of
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import sha256, whole_file
-from dacsm.runtime.identity import SHOWN
+from dacsm.runtime.hashes import SHOWN
 
 SIDE = 28  # pixels of an image
 LONG_SIDE = 18  # pixels of the digit's long side
@@ -80,7 +80,10 @@ def fetch(dataset: DatasetSpec, archive: str, paths: Paths) -> Raw:
         raise InputError(f"{dataset.name} has no archive {archive!r}; expected one of {known}.")
     found = {name: _require_hash(dataset, name, expected) for name, expected in options.ingredients.items()}
     digits = _draw_fonts(options) if archive == "synthetic" else _read_table(*TABLES[archive])
-    digits = _first_of_each_class(digits, options.per_class)
+    if options.per_class is not None:
+        of_each = [np.flatnonzero(digits.labels == label)[: options.per_class] for label in range(DIGITS)]
+        chosen = np.sort(np.concatenate(of_each))
+        digits = Digits(digits.images[chosen], digits.labels[chosen], digits.names[chosen])
     # The same for any compression of the file.
     pixels = hashlib.sha256(digits.images.tobytes() + digits.labels.astype("<i8").tobytes()).hexdigest()
     if not pixels.startswith(options.pixels):
@@ -156,13 +159,6 @@ def _read_table(file: str, side: int, white: int, name: str) -> Digits:
     images = np.round(table[:, :-1].reshape(-1, side, side) * (255 / white)).astype(np.uint8)
     names = np.array([f"{name}/{number:05d}" for number in range(len(images))])
     return Digits(np.stack([frame(Image.fromarray(image)) for image in images]), table[:, -1].astype(np.int64), names)
-
-
-def _first_of_each_class(digits: Digits, per_class: int | None) -> Digits:
-    if per_class is None:
-        return digits
-    chosen = np.sort(np.concatenate([np.flatnonzero(digits.labels == label)[:per_class] for label in range(DIGITS)]))
-    return Digits(digits.images[chosen], digits.labels[chosen], digits.names[chosen])
 
 
 def _package_file(name: str) -> Path:

@@ -55,9 +55,8 @@ class FolderImages:
 def image_files(folder: Path) -> list[tuple[str, int]]:
     """Path (<class>/<image>) and size of each image in a domain's folder, sorted by path; hidden ones do not count.
 
-    Raises:
-        InputError: where the folder cannot be read, or has an image outside of a class's folder, or one whose name is
-            not UTF-8.
+    Raises InputError where the folder cannot be read, or has an image outside of a class's folder, or one whose name is
+    not UTF-8.
     """
     listed = []
     try:

@@ -78,9 +78,8 @@ class Members:
 def open_members(archive: Path) -> Members:
     """Index an archive.
 
-    Raises:
-        InputError: where it is no tar or zip, or holds a file that would be written outside its folder, a link that
-            leads out of it, or a device: an archive of images has none of these.
+    Raises InputError where it is no tar or zip, or holds a file that would be written outside its folder, a link that
+    leads out of it, or a device: an archive of images has none of these.
     """
     try:
         zipped = zipfile.is_zipfile(archive)

@@ -1,6 +1,6 @@
 """Whether results are what they say: made from what is on disk now, with the present settings and code.
 
-A run record says what its run was made from and what it wrote (dacsm.ledger.records). The audit compares every record
+A run record says what its run was made from and what it wrote (dacsm.ledger.runs). The audit compares every record
 that an experiment rests on with the files, with params.yaml and with the code, and it computes the numbers anew.
 """
 
@@ -10,10 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dacsm.config.project import Project
-from dacsm.ledger.audit.files import files_findings
-from dacsm.ledger.audit.finding import Finding
-from dacsm.ledger.audit.numbers import Recomputed, metrics_findings, scales_findings, table_findings
-from dacsm.ledger.audit.traces import trace_findings
+from dacsm.ledger.audit.numbers import metrics_findings, recomputing, text_findings
+from dacsm.ledger.audit.traces import Finding, files_findings, trace_findings
 from dacsm.ledger.pipeline import PHASES
 from dacsm.ledger.runs import Run, runs_of
 from dacsm.runtime.hashes import Hashes
@@ -24,15 +22,13 @@ MEMORY = Path("logs/audit.json")  # under the root; git and DVC leave logs/ alon
 def audit(projects: Mapping[str, Project], phase: str | None, deep: bool) -> tuple[int, list[Finding]]:
     """Audit the results of experiments, given by name with their projects, or of one phase of them.
 
-    Optional stages are only audited where their phase is named. `deep` hashes every file; else a file whose inode,
-    size and times are those of the last audit counts as the same. It also scores every epoch by all validators, where
-    else only the recipe's is computed anew, since some take minutes.
+    Optional stages are only audited where their phase is named. `deep` hashes every file; else a file whose inode, size
+    and times are those of the last audit counts as the same. It also scores every epoch by all validators, where else
+    only the recipe's is computed anew, since some take minutes. Raises InputError where params.yaml has no such
+    experiment.
 
     Returns:
         The number of results, and what was found, each once, in the order of the pipeline.
-
-    Raises:
-        InputError: where params.yaml has no such experiment.
     """
     stages = None if phase is None else [PHASES[phase].name]
     hashes: Hashes | None = None
@@ -51,16 +47,14 @@ def audit(projects: Mapping[str, Project], phase: str | None, deep: bool) -> tup
 
 
 def _findings(runs: Sequence[Run], project: Project, hashes: Hashes, deep: bool) -> Iterator[Finding]:
-    recomputed = Recomputed(project, deep)
+    recomputed = recomputing(project, deep)
     for run in runs:
         yield from trace_findings(run, project, hashes)
         yield from files_findings(run, project, hashes)
         if run.stage == "evaluate":
             yield from metrics_findings(run, recomputed)
-        elif run.stage == "table":
-            yield from table_findings(run, project, recomputed)
-        elif run.stage == "scales":
-            yield from scales_findings(run, project)
+        elif run.stage in ("table", "scales"):
+            yield from text_findings(run, project, recomputed)
 
 
 def print_findings(count: int, found: Sequence[Finding], as_json: bool) -> None:

@@ -1,11 +1,13 @@
-"""A run record against what is there now: its outputs, its inputs, its settings and its code."""
+"""Run records against what is there now: outputs, inputs, settings, code; an index or receipt against its files."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dacsm.config.project import Project
-from dacsm.ledger.audit.finding import Finding, made_by, missing
+from dacsm.data.shards import verify
+from dacsm.ledger.pipeline import STAGES
 from dacsm.ledger.provenance import chosen_by, code_of, settings_of
 from dacsm.ledger.runs import Run
 from dacsm.runtime.errors import InputError
@@ -16,6 +18,33 @@ SECTIONS = ("settings", "code", "inputs", "outputs")
 IN_GIT = ("download", "table", "rescale", "scales")  # the stages whose results are
 AGAIN = "`snakemake` makes it again."
 Hash = Callable[[Path], str]
+Kind = Literal["missing", "record", "output", "input", "settings", "code", "data", "numbers"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`result` is the path of what is in doubt; `text` says what was found, what was expected, and what to do."""
+
+    result: str
+    kind: Kind
+    text: str
+
+
+def missing(path: Path, run: Run) -> Finding:
+    """A file of a run is not there. Where its folders are not either, the uppermost of them is said to be missing.
+
+    So a clone without data gets one finding a phase, and not one a file.
+    """
+    while not path.parent.exists():
+        path = path.parent
+    return Finding(str(path), "missing", f"is not here; bring it with `dvc pull`, or make it with `{made_by(run)}`.")
+
+
+def made_by(run: Run) -> str:
+    """The command that makes what is missing of a run's phase: plain `snakemake` looks at the tables alone."""
+    dataset = run.arguments.get("dataset")
+    target = f"{dataset}_{STAGES[run.stage].phase}" if dataset else run.outputs[0]
+    return f"snakemake --cores all {target}"
 
 
 def trace_findings(run: Run, project: Project, hash_of: Hash) -> Iterator[Finding]:
@@ -33,9 +62,8 @@ def trace_findings(run: Run, project: Project, hash_of: Hash) -> Iterator[Findin
     yield from _input_findings(run, project, record["inputs"], hash_of)
     changed = differences(record["settings"], settings_of(project, run.stage, run.arguments))
     if changed:
-        texts = [
-            f"{key} {_shown(old)}, where the settings now say {_shown(new)}" for key, (old, new) in changed.items()
-        ]
+        shown = {key: ["nothing" if one is None else one for one in both] for key, both in changed.items()}
+        texts = [f"{key} {old}, where the settings now say {new}" for key, (old, new) in shown.items()]
         yield Finding(str(run.place), "settings", f"was made with {_listed(texts, '; ')}; {AGAIN}")
     other = changed_files(record["code"], code_of(run.stage, chosen_by(project, run.arguments)))
     if other:
@@ -46,8 +74,7 @@ def trace_findings(run: Run, project: Project, hash_of: Hash) -> Iterator[Findin
 def read_record(run: Run) -> dict[str, Any]:
     """The run record, if it is of that run and whole.
 
-    Raises:
-        InputError: where it is not; the sentence goes on after the result's name.
+    Raises InputError where it is not; the sentence goes on after the result's name.
     """
     made_anew = f"remove {run.outputs[0].name} and run `{made_by(run)}`."
     if not run.record.exists():
@@ -76,10 +103,8 @@ def _output_findings(run: Run, recorded: Mapping[str, str], hash_of: Hash) -> It
 
 
 def _input_findings(run: Run, project: Project, recorded: Mapping[str, str], hash_of: Hash) -> Iterator[Finding]:
-    made = (
-        project.paths.results,
-        project.paths.root / "data",
-    )  # what is missing there is said of the run that makes it
+    # What is missing in these is said of the run that makes it.
+    made = project.paths.results, project.paths.root / "data"
     for path in run.inputs:
         if not path.is_file() and not any(path.is_relative_to(folder) for folder in made):
             yield Finding(str(path), "missing", f"is not here, and {run.place} was made from it; put it back.")
@@ -106,10 +131,28 @@ def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, An
     return found
 
 
-def _shown(value: Any) -> str:
-    return "nothing" if value is None else str(value)
-
-
 def _listed(names: Sequence[str], separator: str = ", ") -> str:
     more = len(names) - MOST
     return separator.join(names[:MOST]) + (f" and {more} more" if more > 0 else "")
+
+
+def files_findings(run: Run, project: Project, hash_of: Hash) -> Iterator[Finding]:
+    """Compare shards with their index, and an archive that is here with its receipt; neither is in any record.
+
+    An archive that is not here is no finding: it is needed to shard anew, and to nothing else.
+    """
+    if not run.outputs[0].is_file():
+        return
+    try:
+        if run.stage == "shard":
+            verify(run.place, hash_of)
+        elif run.stage == "download":
+            again = f"dacsm download {project.dataset.name} {run.place.stem}"
+            receipt = read_json(run.place, again)
+            archive = project.paths.raw(project.dataset.name) / receipt["file"]
+            if archive.is_file() and hash_of(archive) != receipt["sha256"]:
+                raise InputError(
+                    f"{archive} is not the file that its receipt describes; make both again with `{again}`."
+                )
+    except InputError as error:
+        yield Finding(str(run.place), "data", str(error))

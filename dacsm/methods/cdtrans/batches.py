@@ -12,7 +12,7 @@ from dacsm.adaptation.pairing import Pairs
 from dacsm.config.params import AdaptRecipe
 from dacsm.data.domains import Domains
 from dacsm.data.seeding import numpy_generator
-from dacsm.data.steps import stack_views
+from dacsm.data.stream import stack_views
 from dacsm.data.transforms import TrainViews
 
 # Of a step: views (B, C, H, W) uint8 of target images, the images' indices (B,), and what else a part wants; or None.

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from dacsm.adaptation.pairing import agreeing_pairs, centre_labels, nearest_over_scales
 from dacsm.data.seeding import torch_generator
-from dacsm.data.steps import load_steps
+from dacsm.data.stream import load_steps
 from dacsm.data.transforms import normalise, train_views
 from dacsm.evaluation.predictions import Predictions, predict
 from dacsm.methods import Method

@@ -1,5 +1,9 @@
-"""The table as Markdown, for people: in the dataset's form, with what is needed to trust it below."""
+"""The table as text: Markdown for people, with what is needed to trust it; CSV to compute with; LaTeX to be read in.
 
+Published numbers stand in rows, and in tables, of their own.
+"""
+
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,9 +13,14 @@ from dacsm.config.params import SOURCE_ONLY
 from dacsm.report.differences import Comparisons, difference_section
 from dacsm.report.measured import KINDS, Runs
 from dacsm.report.published import published_tables
-from dacsm.report.shapes import AVERAGE, MOST_CLASSES, Line, arrow
-from dacsm.report.tables import Table, page
+from dacsm.report.tables import AVERAGE, MEASURES, MOST_CLASSES, NONE, Cell, Line, Table, arrow, decimal, matrix, page
 from dacsm.report.validators import validator_section
+
+LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+         "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+         "→": r"$\to$", "↓": r"$\downarrow$", "−": "$-$", "±": r"$\pm$"}  # fmt: skip
+ORIGIN = ("origin", "backbone", "protocol", "found_in")  # only where some rows are published
+HEAD = "% Made by dacsm; wants \\usepackage{booktabs} and \\usepackage{graphicx}."
 
 
 def table_page(runs: Runs, published: Sequence[Line], comparisons: Comparisons, judged: list[dict[str, Any]]) -> str:
@@ -113,3 +122,89 @@ def _published(runs: Runs, published: Sequence[Line]) -> Iterator[str | Table]:
         f"{runs.dataset.protocol}."
     )
     yield from published_tables(runs.dataset, published)
+
+
+def table_csv(runs: Runs, published: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows. Label-free rows of all methods come first, and published rows last.
+
+    Where columns are classes, a row is of a task; where they are targets, of a source.
+    """
+    dataset, tasks = runs.dataset, runs.experiment.tasks
+    facts = ("method", "selection", "seeds")
+    names, columns = {
+        "classes": (("task", *facts), (*dataset.classes, *MEASURES)),
+        "tasks": (facts, (*tasks, AVERAGE)),
+        "matrix": ((*facts, "source"), tuple(matrix(dataset, tasks, {}))),
+    }[dataset.table_form]
+    header = [*names, *columns, *(f"{column}_std" for column in columns), *(ORIGIN if published else ())]
+    origin = {"origin": "measured", "backbone": runs.backbone, "protocol": dataset.protocol}
+    measured = {}  # a line that repeats the selected one, as source-only's last epoch does, is left out
+    for line in (line for kind in KINDS for line in runs.lines(kind)):
+        measured.setdefault(tuple(line.facts.values()), Line(line.facts | origin, line.cells))
+    rows = []
+    for line in (*measured.values(), *(Line(line.facts | {"origin": "published"}, line.cells) for line in published)):
+        sources = matrix(dataset, tasks, line.cells) if dataset.table_form == "matrix" else {"": line.cells}
+        for source, cells in sources.items():
+            shown = {name: cells.get(name, NONE) for name in columns}
+            row = {name: decimal(number.mean, number.digits) for name, number in shown.items()}
+            if line.facts["origin"] == "measured" or any(row.values()):
+                row |= {f"{name}_std": decimal(number.spread, 1) for name, number in shown.items()}
+                row |= line.facts | {"source": source}
+                rows.append([row.get(name, "") for name in header])
+    return header, rows
+
+
+def table_in_latex(runs: Runs, published: Sequence[Line]) -> str:
+    """The whole file: the numbers selected without target labels, then the published ones."""
+    title, protocol = _escape(runs.title), f"Protocol: {_escape(runs.dataset.protocol)}."
+    seeds = runs.experiment.seeds
+    spread = "mean $\\pm$ sample standard deviation over seeds" if len(seeds) > 1 else "seed"
+    measure = "accuracy of each class" if runs.dataset.table_form == "classes" else f"{runs.measure} accuracy"
+    measured = (
+        f"{title}, measured: {measure} on the target in percent, {spread} {', '.join(map(str, seeds))}; "
+        f"{_escape(runs.backbone)}; checkpoints chosen without target labels. {protocol}"
+    )
+    of_others = f"{title}, published numbers, as their sources print them; none was measured here. {protocol}"
+    parts = [HEAD]
+    for kind, caption, tables in (
+        ("measured", measured, runs.tables()),
+        ("published", of_others, published_tables(runs.dataset, published)),
+    ):
+        label = f"{runs.experiment.name}-{kind}"
+        parts += [_latex(table, caption, f"{label}-{place}") for place, table in enumerate(tables, start=1)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _latex(table: Table, caption: str, label: str) -> str:
+    """The table of booktabs; `caption` is LaTeX already, and comes after the title."""
+    heads, *rows = [" & ".join(map(_in_latex, row)) + r" \\" for row in (table.heads, *table.rows)]
+    title = f"{_escape(table.title)}. " if table.title else ""
+    return "\n".join([
+        r"\begin{table}[tb]",
+        r"\centering",
+        rf"\caption{{{title}{caption}}}",
+        rf"\label{{tab:{label}}}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{@{{}}{'l' * table.names}{'r' * (len(table.heads) - table.names)}@{{}}}}",
+        r"\toprule",
+        heads,
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}}",
+        r"\end{table}",
+    ])  # fmt: skip
+
+
+def _in_latex(cell: Cell) -> str:
+    if isinstance(cell, str):
+        return _escape(cell)
+    if math.isnan(cell.mean):
+        return "--"
+    mean = f"{cell.mean:.{max(1, cell.digits)}f}"
+    return mean if math.isnan(cell.spread) else rf"${mean} \pm {cell.spread:.1f}$"
+
+
+def _escape(text: str) -> str:
+    """Text as LaTeX shows it."""
+    return "".join(LATEX.get(character, character) for character in text)

@@ -1,0 +1,216 @@
+"""The commands: what each takes and does. Each imports what it needs only when it runs, so that help is quick."""
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dacsm.cli.run_stage import compute_of, run_stage
+from dacsm.config import PARAMS_FILE
+from dacsm.config.paths import Paths
+from dacsm.ledger.pipeline import PHASES, STAGES
+from dacsm.runtime.errors import InputError
+
+FOUND = 1  # exit code of an audit that found something
+
+
+def whole_from(least: int) -> Callable[[str], int]:
+    """A type of argument: a whole number that is at least so much."""
+
+    def whole(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
+        return int(text)
+
+    return whole
+
+
+Argument = tuple[str, dict[str, Any]]  # its name, and what argparse is told of it
+
+
+def _positional(name: str, help: str, **options: Any) -> Argument:
+    return name, {"metavar": name.upper(), "help": help, **options}
+
+
+def _option(name: str, help: str, metavar: str | None = None, **options: Any) -> Argument:
+    return name, {"help": help, **({"metavar": metavar} if metavar else {}), **options}
+
+
+OF_RUNS = {
+    "dataset": _positional("dataset", "a file of workflow/datasets, such as digits"),
+    "experiment": _positional("experiment", "an entry of experiments in params.yaml, such as digits"),
+    "archive": _positional("archive", "an archive of the dataset"),
+    "domain": _positional("domain", "a domain of the dataset"),
+    "source": _positional("source", "the labelled domain"),
+    "method": _positional("method", "source_only, or an entry of adapt.methods in params.yaml"),
+    "task": _positional("task", "source-target, such as synthetic-mnist"),
+    "seed": _option("--seed", "of the run, from 0", "K", type=whole_from(0), required=True),
+}
+PARAMS = _option("--params", "the settings", "FILE", type=Path, default=PARAMS_FILE)
+WORKERS = _option("--workers", "processes that read or encode images; by default several for a GPU", "N", type=int)
+LOG = _option("--log", "copy all that is printed to this file", "FILE", type=Path)
+JSON = _option("--json", "one JSON object", action="store_true")
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add every command, those of the stages first."""
+
+    def add(name: str, work: Callable[..., int | None], summary: str, *arguments: Argument, about: str = "") -> None:
+        about = about or f"{summary[0].upper()}{summary[1:]}."
+        entry = commands.add_parser(name, help=summary, description=about)
+        for argument, options in arguments:
+            entry.add_argument(argument, **options)
+        entry.set_defaults(command=work)
+
+    folder = os.environ.get("DACSM_FEATURES_FOLDER") or None
+    about_folder = "keep the features of whole domains on disk there; by default in memory"
+    about_device = "auto (a GPU where there is one, and the dataset's resources ask for one), cpu, cuda, cuda:1, …"
+    compute = (
+        _option("--device", about_device, default="auto"),
+        _option("--features-folder", about_folder, "FOLDER", type=Path, default=folder),
+    )
+    for stage in STAGES.values():
+        of_run = [OF_RUNS[name] for name in stage.arguments]
+        runs_on = compute if "compute" in stage.takes else ()
+        # All have --workers, so that one rule serves them.
+        add(stage.name, partial(run_stage, stage), stage.summary, *of_run, *runs_on, WORKERS, PARAMS, LOG)
+    # fmt: off
+    add("plan", _plan, "say what a table would take, before anything starts",
+        OF_RUNS["experiment"], *compute, WORKERS, PARAMS,
+        about="Say what a table would take: runs, downloads, disk, and hours on this device.")
+    add("cell", _cell, "say what one number of a table rests on, and how to make it again",
+        OF_RUNS["experiment"], OF_RUNS["method"],
+        _positional("cell", "a class, mean_per_class, overall, a task such as art-clipart, average"),
+        _option("--task", "source-target, for a class of a table of tasks", "TASK"),
+        PARAMS)
+    add("recommend", _recommend, "say which finished method label-free criteria would choose, and how far that is sound",
+        OF_RUNS["experiment"], PARAMS)
+    add("import-cdtrans", _import_cdtrans, "make a checkpoint of ours from one of the public CDTrans",
+        _positional("file", "a .pth of CDTrans, source-only or adapted", type=Path),
+        _option("--out", "such as model.safetensors", "FILE", type=Path, required=True),
+        _option("--dataset", "a file of workflow/datasets, for the names of the classes", "NAME"),
+        _option("--classes", "or a text file, a class name a line", "FILE", type=Path),
+        _option("--model", "small, base or a timm model; else the DeiT of that width", "NAME"),
+        _option("--heads", "attention heads, where the model does not tell", "N", type=whole_from(1)),
+        PARAMS,
+        about="Make a checkpoint of ours from one that the public CDTrans program wrote; nothing in it is run.")
+    add("predict", _predict, "classify pictures with a checkpoint",
+        _positional("checkpoint", "a model.safetensors of ours", type=Path),
+        _positional("paths", "a picture, or a folder with pictures", metavar="PATH", type=Path, nargs="+"),
+        _option("--top", "how many classes to name, best first", "N", type=whole_from(1), default=1),
+        _option("--json", "a JSON object a line", action="store_true"),
+        *compute, WORKERS,
+        about="Classify pictures: a line each, with path, class and probability, and tabs between.")
+    add("audit", _audit, "check that results are what their run records and params.yaml say",
+        _positional("experiments", "those in tables, where none is named", metavar="EXPERIMENT", nargs="*"),
+        _option("--dataset", "those in tables that are of this dataset", "DATASET"),
+        _option("--phase", "downloaded, sharded, … tabled: results of that phase alone", "PHASE"),
+        _option("--deep", "read every byte again, whatever an earlier audit found", action="store_true"),
+        JSON, PARAMS,
+        about="Check every result of the experiments: files against run records, settings and code against those "
+        "that are here now, numbers against the predictions. A line a finding; exit code 1 where there is one.")
+    add("compare", _compare, "the cells that changed between two commits, and why",
+        _positional("old", "a commit, tag or branch", metavar="REV1"),
+        _positional("new", "another", metavar="REV2"),
+        _positional("table", "such as digits; all, where none is named", nargs="*"),
+        JSON,
+        about="The cells that changed between two commits, with the settings, code and data that their runs were "
+        "made with then and now, as their run records say.")
+    add("schema", _schema, "print the JSON schema of params.yaml", PARAMS)
+    add("dvc-file", _dvc_file, "print dvc.yaml, as the declaration of the pipeline and params.yaml have it", PARAMS)
+    # fmt: on
+
+
+def _plan(args: argparse.Namespace) -> None:
+    from dacsm.config.project import open_project
+    from dacsm.ledger.plan import describe_plan
+
+    project = open_project(args.params, experiment=args.experiment)
+    for line in describe_plan(project, args.experiment, compute_of(args, project)):
+        print(line, flush=True)
+
+
+def _cell(args: argparse.Namespace) -> None:
+    from dacsm.config.project import open_project
+    from dacsm.ledger.cell import describe_cell
+
+    project = open_project(args.params, experiment=args.experiment)
+    print(*describe_cell(project, args.experiment, args.method, args.cell, args.task), sep="\n")
+
+
+def _recommend(args: argparse.Namespace) -> None:
+    from dacsm.config.project import open_project
+    from dacsm.ledger.recommend import describe_recommendation
+
+    project = open_project(args.params, experiment=args.experiment)
+    print(*describe_recommendation(project, args.experiment), sep="\n")
+
+
+def _import_cdtrans(args: argparse.Namespace) -> None:
+    from dacsm.config.datasets import load_dataset
+    from dacsm.config.params import load_params
+    from dacsm.models.official import class_names, import_cdtrans
+
+    dataset = None if args.dataset is None else load_dataset(args.dataset)
+    settings = None if dataset is None else load_params(args.params).pretrain.get(dataset.name)
+    description = import_cdtrans(
+        args.file,
+        args.out,
+        dataset=dataset,
+        model=args.model,
+        heads=args.heads,
+        classes=None if args.classes is None else class_names(args.classes),
+        recipe=None if settings is None else settings.model,
+    )
+    model = description.model
+    print(
+        f"{args.out}: {model.name}, {model.dim} channels wide, {model.depth} blocks, {model.heads} heads, "
+        f"images of {model.image_size} pixels, {len(description.classes)} classes"
+    )
+
+
+def _predict(args: argparse.Namespace) -> None:
+    from dacsm.evaluation.classify import classify, print_classified
+
+    print_classified(classify(args.checkpoint, args.paths, args.top, compute_of(args)), args.json)
+
+
+def _audit(args: argparse.Namespace) -> int:
+    from dacsm.config.params import load_params
+    from dacsm.config.project import Project
+    from dacsm.ledger.audit import audit, print_findings
+
+    if args.phase not in (None, *PHASES):
+        raise InputError(f"--phase is {args.phase!r}, expected one of {', '.join(PHASES)}; correct it.")
+    params = load_params(args.params)
+    names = args.experiments or (params.tables if args.dataset is None else ())
+    if args.dataset is not None:
+        names = (*names, *params.experiments_of(args.dataset))
+    paths = Paths(Path(params.root))
+    projects = {name: Project(params, params.load_dataset_of(name), paths, args.params) for name in names}
+    count, found = audit(projects, args.phase, args.deep)
+    print_findings(count, found, args.json)
+    return FOUND if found else 0
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from dacsm.ledger.compare import compare, print_comparison
+
+    names = [Path(table).stem.removesuffix("_table").removesuffix("_metrics") for table in args.table]
+    print_comparison(compare(args.old, args.new, names), args.json)
+
+
+def _schema(_args: argparse.Namespace) -> None:
+    from dacsm.config.schema import params_schema
+
+    print(json.dumps(params_schema(), indent=2, ensure_ascii=False))
+
+
+def _dvc_file(args: argparse.Namespace) -> None:
+    from dacsm.config.params import load_params
+    from dacsm.ledger.dvc_file import dvc_file
+
+    print(dvc_file(load_params(args.params)), end="")
