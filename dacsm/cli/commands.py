@@ -86,7 +86,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         _positional("cell", "a class, mean_per_class, overall, a task such as art-clipart, average"),
         _option("--task", "source-target, for a class of a table of tasks", "TASK"),
         PARAMS)
-    add("recommend", _recommend, "say which finished method label-free criteria would choose, and how far that is sound",
+    add("recommend", _recommend, "say which finished method label-free criteria would choose, and how surely",
         OF_RUNS["experiment"], PARAMS)
     add("import-cdtrans", _import_cdtrans, "make a checkpoint of ours from one of the public CDTrans",
         _positional("file", "a .pth of CDTrans, source-only or adapted", type=Path),
