@@ -29,7 +29,7 @@ TABLE = "results/few_table.csv"
 # Jobs that are short share one: all downloads and shards, all source models, all evaluations.
 GROUPS = ("download=data", "shard=data", "pretrain=sources", "evaluate=measured")
 QUICK = ("--slurm-init-seconds-before-status-checks", "3")
-STATES = "sacct -X -D -n -P -S now-2hours -o JobID,State,NodeList,Elapsed,Timelimit,Comment"
+STATES = "sacct -X -D -n -P -S now-2hours -o JobID,State,NodeList,Elapsed,Timelimit,Comment%60"
 
 
 def main() -> int:
@@ -39,7 +39,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="slurm-") as folder:
         project = copy_of_project(Path(folder, "project"))
         with Slurm(Path(folder)) as slurm:
-            print(f"Slurm is up: {slurm.run('sinfo', '--version')}, {slurm.run('sinfo', '-h', '-o', '%P %D nodes %G')}")
+            nodes = slurm.run("sinfo", "-h", "-p", "PARTITION", "-o", "%D nodes with %G each")
+            print(f"{slurm.run('sinfo', '--version')} is up: {nodes}", flush=True)
             return try_all(slurm, project)
 
 

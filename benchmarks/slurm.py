@@ -65,6 +65,7 @@ AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort={accounting}
 AccountingStoragePass={folder}/munge/socket
+AccountingStoreFlags=job_comment
 GresTypes=gpu
 SlurmdParameters=config_overrides
 NodeName=n[1-2] NodeHostname={host} NodeAddr=127.0.0.1 Port={nodes} CPUs=4 RealMemory=32000 Gres=gpu:2
