@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ TABLE = "results/few_table.csv"
 # Jobs that are short share one: all downloads and shards, all source models, all evaluations.
 GROUPS = ("download=data", "shard=data", "pretrain=sources", "evaluate=measured")
 QUICK = ("--slurm-init-seconds-before-status-checks", "3")
+PATIENCE = 1200  # seconds for what takes a minute on an idle machine
 STATES = "sacct -X -D -n -P -S now-2hours -o JobID,State,NodeList,Elapsed,Timelimit,Comment%60"
 
 
@@ -130,9 +132,11 @@ def start(slurm: Slurm, project: Path, *arguments: str) -> subprocess.Popen:
 
 
 def finish(project: Path, snakemake: subprocess.Popen) -> str:
-    """Wait for the end, and return what was printed; raises RuntimeError with that where Snakemake failed."""
-    code, printed = snakemake.wait(), (project / "snakemake.txt").read_text(encoding="utf-8")
-    if code:
+    """Wait for the end, and return what was printed; raises RuntimeError with that where Snakemake failed or hangs."""
+    with suppress(subprocess.TimeoutExpired):
+        snakemake.wait(timeout=PATIENCE)
+    code, printed = snakemake.poll(), (project / "snakemake.txt").read_text(encoding="utf-8")
+    if code != 0:
         raise RuntimeError(f"snakemake ended with {code}:\n{printed}")
     return printed
 
@@ -149,14 +153,13 @@ def held_runs(slurm: Slurm, project: Path, snakemake: subprocess.Popen) -> list[
                 held[seed] = hold(slurm, seed)
         return len(held) == len(SEEDS)
 
-    wait_until(all_held, "a state of each run", seconds=900)
+    wait_until(all_held, "a state of each run", seconds=PATIENCE)
     return [held[seed] for seed in SEEDS]
 
 
 def hold(slurm: Slurm, seed: int) -> Held:
     """Stop the process that adapts with a seed."""
-    words = f"-m dacsm adapt few cdtrans {TASK} --seed {seed} ".replace(" ", "\0").encode()
-    (pid,) = (pid for pid in processes(**slurm.mark) if words in Path(f"/proc/{pid}/cmdline").read_bytes())
+    (pid,) = processes("-m", "dacsm", "adapt", "few", "cdtrans", TASK, "--seed", str(seed), "", **slurm.mark)
     os.kill(pid, signal.SIGSTOP)
     variables = dict(word.split("=", 1) for word in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in word)
     return Held(seed, pid, *(variables[name] for name in ("SLURM_JOB_ID", "SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES")))

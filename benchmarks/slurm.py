@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from stat import S_IFCHR
@@ -114,9 +114,8 @@ class Slurm:
 
     def __exit__(self, *error: object) -> None:
         """Kill every process of this Slurm, its jobs included, and wait for their end."""
-        for pid in processes(**self.mark):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        while kill(processes(**self.mark)):  # one that ends may just have started another
+            time.sleep(0.1)
         for daemon in reversed(self.daemons.values()):
             daemon.kill()
             daemon.wait()
@@ -173,9 +172,7 @@ class Slurm:
 
     def kill_node(self, node: str) -> None:
         """End a node as a power cut does: SIGKILL to slurmd, and to all that runs on it; the controller is told."""
-        for pid in processes(**self.mark, SLURMD_NODENAME=node):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill(processes(**self.mark, SLURMD_NODENAME=node))
         self.daemons.pop(node).wait()
         self.run("scontrol", "update", f"nodename={node}", "state=down", "reason=dead")
 
@@ -190,13 +187,25 @@ class Slurm:
         return subprocess.run(command, env=self.environment, capture_output=True).returncode == 0
 
 
-def processes(**environment: str) -> Iterator[int]:
-    """The processes that have these variables in their environment, without this one."""
+def processes(*command: str, **environment: str) -> Iterator[int]:
+    """The processes with these words in their command and these variables in their environment, without this one."""
+    words = "\0".join(command).encode()
     wanted = {f"{name}={value}".encode() for name, value in environment.items()}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if int(folder.name) != os.getpid() and wanted <= set((folder / "environ").read_bytes().split(b"\0")):
+            variables = set((folder / "environ").read_bytes().split(b"\0"))
+            if wanted <= variables and words in (folder / "cmdline").read_bytes() and int(folder.name) != os.getpid():
                 yield int(folder.name)
+
+
+def kill(pids: Iterable[int]) -> int:
+    """SIGKILL to each; how many there were."""
+    count = 0
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            count += 1
+    return count
 
 
 def wait_until(happens: Callable[[], bool], what: str, seconds: float = 300) -> None:

@@ -37,6 +37,6 @@ def test_processes_are_found_by_their_environment() -> None:
     mark = {"DACSM_TEST_PROFILES": str(Path(__file__))}
     assert not list(slurm.processes(**mark))
     with slurm.subprocess.Popen(["sleep", "60"], env=slurm.os.environ | mark) as sleeper:
-        assert list(slurm.processes(**mark)) == [sleeper.pid]
+        assert list(slurm.processes(**mark)) == list(slurm.processes("sleep", "60", **mark)) == [sleeper.pid]
         assert not list(slurm.processes(**mark, OTHER="variable"))
         sleeper.kill()
