@@ -114,8 +114,8 @@ class Slurm:
 
     def __exit__(self, *error: object) -> None:
         """Kill every process of this Slurm, its jobs included, and wait for their end."""
-        while kill(processes(**self.mark)):  # one that ends may just have started another
-            time.sleep(0.1)
+        while kill({*processes(**self.mark), *(pid for node in NODES for pid in self._on(node))}):
+            time.sleep(0.1)  # one that ends may just have started another
         for daemon in reversed(self.daemons.values()):
             daemon.kill()
             daemon.wait()
@@ -172,9 +172,13 @@ class Slurm:
 
     def kill_node(self, node: str) -> None:
         """End a node as a power cut does: SIGKILL to slurmd, and to all that runs on it; the controller is told."""
-        kill(processes(**self.mark, SLURMD_NODENAME=node))
+        kill(self._on(node))
         self.daemons.pop(node).wait()
         self.run("scontrol", "update", f"nodename={node}", "state=down", "reason=dead")
+
+    def _on(self, node: str) -> set[int]:
+        """The processes of a node; the one over each step (slurmstepd) hides its environment, but has the log open."""
+        return {*processes(**self.mark, SLURMD_NODENAME=node), *users_of(self.folder / f"slurmd-{node}.log")}
 
     def run(self, *command: str) -> str:
         """What a command prints."""
@@ -195,6 +199,14 @@ def processes(*command: str, **environment: str) -> Iterator[int]:
         with suppress(OSError):
             variables = set((folder / "environ").read_bytes().split(b"\0"))
             if wanted <= variables and words in (folder / "cmdline").read_bytes() and int(folder.name) != os.getpid():
+                yield int(folder.name)
+
+
+def users_of(file: Path) -> Iterator[int]:
+    """The processes that have a file open."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if any(descriptor.resolve() == file for descriptor in (folder / "fd").iterdir()):
                 yield int(folder.name)
 
 

@@ -40,3 +40,11 @@ def test_processes_are_found_by_their_environment() -> None:
         assert list(slurm.processes(**mark)) == list(slurm.processes("sleep", "60", **mark)) == [sleeper.pid]
         assert not list(slurm.processes(**mark, OTHER="variable"))
         sleeper.kill()
+
+
+def test_processes_are_found_by_an_open_file(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as log, slurm.subprocess.Popen(["sleep", "60"], stdout=log) as sleeper:
+        assert sleeper.pid in set(slurm.users_of(tmp_path / "log"))
+        assert slurm.kill([sleeper.pid]) == 1
+        assert sleeper.wait() == -slurm.signal.SIGKILL
+        assert slurm.kill([sleeper.pid]) == 0
