@@ -1,13 +1,14 @@
 # make env    set up .venv from requirements.lock         make demo   make results/digits_table.csv from nothing
 # make test   run the tests                               make lint   check style, without changing anything
 # make generated   renew the files that are made from the code
+# make test-cluster   the pipeline on a Slurm of this machine, for which it installs Debian's packages, as root
 PYTHON ?= python3
 CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-all lint format generated lock
+.PHONY: help env demo test test-all test-cluster lint format generated lock
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
@@ -38,6 +39,11 @@ test: env lint
 # What CI runs: also the published datasets' look-alikes, from download to table.
 test-all: env lint
 	@pytest -n $(CORES) --dist loadfile
+
+# Needs Debian and root; docs/clusters.md says what it does.
+test-cluster: env
+	@VIRTUAL_ENV=.venv uv pip install --quiet --editable ".[slurm]"
+	@python -m benchmarks.cluster
 
 lint: env
 	@ruff check --quiet .
