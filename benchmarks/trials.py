@@ -1,6 +1,6 @@
 """Trials of settings on a development task: every run of an experiment, side by side, and a line of CSV for each.
 
-    python -m benchmarks.trials pacs_development --out trials.csv --processes 2
+    python -m benchmarks.trials pacs_160_development --out trials.csv --processes 2
 
 The runs are made as the pipeline makes them, but by one program that forks, which saves each run its start, and
 without run records: what is learned here is a setting, and never a number for a table. So it takes development
