@@ -19,7 +19,7 @@ from dacsm.config.yaml_file import read_yaml
 from dacsm.data.raw.describe import describe_folders
 from dacsm.ledger.pipeline import PHASES, STAGES
 from dacsm.ledger.provenance import chosen_by, code_of, digest, require_records, settings_of
-from dacsm.ledger.runs import run_of, runs_of
+from dacsm.ledger.runs import runs_of
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import write_text
 
@@ -128,7 +128,11 @@ def log_of(stage, suffix):
 
 
 def inputs(stage):
-    return told(lambda wildcards: list(run_of(project_of(wildcards), stage.name, **wildcards).inputs))
+    def of_run(wildcards):
+        given = {name: value for name, value in wildcards.items() if name != "dataset"}
+        return stage.inputs(project_of(wildcards), **given)
+
+    return told(of_run)
 
 
 def made_with(stage):
@@ -168,6 +172,13 @@ def arguments(wildcards):
 
 
 def phase_targets(project, stage):
-    """The files that stand for all runs of a stage in the dataset's experiments, those in common once."""
-    runs = [run for experiment in project.experiments() for run in runs_of(project, experiment, [stage.name])]
-    return list(dict.fromkeys(run.outputs[0] for run in runs))
+    """The files that stand for all runs of a stage in the dataset's experiments, those in common once.
+
+    A function, since they are many and seldom asked for.
+    """
+
+    def of_phase(wildcards):
+        runs = [run for experiment in project.experiments() for run in runs_of(project, experiment, [stage.name])]
+        return list(dict.fromkeys(run.outputs[0] for run in runs))
+
+    return of_phase
