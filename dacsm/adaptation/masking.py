@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from dacsm.config.losses import Masking
 from dacsm.data.seeding import numpy_generator
 from dacsm.models.classifier import Classifier
+from dacsm.runtime.together import part
 
 
 def block_masks(positions: int, settings: Masking, *names: int | str) -> Tensor:
@@ -23,8 +24,11 @@ def block_masks(positions: int, settings: Masking, *names: int | str) -> Tensor:
 
 
 def masked(images: Tensor, keep: Tensor) -> Tensor:
-    """Images (B, C, H, W), normalised, with the blocks that are not kept at their mean, 0; `keep` is (B, 1, b, b)."""
-    return images * F.interpolate(keep.to(images.dtype), size=images.shape[2:], mode="nearest")
+    """Images (B, C, H, W), normalised, with the blocks that are not kept at their mean, 0.
+
+    `keep` is (B, 1, b, b), of the whole batch where processes have parts of it.
+    """
+    return images * F.interpolate(part(keep).to(images.dtype), size=images.shape[2:], mode="nearest")
 
 
 def masked_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:

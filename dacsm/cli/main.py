@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TextIO
 from dacsm import __version__
 from dacsm.cli.commands import add_commands
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.processes import first
 
 BAD_INPUT = 2  # exit code where the user can mend it
 INTERRUPTED = 130
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Bad input ends in one sentence on stderr and exit code 2."""
     args = _parser().parse_args(arguments)
     try:
-        with _logged(getattr(args, "log", None)):
+        with _logged(getattr(args, "log", None) if first() else None):
             try:
                 code = args.command(args) or 0
                 sys.stdout.flush()

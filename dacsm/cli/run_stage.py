@@ -1,6 +1,7 @@
 """What each stage's command does: one run, which leaves its run record."""
 
 import argparse
+from contextlib import ExitStack, nullcontext
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from dacsm.config import SOURCE_ONLY
 from dacsm.ledger.pipeline import Stage
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import remove_partials
+from dacsm.runtime.processes import count, first
 
 if TYPE_CHECKING:
     from dacsm.config.project import Project
@@ -23,6 +25,8 @@ def run_stage(stage: Stage, args: argparse.Namespace) -> None:
     from dacsm.ledger.runs import recorded, run_key, run_of
 
     place = {name: getattr(args, name) for name in ("dataset", "experiment") if name in args}
+    if count() > 1 and "resume" not in stage.takes:
+        raise InputError(f"dacsm {stage.name} is the work of one process; start it without torchrun.")
     project = open_project(args.params, **place)
     arguments = {name: getattr(args, name) for name in stage.arguments if name != "dataset"}
     if stage.name in NEVER and args.method == SOURCE_ONLY:
@@ -34,10 +38,13 @@ def run_stage(stage: Stage, args: argparse.Namespace) -> None:
     if "compute" in stage.takes:
         given["compute"] = compute_of(args, project)
     device = given["compute"].device if "compute" in given else None
-    with recorded(run, settings, code, device) as measured:
+    record = recorded(run, settings, code, device) if first() else nullcontext({})
+    with ExitStack() as inside, record as measured:
         if "resume" in stage.takes:
             from dacsm.runtime.resume import Resume
+            from dacsm.runtime.together import joined
 
+            inside.enter_context(joined(device))
             remove_partials(run.place)
             given["resume"] = Resume(project.paths.resume(run.place), run_key(run, settings, code, device.type))
         work = getattr(import_module(f"dacsm.stages.{stage.name}"), stage.name)

@@ -137,7 +137,7 @@ class Resources(Frozen):
 
     memory_mb: PositiveInt = Field(description="of the stages that run a model")
     minutes: PositiveInt = Field(description="at most, for a cluster's time limit")
-    gpus: Annotated[int, Field(ge=0)] = Field(description="for each run of a model")
+    gpus: Annotated[int, Field(ge=0)] = Field(description="for each run of a model; training takes all of them")
     workers: int = Field(ge=0, le=MOST_WORKERS, description="processes that read or encode images; 0: the run itself")
 
 

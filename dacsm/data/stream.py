@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dacsm.data.shards import Picture, ShardedImages
 from dacsm.runtime.device import Compute
+from dacsm.runtime.processes import own
 
 SHUFFLE_BUFFER = 2000  # images among which the next one is drawn, so that reads stay within a few shards
 
@@ -43,7 +44,7 @@ def stream(
         pinned: whether batches lie where a GPU can fetch them while the program goes on.
 
     Yields:
-        Image indices (B,) int64 and their views (B, C, H, W).
+        Image indices (B,) int64 and their views (B, C, H, W); of several processes each makes its part of the views.
     """
     batches = _Batches(images, shuffled(images, seed, epoch, keep), batch_size, view)
     options = {"num_workers": workers, "pin_memory": pinned, "generator": torch.Generator()}  # as in load_steps
@@ -84,8 +85,13 @@ class _Batches(Dataset):
 
 
 def stack_views(views: View, images: ShardedImages, indices: np.ndarray, first: int) -> Tensor:
-    """Views (B, C, H, W) uint8 of the images with these indices (B,), which are at the positions from `first` on."""
-    return torch.stack([views(images[int(index)], position) for position, index in enumerate(indices, first)])
+    """Views (B, C, H, W) uint8 of the images with these indices (B,), which are at the positions from `first` on.
+
+    Of several processes, each makes its part of them.
+    """
+    mine = own(len(indices))
+    chosen = enumerate(indices[mine], first + mine.start)
+    return torch.stack([views(images[int(index)], position) for position, index in chosen])
 
 
 def load_steps(steps: Dataset[Any], start: int, compute: Compute) -> DataLoader:

@@ -19,6 +19,8 @@ from dacsm.models.classifier import Classifier
 from dacsm.models.precision import autocast
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.processes import own
+from dacsm.runtime.together import complete
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def predict(
     """Features and logits of a domain's images, in evaluation mode; the classifier's mode is put back.
 
     `indices` picks images; `keep` is what features are kept in, float32 or float16; `scale` enlarges the objects in the
-    images.
+    images. Of several processes each sees a part of the images, and all get the whole.
 
     Raises:
         InputError: where the folder for features, if one is named, has no room for them.
@@ -73,13 +75,22 @@ def predict(
     views = CentreViews(images, model, indices, scale)
     features = _array(len(views), classifier.width, getattr(torch, keep), compute.features_folder)
     logits = torch.empty(len(views), len(classifier.description.classes))
-    pinned = compute.device.type == "cuda"
-    loader = DataLoader(views, batch_size, num_workers=compute.workers, pin_memory=pinned, generator=torch.Generator())
-    start = 0
+
+    def rows_of(process: int | None = None) -> slice:
+        """What a process sees, in the batches of a run of one process, so that no bit differs."""
+        batches = own(-(-len(views) // batch_size), process)
+        return slice(batches.start * batch_size, min(batches.stop * batch_size, len(views)))
+
+    pinned, mine = compute.device.type == "cuda", rows_of()
+    options = {"num_workers": compute.workers, "pin_memory": pinned, "generator": torch.Generator()}
+    loader = DataLoader(views, batch_size, sampler=range(mine.start, mine.stop), **options)
+    start = mine.start
     for batch, batch_logits in _outputs(classifier, loader, compute.device, precision):
         rows = slice(start, start + len(batch))
         features[rows], logits[rows] = batch, batch_logits
         start += len(batch)
+    complete(features, rows_of)
+    complete(logits, rows_of)
     classifier.train(training)
     return Predictions(features, logits)
 

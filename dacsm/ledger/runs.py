@@ -24,6 +24,7 @@ from dacsm.config.project import Project
 from dacsm.ledger import provenance
 from dacsm.ledger.pipeline import STAGES
 from dacsm.runtime.files import sha256, write_json
+from dacsm.runtime.processes import count
 
 # A tree is clean where these are as committed; results and notes may differ.
 DECIDING = ("dacsm", "workflow", "profiles", "Snakefile", "dvc.yaml", "params.yaml", "requirements.lock")
@@ -138,6 +139,7 @@ def recorded(
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "device": _device_name(device),
         **({} if device is None else {"arithmetic": _arithmetic()}),
+        **({} if count() == 1 else {"processes": count()}),
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - clock, 2),
         "peak_memory_mb": _peak_memory(device),

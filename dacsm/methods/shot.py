@@ -17,6 +17,7 @@ from dacsm.methods import Method
 from dacsm.models.classifier import Classifier
 from dacsm.models.precision import autocast
 from dacsm.runtime.progress import TrainingProgress
+from dacsm.runtime.together import of_first
 
 Batch = tuple[Tensor, Tensor]  # target images (B, C, H, W) and their pseudo labels (B,)
 
@@ -43,7 +44,7 @@ class Kind(Method):
         return {}
 
     def _label(self, target: Predictions) -> None:
-        self.next_labels = centre_labels(target.features, target.logits)
+        self.next_labels = of_first(centre_labels(target.features, target.logits))
 
     def batches(self, epoch: int, start: int) -> tuple[Iterator[Batch], int]:
         """Target images in a new order and with new views."""

@@ -16,6 +16,8 @@ from dacsm.models.backbone import build_backbone, feature_width
 from dacsm.models.plain_vit import embed, is_plain, plain_block
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import whole_file
+from dacsm.runtime.processes import count
+from dacsm.runtime.together import gathered
 
 OF_METHOD = "method."  # what names of tensors begin with that are not of the classifier
 
@@ -49,13 +51,13 @@ class Classifier(nn.Module):
     def class_token(self, images: Tensor) -> Tensor:
         """Of a plain Vision Transformer: the class token after the final norm, (B, C, H, W) to (B, D).
 
-        The last block makes no other token.
+        The last block makes no other token. Where processes have parts of a batch, tokens of all of it come out.
         """
         tokens = embed(self.backbone, images)
         *blocks, last = self.backbone.blocks
         for block in blocks:
             tokens = plain_block(block, tokens)
-        return self.backbone.norm(plain_block(last, tokens, wanted=1))[:, 0]
+        return gathered(self.backbone.norm(plain_block(last, tokens, wanted=1))[:, 0].float())
 
     def features(self, images: Tensor) -> Tensor:
         """What pseudo labels and pairs are made from: (B, C, H, W) to (B, D)."""
@@ -70,6 +72,15 @@ class Classifier(nn.Module):
         """Head on features (B, D), in float32 whatever the precision of the rest."""
         with torch.autocast(features.device.type, enabled=False):
             return self.head(features.float())
+
+
+def require_parts(classifier: Classifier) -> None:
+    """Raise InputError where several processes make a run, but cannot each train the network on a part of a batch."""
+    if count() > 1 and not classifier.plain:
+        raise InputError(
+            f"{count()} processes make this run, but {classifier.description.model.name} is no plain Vision "
+            "Transformer, which alone they can train together; set its dataset's gpus under resources to 1."
+        )
 
 
 def save_checkpoint(

@@ -5,6 +5,8 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor
 from torch.nn import functional as F
 
+from dacsm.runtime.together import part, whole
+
 
 def is_plain(backbone: torch.nn.Module) -> bool:
     """Whether a network is a class token, and blocks of norm, attention and MLP, and nothing else."""
@@ -107,7 +109,8 @@ def drop_path_factors(block: Block, tokens: Tensor, streams: int = 1) -> tuple[T
     if not block.training or not rate:
         return None, None
     keep = 1.0 - rate
-    draws = torch.rand(streams, 2, len(tokens) // streams, dtype=tokens.dtype, device=tokens.device)
+    shape = streams, 2, whole(len(tokens) // streams)
+    draws = part(torch.rand(shape, dtype=tokens.dtype, device=tokens.device), dim=2)
     factors = (keep + draws).floor() / keep
     attention, mlp = factors.transpose(0, 1).reshape(2, len(tokens), 1, 1)
     return attention, mlp

@@ -24,6 +24,7 @@ from dacsm.models.plain_vit import (
     split_keys_values,
     split_queries,
 )
+from dacsm.runtime.together import gathered
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,13 @@ def three_stream(
 
     Without `noise` this is CDTrans exactly. The BN neck sees source, mix and target in this order, each with its own
     batch statistics. Without `patches` the last block makes the class token alone, which is all that the logits need.
+    Where processes have parts of a batch, logits are of all of it, and tokens of this process's part.
     """
     *_, before, last = stream_tokens(classifier, source_images, target_images, noise, patches)
-    source, target, mix = classifier.backbone.norm(last).chunk(3)
-    source_features, mix_features, target_features = (classifier.neck(x[:, 0].float()) for x in (source, mix, target))
+    normed = classifier.backbone.norm(last)  # (3 B, N, D)
+    source, target, mix = normed.chunk(3)
+    source_token, target_token, mix_token = gathered(normed[:, 0].float()).chunk(3)
+    source_features, mix_features, target_features = map(classifier.neck, (source_token, mix_token, target_token))
     return Streams(
         source_logits=classifier.classify(source_features),
         mix_logits=classifier.classify(mix_features),

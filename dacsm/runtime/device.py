@@ -11,6 +11,7 @@ from typing import BinaryIO
 import torch
 
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.processes import count, count_here, rank_here
 from dacsm.runtime.workers import require_workers
 
 _HELD: list[BinaryIO] = []  # locks of GPUs, until the process ends
@@ -50,18 +51,23 @@ def choose_compute(device: str = "auto", workers: int | None = None, features_fo
     if features_folder is not None and not features_folder.is_dir():
         raise InputError(f"--features-folder is {features_folder}, which is not a folder; make it, or name another.")
     if workers is None:
-        workers = min(8, len(os.sched_getaffinity(0)) - 1) if chosen.type == "cuda" else 0
+        cores = len(os.sched_getaffinity(0)) // count_here()
+        workers = max(0, min(8, cores - 1)) if chosen.type == "cuda" else 0
     return Compute(chosen, workers, features_folder)
 
 
 def free_gpu() -> int:
     """The index of a GPU that no other run on this machine has taken; it is this process's until that ends.
 
-    A run locks a file for each GPU that it takes, and the system lets go of the lock however the run ends. Where a
-    scheduler hands out the GPUs, its choice stands. Where all are taken, runs share the first.
+    Each process of a run takes one. It locks a file for each GPU that it takes, and the system lets go of the lock
+    however the process ends. Where a scheduler hands out the GPUs, its choice stands. Where all are taken, runs of one
+    process share the first.
+
+    Raises:
+        InputError: where a run of several processes finds too few that are free.
     """
     if any(name in os.environ for name in SCHEDULERS):
-        return 0
+        return rank_here()
     for index in range(torch.cuda.device_count()):
         lock = Path(tempfile.gettempdir(), f"dacsm-gpu-{torch.cuda.get_device_properties(index).uuid}.lock")
         file = lock.open("ab")  # it stays open as long as the process lives
@@ -72,5 +78,10 @@ def free_gpu() -> int:
             continue
         _HELD.append(file)
         return index
+    if count() > 1:
+        raise InputError(
+            f"{count_here()} processes of this run want a GPU each on this machine, where fewer are free; wait for the "
+            "other runs, or set the dataset's gpus under resources in params.yaml to what is there."
+        )
     print("every GPU is taken by another run; this one shares the first.", file=sys.stderr)
     return 0

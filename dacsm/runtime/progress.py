@@ -16,6 +16,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from dacsm.runtime.processes import first
+
 SHOW_EVERY = 20  # steps between two looks at the losses, since a look waits for the GPU
 LINE_EVERY = 30.0  # seconds between two lines of a transfer where there is no terminal
 
@@ -63,6 +65,8 @@ class TrainingProgress:
         self._say(f"{self.name}  epoch {epoch}/{self.epochs}  {remark}")
 
     def _say(self, line: str) -> None:
+        if not first():
+            return
         if self.bar.disable:
             print(line, file=sys.stderr, flush=True)
         else:
@@ -129,7 +133,7 @@ def _bar(*columns: ProgressColumn) -> Progress:
     """A bar with these columns, which is shown on a terminal alone."""
     console = Console(stderr=True)
     shown = (TextColumn("{task.description}"), BarColumn(), *columns, TimeRemainingColumn())
-    return Progress(*shown, console=console, transient=True, disable=not console.is_terminal)
+    return Progress(*shown, console=console, transient=True, disable=not (console.is_terminal and first()))
 
 
 def _losses(losses: Mapping[str, float]) -> str:

@@ -11,7 +11,9 @@ from typing import Any, Protocol
 import torch
 
 from dacsm.runtime.files import remove_partials, whole_file
+from dacsm.runtime.processes import first
 from dacsm.runtime.progress import TrainingProgress
+from dacsm.runtime.together import wait_for_all
 
 SAVE_EVERY = 600.0  # seconds of training between two saves inside an epoch; the end of an epoch is always saved
 DIGEST = 64  # characters of a sha256
@@ -71,6 +73,7 @@ class Resume:
             return 1
         remove_partials(self.path.parent)
         state = _read(self.path)
+        wait_for_all()  # the first might remove the file before others have read it
         if state is None:
             return 1
         for name, part in self.parts.items():
@@ -105,12 +108,12 @@ class Resume:
 
     def finish(self) -> None:
         """Remove the run's state, and what other configurations of the same run have left."""
-        if self.place is not None:
+        if self.place is not None and first():
             for folder in self.place.parent.glob(f"{self.place.name}-*"):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _save(self, epoch: int, step: int) -> None:
-        if self.path is None:
+        if self.path is None or not first():
             return
         state = {
             "epoch": epoch,

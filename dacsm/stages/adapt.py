@@ -12,11 +12,13 @@ from dacsm.data.seeding import seed_torch
 from dacsm.evaluation.outputs import sample_outputs
 from dacsm.evaluation.predictions import accuracy, predict
 from dacsm.methods import Method, load_kind
-from dacsm.models.classifier import load_checkpoint
+from dacsm.models.classifier import load_checkpoint, require_parts
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.processes import first as first_process
 from dacsm.runtime.progress import TrainingProgress, training_progress
 from dacsm.runtime.resume import Generators, Resume
+from dacsm.runtime.together import in_parts
 from dacsm.training.learner import Learner
 from dacsm.training.loss_log import LossLog
 
@@ -36,6 +38,7 @@ def adapt(
     recipe, settings = params.adaptation(dataset.name, method), params.method(method)
     torch.set_num_threads(recipe.threads)
     classifier = load_checkpoint(paths.pretrained(dataset.name, source, seed) / "model.safetensors", compute.device)
+    require_parts(classifier)
     domains = _domains(project, method, task, classifier.description.model.resize)
     seed_torch(seed, "adapt", dataset.name, task)
     adaptation = load_kind(settings.kind)(classifier, recipe, settings, domains, seed, compute)
@@ -49,14 +52,18 @@ def adapt(
                 adaptation.refresh(epoch, learner.evaluated, progress)
             losses = _train_epoch(adaptation, learner, epoch, progress, resume)
             target = predict(learner.evaluated, domains.target, compute, recipe.precision, keep=recipe.features)
-            row = {**losses, **adaptation.end_epoch(epoch, target)}
+            with in_parts(recipe.batch_size):
+                row = {**losses, **adaptation.end_epoch(epoch, target)}
             held_out = domains.source, domains.source_labels, domains.held_out
-            outputs = sample_outputs(epoch, target, accuracy(learner.evaluated, *held_out, compute, recipe.precision))
-            history.add(target.predicted, adaptation.pseudo_labels, outputs, row, learner.evaluated.state_dict())
+            source_accuracy = accuracy(learner.evaluated, *held_out, compute, recipe.precision)
+            if first_process():  # the others need not know which epoch is the best
+                outputs = sample_outputs(epoch, target, source_accuracy)
+                history.add(target.predicted, adaptation.pseudo_labels, outputs, row, learner.evaluated.state_dict())
             progress.end_epoch(epoch, losses, adaptation.remark)
             resume.end_epoch(epoch)
-    folder = paths.adapted(dataset.name, method, task, seed)
-    history.write(folder, classifier.description, learner.evaluated.state_dict(), adaptation.tensors())
+    if first_process():
+        folder = paths.adapted(dataset.name, method, task, seed)
+        history.write(folder, classifier.description, learner.evaluated.state_dict(), adaptation.tensors())
     return progress.measured
 
 
@@ -85,7 +92,8 @@ def _train_epoch(
     batches, steps = adaptation.batches(epoch, done)
     progress.start_epoch(epoch, steps, done)
     for step, batch in enumerate(batches, done):
-        losses, total = adaptation.losses(batch, (epoch - 1 + step / steps) / recipe.epochs)
+        with in_parts(recipe.batch_size):
+            losses, total = adaptation.losses(batch, (epoch - 1 + step / steps) / recipe.epochs)
         learner.step(total, epoch, step / steps)
         log.append(losses)
         progress.step(domains * recipe.batch_size, log.latest)

@@ -16,12 +16,14 @@ from dacsm.data.stream import stream
 from dacsm.data.transforms import normalise, train_views
 from dacsm.evaluation.predictions import accuracy
 from dacsm.models.backbone import load_weights
-from dacsm.models.classifier import Classifier, Description
+from dacsm.models.classifier import Classifier, Description, require_parts
 from dacsm.models.precision import autocast
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.processes import first as first_process
 from dacsm.runtime.progress import TrainingProgress, training_progress
 from dacsm.runtime.resume import Generators, Resume
+from dacsm.runtime.together import in_parts
 from dacsm.training.history import PretrainingHistory
 from dacsm.training.loss_log import LossLog
 from dacsm.training.optim import build_optimiser, descend, set_learning_rate
@@ -69,6 +71,7 @@ def pretrain(
     seed_torch(seed, "pretrain", dataset.name, source)
     classifier = Classifier(Description(recipe.model, dataset.classes))
     load_weights(classifier.backbone, recipe.model.weights, recipe.model.name)
+    require_parts(classifier)
     classifier.to(compute.device)
     optimiser = build_optimiser(recipe.optimiser, [classifier])
     run = Pretraining(recipe, images, labels.to(compute.device), ~kept_out, seed, compute, classifier, optimiser)
@@ -86,7 +89,8 @@ def pretrain(
             history.add(losses["loss"], percent)
             progress.end_epoch(epoch, losses, f"held-out source accuracy {percent:.1f}" if len(unseen) else "")
             resume.end_epoch(epoch)
-    history.write(paths.pretrained(dataset.name, source, seed), classifier.description, classifier.state_dict())
+    if first_process():
+        history.write(paths.pretrained(dataset.name, source, seed), classifier.description, classifier.state_dict())
     return progress.measured
 
 
@@ -116,11 +120,11 @@ def _train_epoch(run: Pretraining, epoch: int, progress: TrainingProgress, resum
             continue  # one image has no batch statistics; CDTrans skips such a batch too
         set_learning_rate(run.optimiser, recipe.optimiser, recipe.epochs, epoch, step / steps)
         pixels = normalise(pixels.to(device, non_blocking=True), recipe.model)
-        with autocast(device, recipe.precision):
+        with in_parts(len(indices)), autocast(device, recipe.precision):
             logits = classifier(pixels)
         labels = run.labels[indices.to(device, non_blocking=True)]
         loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-        descend(loss, run.optimiser, classifier.parameters(), recipe.optimiser.clip_norm)
+        descend(loss, run.optimiser, list(classifier.parameters()), recipe.optimiser.clip_norm)
         log.append({"loss": loss})
         progress.step(len(indices), log.latest)
         resume.end_step(epoch, step + 1, steps)

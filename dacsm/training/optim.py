@@ -1,12 +1,13 @@
 """Optimisers and learning-rate schedules, CDTrans' own among them."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from dacsm.config.params import Optimiser
+from dacsm.runtime.together import average_gradients
 
 FLOOR = 0.002  # of the base rate: where CDTrans' cosine ends
 WARMUP_START = 0.01  # of the base rate: where its warm-up starts
@@ -39,11 +40,12 @@ def set_learning_rate(
 
 
 def descend(
-    loss: Tensor, optimiser: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], clip_norm: float
+    loss: Tensor, optimiser: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], clip_norm: float
 ) -> None:
     """A step along the gradient of a loss, scaled down to `clip_norm`; its norm is summed in the parameters' order."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
+    average_gradients(parameters)
     torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
     optimiser.step()
 

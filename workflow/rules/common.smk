@@ -159,10 +159,19 @@ def needs(stage, name):
         if name == "threads":
             recipe = "pretrain" if stage.name == "pretrain" or wildcards.get("method") == SOURCE_ONLY else "adapt"
             return PARAMS.recipe(recipe, project.dataset.name).threads
-        known = {"mem_mb": resources.memory_mb, "runtime": resources.minutes, "gpu": resources.gpus}
+        gpus = resources.gpus if "resume" in stage.takes else min(resources.gpus, 1)  # the others are of one process
+        known = {"mem_mb": resources.memory_mb, "runtime": resources.minutes, "gpu": gpus}
         return {**known, "workers": resources.workers}[name]
 
     return told(of_run)
+
+
+# A process for each GPU of a run. In the shell, since a params function would make a run anew where only its GPUs changed.
+# `--` keeps torchrun from reading --log as its own.
+START = (
+    "$([ {resources.gpu} -gt 1 ] && echo python -m torch.distributed.run --standalone --nproc-per-node {resources.gpu} -m -- "
+    "|| echo python -m) "
+)
 
 
 def arguments(wildcards):

@@ -29,7 +29,8 @@ for stage in STAGES.values():
         message:
             f"{stage.name}: {' '.join(f'{{wildcards.{name}}}' for name in stage.arguments)}"
         shell:
-            "python -m dacsm {params.stage} {params.arguments} --workers {resources.workers} --params {params.file} --log {log}"
+            START
+            + "dacsm {params.stage} {params.arguments} --workers {resources.workers} --params {params.file} --log {log}"
 
 
 # A target for each phase of each dataset, such as digits_adapted: what the stages of dvc.yaml ask for. It is of all

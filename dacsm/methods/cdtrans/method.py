@@ -26,7 +26,9 @@ from dacsm.models.classifier import Classifier
 from dacsm.models.precision import autocast
 from dacsm.models.three_stream import three_stream
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.processes import count
 from dacsm.runtime.progress import TrainingProgress
+from dacsm.runtime.together import of_first
 
 
 class CDTrans(Method):
@@ -42,6 +44,11 @@ class CDTrans(Method):
             raise InputError(
                 "methods of kind cdtrans ask for a plain Vision Transformer with a class token alone, but the source "
                 f"model is {self.classifier.description.model.name}; pretrain one such as deit_small_patch16_224."
+            )
+        if self.settings.attention_dropout and count() > 1:
+            raise InputError(
+                f"{count()} processes make this run, but attention_dropout is {self.settings.attention_dropout}, which "
+                "each would draw for itself; set the dataset's gpus under resources to 1."
             )
         if "noise" in self.parts:
             from dacsm.methods.cdtrans.parts.noise import BeneficialNoise
@@ -80,6 +87,7 @@ class CDTrans(Method):
         neighbours = nearest_over_scales(source.features, [seen.features for seen in scales], device)
         labels = domains.source_labels[domains.training]
         pairs = agreeing_pairs(*(index.cpu() for index in neighbours), labels, pseudo_labels)
+        pairs, pseudo_labels, soft_targets = of_first((pairs, pseudo_labels, soft_targets))
         if not len(pairs) and matches.pairs is None:
             raise InputError(
                 "no source image and its nearest target image agree in label, so that there is no pair to adapt on; "

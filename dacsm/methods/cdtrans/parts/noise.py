@@ -12,6 +12,7 @@ from dacsm.config.kinds.cdtrans import Noise, Settings, SourceStyle, Style
 from dacsm.methods.cdtrans.batches import Batch
 from dacsm.models.classifier import Classifier
 from dacsm.models.three_stream import three_stream
+from dacsm.runtime.together import gathered, part, whole
 
 EPSILON = 1e-6
 PACE = 10.0  # a step of AdamW moves a parameter by the learning rate at most, too little for a deviation in one run
@@ -131,7 +132,7 @@ class SourceTranslation:
         with torch.no_grad():
             own, other = style_of(source), style_of(target)
             reach = self.weight * min(1.0, progress / self.ramp if self.ramp else 1.0)
-            way = reach * torch.rand(len(source), 1, 1, generator=generator, device=source.device)
+            way = reach * part(torch.rand(whole(len(source)), 1, 1, generator=generator, device=source.device))
             mean, deviation = (torch.lerp(s, t, way) for s, t in zip(own, other, strict=True))
             if self.spread:
                 mean = mean + self.spread * _draw(own[0], generator)
@@ -163,8 +164,9 @@ class LogitNoise(nn.Module):
     def forward(self, keys: Tensor, own: Tensor, generator: torch.Generator) -> Tensor:
         """Keys (B, N, D) and their own deviation (B, 1, D) to the keys with noise."""
         scale = (self.weight * self.deviation() * own).to(keys.dtype)  # (B, 1, D)
-        draw = torch.randn(keys.shape, generator=generator, device=keys.device, dtype=keys.dtype)
-        return torch.addcmul(keys, scale, draw)
+        shape = whole(len(keys)), *keys.shape[1:]
+        draw = torch.randn(shape, generator=generator, device=keys.device, dtype=keys.dtype)
+        return torch.addcmul(keys, scale, part(draw))
 
     def divergence(self) -> Tensor:
         """Mean over channels of KL(N(0, sigma²) || N(0, prior²))."""
@@ -188,8 +190,8 @@ def style_of(tokens: Tensor) -> tuple[Tensor, Tensor]:
 
 def _draw(statistic: Tensor, generator: torch.Generator) -> Tensor:
     """Noise (B, 1, D) with the batch's own deviation of a statistic (B, 1, D)."""
-    spread = statistic.std(dim=0, keepdim=True)
-    return spread * torch.randn(statistic.shape, generator=generator, device=statistic.device)
+    spread, shape = gathered(statistic).std(dim=0, keepdim=True), (whole(len(statistic)), *statistic.shape[1:])
+    return spread * part(torch.randn(shape, generator=generator, device=statistic.device))
 
 
 def gaussian_divergence(deviation: Tensor, prior: float) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dacsm.config.kinds.cdtrans import Pyramid
 from dacsm.methods.cdtrans.resolutions import scale_choice
+from dacsm.runtime.together import gathered
 
 
 def pyramid_loss(source_patches: Tensor, target_patches: Tensor, settings: Pyramid) -> Tensor:
@@ -19,4 +20,4 @@ def pyramid_loss(source_patches: Tensor, target_patches: Tensor, settings: Pyram
     """
     distance, choice = scale_choice(source_patches, target_patches, settings.temperature)
     entropy = -(choice * torch.log(choice + 1e-8)).sum(dim=1)
-    return ((choice * distance).sum(dim=1) - settings.entropy * entropy).mean()
+    return gathered((choice * distance).sum(dim=1) - settings.entropy * entropy).mean()
