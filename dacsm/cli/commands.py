@@ -86,6 +86,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         _positional("cell", "a class, mean_per_class, overall, a task such as art-clipart, average"),
         _option("--task", "source-target, for a class of a table of tasks", "TASK"),
         PARAMS)
+    add("reproduce", _reproduce, "make a cell again in a folder of its own, and compare it with what was recorded",
+        OF_RUNS["experiment"], OF_RUNS["method"],
+        _positional("cell", "as `dacsm cell` takes it"),
+        _option("--task", "source-target, for a class of a table of tasks", "TASK"),
+        _option("--seed", "this one alone; by default all of the table's", "K", type=whole_from(0)),
+        _option("--cores", "for Snakemake", "N", type=whole_from(1), default=1),
+        PARAMS)
     add("recommend", _recommend, "say which finished method label-free criteria would choose, and how surely",
         OF_RUNS["experiment"], PARAMS)
     add("import-cdtrans", _import_cdtrans, "make a checkpoint of ours from one of the public CDTrans",
@@ -139,6 +146,15 @@ def _cell(args: argparse.Namespace) -> None:
 
     project = open_project(args.params, experiment=args.experiment)
     print(*describe_cell(project, args.experiment, args.method, args.cell, args.task), sep="\n")
+
+
+def _reproduce(args: argparse.Namespace) -> None:
+    from dacsm.config.project import open_project
+    from dacsm.ledger.reproduce import reproduce
+
+    project = open_project(args.params, experiment=args.experiment)
+    for line in reproduce(project, args.experiment, args.method, args.cell, args.task, args.seed, args.cores):
+        print(line, flush=True)
 
 
 def _recommend(args: argparse.Namespace) -> None:

@@ -37,11 +37,11 @@ def find_cell(project: Project, experiment: Experiment, name: str, task: str | N
     dataset = project.dataset
     of_task = (*dataset.classes, *MEASURES)
     if task is not None:
-        task = _closest(task, experiment.tasks, f"--task: {experiment.name} has no task")
+        task = closest(task, experiment.tasks, f"--task: {experiment.name} has no task")
     elif dataset.table_form == "classes" and len(experiment.tasks) == 1:
         task = experiment.tasks[0]
     if task is not None:
-        found = _closest(name, of_task, f"{arrow(task)} of {experiment.name} has no cell")
+        found = closest(name, of_task, f"{arrow(task)} of {experiment.name} has no cell")
         return Cell(f"{MEASURES.get(found, found)} of {arrow(task)}", found, (task,))
     if found := _matching(name, of_task):
         raise InputError(
@@ -60,7 +60,7 @@ def _over_tasks(project: Project, experiment: Experiment, name: str) -> Cell:
             means[f"{domain}-{MEAN}"] = tuple(task for task, (source, _) in ends.items() if source == domain)
             means[f"{MEAN}-{domain}"] = tuple(task for task, (_, target) in ends.items() if target == domain)
     known = (*experiment.tasks, *(mean for mean, tasks in means.items() if tasks))
-    found = _closest(name, known, f"{experiment.name} has no cell")
+    found = closest(name, known, f"{experiment.name} has no cell")
     tasks = tuple(means.get(found, (found,)))
     of = f"the mean of {len(tasks)} tasks ({found})" if found in means else arrow(found)
     return Cell(f"{MEASURES[dataset.headline]} of {of}", dataset.headline, tasks)
@@ -72,7 +72,8 @@ def _matching(name: str, known: Sequence[str]) -> str | None:
     return plain.get(name.lower().replace(" ", "_"))
 
 
-def _closest(name: str, known: Sequence[str], problem: str) -> str:
+def closest(name: str, known: Sequence[str], problem: str) -> str:
+    """The known name that is meant; raises InputError, which begins with `problem` and goes on with what is near."""
     found = _matching(name, known)
     if found is None:
         close = get_close_matches(name.lower(), [candidate.lower() for candidate in known], n=3, cutoff=0.5)
@@ -88,7 +89,7 @@ def describe_cell(project: Project, table: str, method: str, name: str, task: st
     Raises InputError where the table has no such cell, or a run of it is not made.
     """
     experiment = project.params.experiment(table)
-    method = _closest(method, experiment.methods, f"experiments.{experiment.name}.methods has no")
+    method = closest(method, experiment.methods, f"experiments.{experiment.name}.methods has no")
     cell, seeds = find_cell(project, experiment, name, task), experiment.seeds
     experiment = experiment.model_copy(update={"methods": (method,), "tasks": cell.tasks})  # what the cell is of
     files = [run.outputs[0] for run in runs_of(project, experiment, ["evaluate"])]
