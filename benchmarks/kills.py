@@ -35,7 +35,7 @@ OFTEN = """\
 import sys
 import dacsm.runtime.resume
 from dacsm.cli.main import main
-dacsm.runtime.resume.SAVE_EVERY = 0.3  # seconds
+dacsm.runtime.resume.SAVE_EVERY = dacsm.runtime.resume.SAVE_AFTER_EPOCH = 0.3  # seconds
 sys.exit(main())"""
 PLANS = ("at a time", "as the state is written", "while it trains", "as the results are written", "while it trains")
 

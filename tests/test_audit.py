@@ -106,6 +106,16 @@ def test_metrics_edited_by_hand_are_noticed_twice(audit: Audit, changed: Callabl
     )
 
 
+def test_a_table_of_numbers_from_cpus_and_gpus_is_noticed(audit: Audit, changed: Callable[[Path], Path]) -> None:
+    path = changed(Path("results/tiny/records/adapted/dacsm/synthetic-mnist/seed1.json"))
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"device": "NVIDIA H100 80GB HBM3"}))
+    (found,) = audit()
+    assert (found["kind"], found["result"]) == ("device", "results/tiny_table.csv")
+    assert "different kinds of devices, 7 on a CPU, such as " in found["text"]
+    assert "and 1 on a GPU, such as results/tiny/adapted/dacsm/synthetic-mnist/seed1;" in found["text"]
+
+
 @pytest.mark.parametrize(
     "name", ["tiny_table.csv", "tiny_table.md", "tiny_table.tex", "tiny_validators.csv", "tiny_metrics.json"]
 )

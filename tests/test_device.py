@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from dacsm.methods.cdtrans.resolutions import pooled_by_products
 from dacsm.models.precision import autocast
 from dacsm.runtime import device
 from dacsm.runtime.device import choose_compute, free_gpu
@@ -77,6 +78,17 @@ def test_a_number_of_workers_and_a_folder_are_checked(tmp_path: Path) -> None:
         choose_compute("cpu", -3)
     with pytest.raises(InputError, match="which is not a folder"):
         choose_compute("cpu", 0, tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(("side", "cells"), [(14, 7), (14, 3), (7, 3), (4, 1), (5, 5)])
+def test_pooling_by_products_is_pooling(side: int, cells: int) -> None:
+    """It stands for PyTorch's where a GPU is to be exact; so does its gradient."""
+    one, other = (torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0)) for _ in range(2))
+    pools = pooled_by_products, torch.nn.functional.adaptive_avg_pool2d
+    for grid, pool in zip((one.requires_grad_(), other.requires_grad_()), pools, strict=True):
+        pool(grid, cells).square().sum().backward()
+    torch.testing.assert_close(pools[0](one, cells), pools[1](one, cells))
+    torch.testing.assert_close(one.grad, other.grad)
 
 
 def test_only_matrix_products_take_the_precision() -> None:

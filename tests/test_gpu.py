@@ -2,6 +2,10 @@
 
 import csv
 import math
+import os
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +32,16 @@ pytestmark = [
 METHODS = load_params(PROJECT / "params.yaml").adapt.methods
 ONE_OF_EACH_KIND = {settings.kind: name for name, settings in reversed(METHODS.items())} | {"whole": "dacsm"}
 SIZES = {"image_size": 32, "resize": 36, "patch_size": 8, "dim": 32, "depth": 3, "heads": 2}
+
+
+EXACT_RUN = f"""import pickle, sys
+from pathlib import Path
+from dacsm.runtime.device import choose_compute
+from dacsm.runtime.files import sha256
+from dacsm.stages.adapt import adapt
+project = pickle.loads(Path(sys.argv[1]).read_bytes())
+adapt(project, "dacsm", "{TASK}", 0, choose_compute(sys.argv[2], workers=1))
+print(sha256(project.paths.adapted("{NAME}", "dacsm", "{TASK}", 0) / "last.safetensors"))"""
 
 
 class Killed(BaseException):
@@ -85,6 +99,14 @@ def test_a_refresh_finds_what_it_finds_on_a_cpu(project, compute):
     assert (gpu.pseudo_labels == cpu.pseudo_labels).float().mean() > 0.95
     pairs = [set(zip(each.pairs.source, each.pairs.target, strict=True)) for each in found]
     assert len(pairs[0] & pairs[1]) > 0.9 * len(pairs[0] | pairs[1])
+
+
+def test_an_exact_run_gives_the_same_bits_again(project, tmp_path):
+    (tmp_path / "project").write_bytes(pickle.dumps(project))
+    command = [sys.executable, "-c", EXACT_RUN, str(tmp_path / "project"), DEVICE]
+    environment = os.environ | {"DACSM_DETERMINISTIC": "1"}
+    hashes = [subprocess.run(command, env=environment, check=True, capture_output=True).stdout for _ in range(2)]
+    assert hashes[0] == hashes[1] != b""
 
 
 @pytest.mark.parametrize("method", ["cdtrans", "dacsm"])

@@ -24,7 +24,7 @@ import os, signal, sys
 from pathlib import Path
 import dacsm.runtime.resume
 from dacsm.cli.main import main
-dacsm.runtime.resume.SAVE_EVERY = 0
+dacsm.runtime.resume.SAVE_EVERY = dacsm.runtime.resume.SAVE_AFTER_EPOCH = 0
 replace, saves = Path.replace, []
 
 def kill(path, target):

@@ -196,7 +196,7 @@ def test_the_command_leaves_one_record_that_says_how_many(project, tmp_path):
     assert (tmp_path / "log").read_text().count("epoch 4/4") == 1
     (record,) = (tmp_path / "results/tiny/records").rglob("*.json")
     assert json.loads(record.read_text())["processes"] == 2
-    assert not list((tmp_path / ".resume").iterdir())
+    assert not list(tmp_path.glob(".resume/*"))
 
 
 @pytest.fixture

@@ -8,9 +8,12 @@ import pickle
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -62,11 +65,22 @@ class Moments:
         return watched
 
 
+class AtOnce(Executor):
+    """Does in this thread what another one would do."""
+
+    def submit(self, function, *arguments):
+        done = Future()
+        done.set_result(function(*arguments))
+        return done
+
+
 @contextmanager
 def watched(moments: Moments, save_every: float) -> Iterator[None]:
     """Moments pass at each step, each look at a domain, and each file that is written."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resume_module, "SAVE_EVERY", save_every)
+        patch.setattr(resume_module, "SAVE_AFTER_EPOCH", 0.0)
+        patch.setattr(resume_module, "ThreadPoolExecutor", lambda threads: AtOnce())  # so that moments have an order
         patch.setattr(TrainingProgress, "step", moments.around("step", TrainingProgress.step))
         for module, name in ((adapt_module, "predict"), (adapt_module, "accuracy"), (pretrain_module, "accuracy")):
             patch.setattr(module, name, moments.around("predict", getattr(module, name)))
@@ -207,7 +221,8 @@ def test_a_run_killed_while_it_writes_its_results_trains_no_more(start, whole, t
         assert "before step" not in again.seen
 
 
-def test_what_is_measured_covers_all_parts(start, tmp_path, small, tiny_dataset):
+def test_what_is_measured_covers_all_parts(start, tmp_path, small, tiny_dataset, monkeypatch):
+    monkeypatch.setattr(resume_module, "SAVE_AFTER_EPOCH", 0.0)
     killed(start, "adapt", tmp_path, 20, 0.0)
     state = Resume(tmp_path / "resume")
     arguments = (Project(small, tiny_dataset, Paths(tmp_path)), "dacsm", TASK, 0, choose_compute("cpu"))
@@ -280,6 +295,43 @@ def test_another_configuration_starts_afresh(start, whole, tmp_path, capsys):
     assert "going on" not in capsys.readouterr().err
 
 
+def test_what_is_saved_is_not_what_training_goes_on_to_change(tmp_path, monkeypatch):
+    """The copy is made before the save returns, though the thread that writes it may be late."""
+    monkeypatch.setattr(resume_module, "SAVE_AFTER_EPOCH", 0.0)
+    may_write, write = Event(), resume_module._write
+
+    def late(*arguments):
+        may_write.wait()
+        write(*arguments)
+
+    monkeypatch.setattr(resume_module, "_write", late)
+    layer, saved = torch.nn.Linear(2, 2), Resume(tmp_path / "run")
+    before = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+    with saved:
+        assert saved.start(TrainingProgress("", 2), layer=layer) == 1
+        saved.end_epoch(1)
+        torch.nn.init.zeros_(layer.weight)
+        assert not saved.path.exists()
+        may_write.set()
+    again = torch.nn.Linear(2, 2)
+    assert Resume(tmp_path / "run").start(TrainingProgress("", 2), layer=again) == 2
+    assert all(torch.equal(tensor, before[name]) for name, tensor in again.state_dict().items())
+
+
+def test_a_run_saves_by_the_clock(tmp_path, monkeypatch):
+    """Short epochs are not saved one by one."""
+    times, written = iter(range(0, 10_000, 7)), []
+    monkeypatch.setattr(resume_module, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    monkeypatch.setattr(resume_module, "_write", lambda path, state: written.append((state["epoch"], state["step"])))
+    saved = Resume(tmp_path / "run")
+    saved.start(TrainingProgress("", 40))
+    with saved:
+        for epoch in range(1, 31):
+            saved.end_epoch(epoch)
+    assert len(written) == 3
+    assert all(step == 0 for _epoch, step in written)
+
+
 def test_success_removes_the_state_and_that_of_other_configurations(tmp_path):
     for name in ("tiny-seed1-aa", "tiny-seed1-bb", "tiny-seed10-aa", "tiny-seed2-aa"):
         (tmp_path / name).mkdir()
@@ -306,6 +358,7 @@ def test_a_full_disk_ends_in_a_sentence_and_keeps_the_last_state(start, whole, t
             raise OSError(errno.ENOSPC, "No space left on device")
 
     opened = Path.open
+    monkeypatch.setattr(resume_module, "SAVE_AFTER_EPOCH", 0.0)
     with monkeypatch.context() as patch:
         full = lambda path, *mode, **rest: (  # noqa: E731
             Full() if path.name.startswith(".state.pt") else opened(path, *mode, **rest)
@@ -332,7 +385,8 @@ def little_disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_disk_that_is_really_full(start, whole, tmp_path, little_disk):
+def test_a_disk_that_is_really_full(start, whole, tmp_path, little_disk, monkeypatch):
+    monkeypatch.setattr(resume_module, "SAVE_AFTER_EPOCH", 0.0)
     with pytest.raises(InputError, match=r"state\.pt cannot be written: No space left on device"):
         start("adapt", tmp_path / "run", Resume(little_disk / "resume"))
     root = tmp_path / "whole"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dacsm.config.project import Project
@@ -15,7 +16,7 @@ from dacsm.runtime.device import Compute
 from dacsm.runtime.progress import TrainingProgress
 from dacsm.runtime.resume import Resume
 from dacsm.stages import adapt, pretrain
-from dacsm.training.learner import Learner
+from dacsm.training.learner import Learner, WeightAverage
 from dacsm.training.loss_log import LossLog
 
 # The program needs a number, or the size of what comes out; or it copies a number that it made up to the device.
@@ -96,6 +97,22 @@ def test_a_step_of_adaptation_waits_for_the_check_of_the_losses_alone(
     found = waits(steps)
     assert (len(log.rows), log.checked) == (12, 10)
     assert found == {"_local_scalar_dense": 2}
+
+
+def test_the_weight_average_is_pytorchs():
+    """But for a copy of its counter to the GPU, which no operation on a CPU shows."""
+    averaging = get_ema_multi_avg_fn(0.5)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    averages = [kind(model, multi_avg_fn=averaging, use_buffers=True) for kind in (WeightAverage, AveragedModel)]
+    for _ in range(4):
+        model(torch.randn(5, 3)).sum().backward()
+        with torch.no_grad():
+            model[0].weight.add_(model[0].weight.grad + 1)
+        for average in averages:
+            average.update_parameters(model)
+    ours, theirs = (average.state_dict() for average in averages)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
 def test_a_step_of_pretraining_waits_for_the_check_of_the_losses_alone(

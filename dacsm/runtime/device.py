@@ -15,6 +15,7 @@ from dacsm.runtime.processes import count, count_here, rank_here
 from dacsm.runtime.workers import require_workers
 
 _HELD: list[BinaryIO] = []  # locks of GPUs, until the process ends
+EXACT = "DACSM_DETERMINISTIC"  # 1: see _be_exact
 SCHEDULERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")  # who set one of these has chosen the GPU already
 
 
@@ -45,6 +46,8 @@ def choose_compute(device: str = "auto", workers: int | None = None, features_fo
         chosen = torch.device(device)
         if chosen.type == "cuda" and chosen.index is None:
             chosen = torch.device("cuda", free_gpu())
+        if chosen.type == "cuda" and os.environ.get(EXACT) == "1":
+            _be_exact()
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device is {device!r}, which this machine does not offer; use auto or cpu.") from error
@@ -54,6 +57,14 @@ def choose_compute(device: str = "auto", workers: int | None = None, features_fo
         cores = len(os.sched_getaffinity(0)) // count_here()
         workers = max(0, min(8, cores - 1)) if chosen.type == "cuda" else 0
     return Compute(chosen, workers, features_folder)
+
+
+def _be_exact() -> None:
+    """Let the same run on the same GPU give the same bits each time, which takes longer."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cuda.enable_mem_efficient_sdp(False)  # these two forms of attention add up as they come
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def free_gpu() -> int:

@@ -5,17 +5,21 @@ import io
 import shutil
 import sys
 import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
+from torch import Tensor
 
 from dacsm.runtime.files import remove_partials, whole_file
 from dacsm.runtime.processes import first
 from dacsm.runtime.progress import TrainingProgress
 from dacsm.runtime.together import wait_for_all
 
-SAVE_EVERY = 600.0  # seconds of training between two saves inside an epoch; the end of an epoch is always saved
+SAVE_EVERY = 600.0  # seconds from one save to the next inside an epoch
+SAVE_AFTER_EPOCH = 60.0  # the same at the end of an epoch, where less is to be saved
 DIGEST = 64  # characters of a sha256
 
 
@@ -50,6 +54,9 @@ class Resume:
     The order of calls is `start`, then for each epoch `start_epoch`, `end_step` at each step and `end_epoch`, and
     `finish` once all that the run makes is there. Without a place nothing is saved, and nothing is found.
 
+    A save copies the state, and a thread writes the copy while training goes on. Used as a context, `Resume` waits at
+    its end until all is written.
+
     The file is the sha256 of what follows, in hexadecimal, then tensors and plain values as torch saves them. It is
     written whole or not at all, and no code in it is ever run.
     """
@@ -62,6 +69,22 @@ class Resume:
         self.waiting: dict[str, Any] = {}  # states of the parts of the epoch that was interrupted
         self.step = 0  # how many steps of that epoch are done
         self.saved = time.monotonic()
+        self.writing: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        self.writer = ThreadPoolExecutor(1)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
+        self.writer.shutdown()  # once all is written
+        if kind is None:
+            self._wait()
+
+    def _wait(self) -> None:
+        """Wait until the last save is written; raises InputError where it could not be."""
+        if self.writing is not None:
+            writing, self.writing = self.writing, None
+            writing.result()
 
     def start(self, progress: TrainingProgress, **parts: Stateful | None) -> int:
         """Bring back the parts as they were when they were last saved; returns the epoch, from 1, to go on in.
@@ -97,14 +120,18 @@ class Resume:
         return step
 
     def end_step(self, epoch: int, step: int, steps: int) -> None:
-        """After `step` of an epoch's `steps`: save, if long ago; raises InputError where the disk is full."""
+        """After `step` of an epoch's `steps`: save, if the last save is long ago.
+
+        Raises InputError where the last one could not be written, as on a full disk.
+        """
         if step < steps and time.monotonic() - self.saved >= SAVE_EVERY:
             self._save(epoch, step)
 
     def end_epoch(self, epoch: int) -> None:
-        """After an epoch and what is measured at its end: save; raises as `end_step` does."""
+        """After an epoch and what is measured at its end: as after a step."""
         self.epoch_parts = {}
-        self._save(epoch + 1, 0)
+        if time.monotonic() - self.saved >= SAVE_AFTER_EPOCH:
+            self._save(epoch + 1, 0)
 
     def finish(self) -> None:
         """Remove the run's state, and what other configurations of the same run have left."""
@@ -121,12 +148,28 @@ class Resume:
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
             "epoch_parts": {name: part.state_dict() for name, part in self.epoch_parts.items()},
         }
-        content = io.BytesIO()  # since torch, writing to a full disk itself, hides what the system says
-        torch.save(state, content)
-        with whole_file(self.path) as partial, partial.open("wb") as file:
-            file.write(hashlib.sha256(content.getbuffer()).hexdigest().encode())
-            file.write(content.getbuffer())
+        self._wait()
+        self.writing = self.writer.submit(_write, self.path, _copied(state))
         self.saved = time.monotonic()
+
+
+def _copied(state: Any) -> Any:
+    """A state that training no longer changes, on the CPU."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, Mapping):
+        return {key: _copied(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(map(_copied, state))
+    return state
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    content = io.BytesIO()  # since torch, writing to a full disk itself, hides what the system says
+    torch.save(state, content)
+    with whole_file(path) as partial, partial.open("wb") as file:
+        file.write(hashlib.sha256(content.getbuffer()).hexdigest().encode())
+        file.write(content.getbuffer())
 
 
 def _read(path: Path) -> dict[str, Any] | None:

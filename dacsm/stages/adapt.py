@@ -45,7 +45,7 @@ def adapt(
     learner = Learner(recipe, classifier, adaptation.modules, compute)
     history = AdaptationHistory(recipe.validator)
     resume = resume or Resume()
-    with training_progress(f"adapt {dataset.name} {method} {task} seed {seed}", recipe.epochs) as progress:
+    with training_progress(f"adapt {dataset.name} {method} {task} seed {seed}", recipe.epochs) as progress, resume:
         first = resume.start(progress, history=history, method=adaptation, **learner.parts)
         for epoch in range(first, recipe.epochs + 1):
             if (epoch - 1) % adaptation.refresh_epochs == 0 and not resume.inside_epoch:

@@ -79,7 +79,7 @@ def pretrain(
     history = PretrainingHistory()
     resume = resume or Resume()
     generators = Generators(compute.device)
-    with training_progress(f"pretrain {dataset.name} {source} seed {seed}", recipe.epochs) as progress:
+    with training_progress(f"pretrain {dataset.name} {source} seed {seed}", recipe.epochs) as progress, resume:
         first = resume.start(
             progress, classifier=classifier, optimiser=optimiser, generators=generators, history=history
         )

@@ -10,6 +10,20 @@ from dacsm.runtime.resume import Generators, Stateful
 from dacsm.training.optim import build_optimiser, descend, set_learning_rate
 
 
+class WeightAverage(AveragedModel):
+    """PyTorch's, which copies its counter to the GPU at each step and so waits for it, without that copy."""
+
+    def update_parameters(self, model: nn.Module) -> None:
+        if not self.n_averaged:  # on the CPU
+            super().update_parameters(model)
+            return
+        averaged, current = ([*each.parameters(), *each.buffers()] for each in (self.module, model))
+        for floating in (True, False):
+            chosen = [place for place, tensor in enumerate(averaged) if tensor.is_floating_point() == floating]
+            self.multi_avg_fn(*([each[place].detach() for place in chosen] for each in (averaged, current)), None)
+        self.n_averaged += 1
+
+
 class Learner:
     """A classifier, the optimiser of it and of other modules, and its weight average."""
 
@@ -18,7 +32,7 @@ class Learner:
         self.average = None
         if recipe.averaging:
             averaging = get_ema_multi_avg_fn(recipe.averaging)
-            self.average = AveragedModel(classifier, multi_avg_fn=averaging, use_buffers=True)
+            self.average = WeightAverage(classifier, multi_avg_fn=averaging, use_buffers=True)
         self.optimiser = build_optimiser(recipe.optimiser, [classifier, *modules])
         self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
 

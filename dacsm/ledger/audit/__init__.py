@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dacsm.config.project import Project
 from dacsm.ledger.audit.numbers import metrics_findings, recomputing, text_findings
-from dacsm.ledger.audit.traces import Finding, files_findings, trace_findings
+from dacsm.ledger.audit.traces import Finding, device_findings, files_findings, trace_findings
 from dacsm.ledger.pipeline import PHASES
 from dacsm.ledger.runs import Run, runs_of
 from dacsm.runtime.hashes import Hashes
@@ -55,6 +55,7 @@ def _findings(runs: Sequence[Run], project: Project, hashes: Hashes, deep: bool)
             yield from metrics_findings(run, recomputed)
         elif run.stage in ("table", "scales"):
             yield from text_findings(run, project, recomputed)
+            yield from device_findings(run, runs_of(project, project.params.experiment(run.arguments["experiment"])))
 
 
 def print_findings(count: int, found: Sequence[Finding], as_json: bool) -> None:

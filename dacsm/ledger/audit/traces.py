@@ -18,7 +18,7 @@ SECTIONS = ("settings", "code", "inputs", "outputs")
 IN_GIT = ("download", "table", "rescale", "scales")  # the stages whose results are
 AGAIN = "`snakemake` makes it again."
 Hash = Callable[[Path], str]
-Kind = Literal["missing", "record", "output", "input", "settings", "code", "data", "numbers"]
+Kind = Literal["missing", "record", "output", "input", "settings", "code", "data", "numbers", "device"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,19 @@ def trace_findings(run: Run, project: Project, hash_of: Hash) -> Iterator[Findin
     if other:
         text = f"was made with other code than there is now in {_listed(other)}; {AGAIN}"
         yield Finding(str(run.place), "code", text)
+
+
+def device_findings(table: Run, runs: Sequence[Run]) -> Iterator[Finding]:
+    """Where some of the runs behind a table were on a CPU and others on a GPU, which adds up in another order."""
+    by_kind: dict[str, list[Path]] = {}
+    for run in runs:
+        if "compute" in STAGES[run.stage].takes and run.record.exists():
+            device = str(read_json(run.record, "snakemake").get("device"))
+            by_kind.setdefault("CPU" if device.startswith("cpu") else "GPU", []).append(run.place)
+    if len(by_kind) > 1:
+        shown = " and ".join(f"{len(places)} on a {kind}, such as {places[0]}" for kind, places in by_kind.items())
+        text = f"rests on runs on different kinds of devices, {shown}; make all of them on one kind."
+        yield Finding(str(table.place), "device", text)
 
 
 def read_record(run: Run) -> dict[str, Any]:

@@ -28,7 +28,15 @@ def _pyramid(patches: Tensor) -> list[Tensor]:
     patches = patches.float()
     sides = pyramid_sides(patches.shape[1])
     grid = patches.transpose(1, 2).unflatten(2, (sides[0], sides[0]))  # (B, D, h, w)
-    return [F.normalize(F.adaptive_avg_pool2d(grid, side).flatten(2).transpose(1, 2), dim=-1) for side in sides]
+    exact = grid.is_cuda and torch.are_deterministic_algorithms_enabled()  # where PyTorch's own gradient is not
+    pooled = [(pooled_by_products if exact else F.adaptive_avg_pool2d)(grid, side) for side in sides]
+    return [F.normalize(cells.flatten(2).transpose(1, 2), dim=-1) for cells in pooled]
+
+
+def pooled_by_products(grid: Tensor, side: int) -> Tensor:
+    """What `adaptive_avg_pool2d` gives of a square grid, (B, D, h, h) to (B, D, side, side): pooling is linear."""
+    weights = F.adaptive_avg_pool1d(torch.eye(grid.shape[-1], device=grid.device), side)  # (h, side)
+    return weights.T @ grid @ weights
 
 
 def _cell_distance(source: Tensor, target: Tensor) -> Tensor:
