@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+from dacsm.runtime.processor import hold_libraries
+
+hold_libraries()  # before torch is loaded, as the command line does
+
 import pytest
 import yaml
 from hypothesis import settings

@@ -97,6 +97,15 @@ class Training(Frozen):
     augment: Augment
     precision: Precision = Field(description="of the matrix products; losses and BN neck are float32 always")
     threads: int = Field(ge=1, le=1024, description="CPU threads; they change the order of sums, so they are a setting")
+    arithmetic: Literal["portable", "native"] = Field(
+        description="on a CPU: portable gives the same bits on every x86-64 processor with AVX2, native is for speed"
+    )
+
+    @model_validator(mode="after")
+    def _portable(self) -> "Training":
+        if self.arithmetic == "portable" and self.precision != "float32":
+            raise ValueError(f"arithmetic is portable, but precision is {self.precision}; set float32, or native")
+        return self
 
 
 class Pretrain(Training):

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from dacsm.config.params import SOURCE_ONLY, Training
 from dacsm.config.project import Project
 from dacsm.data.shards import ShardedImages, read_labels, require_size
 from dacsm.evaluation.predictions import predict
+from dacsm.models.arithmetic import choose_arithmetic
 from dacsm.models.classifier import load_checkpoint
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
@@ -55,7 +55,7 @@ def predict_domain(
     `shape` is the (N, K) expected; `name` is the checkpoint's; `scale` is how large objects are shown. Raises
     InputError where checkpoint and shards cannot be used, or the logits are of another shape or not finite.
     """
-    torch.set_num_threads(model.recipe.threads)  # as in training, so that sums are taken in the same order
+    choose_arithmetic(model.recipe.arithmetic, model.recipe.threads)  # as in training
     checkpoint = model.folder / name
     classifier = load_checkpoint(checkpoint, compute.device)
     images = ShardedImages(shards)

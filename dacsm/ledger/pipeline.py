@@ -150,7 +150,9 @@ def _shards(project: "Project", domain: str, labels: bool = False) -> list[Path]
 
 
 RUN = ("dataset", "method", "task", "seed")
-EVALUATION = tuple(f"{{recipe}}.{{dataset}}.{key}" for key in ("epochs", "precision", "threads", "validator"))
+EVALUATION = tuple(
+    f"{{recipe}}.{{dataset}}.{key}" for key in ("epochs", "precision", "threads", "arithmetic", "validator")
+)
 ADAPTATION = ("adapt.recipes.{dataset}", "adapt.methods.{method}", "pretrain.{dataset}.held_out")
 
 STAGES = {

@@ -25,6 +25,7 @@ from dacsm.ledger import provenance
 from dacsm.ledger.pipeline import STAGES
 from dacsm.runtime.files import sha256, write_json
 from dacsm.runtime.processes import count
+from dacsm.runtime.processor import CLEARED, VARIABLES, processor
 
 # A tree is clean where these are as committed; results and notes may differ.
 DECIDING = ("dacsm", "workflow", "profiles", "Snakefile", "dvc.yaml", "params.yaml", "requirements.lock")
@@ -176,7 +177,7 @@ def _device_name(device: Any) -> str:
         import torch
 
         return torch.cuda.get_device_name(device)
-    return f"{'cpu' if device is None else device.type} ({_processor()}, {os.cpu_count()} cores)"
+    return f"{'cpu' if device is None else device.type} ({processor()}, {os.cpu_count()} cores)"
 
 
 def _arithmetic() -> dict[str, Any]:
@@ -190,16 +191,9 @@ def _arithmetic() -> dict[str, Any]:
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
         "float32_matmul": torch.get_float32_matmul_precision(),
         "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "variables": {name: os.environ[name] for name in (*VARIABLES, *CLEARED) if name in os.environ},
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def _peak_memory(device: Any) -> dict[str, int]:

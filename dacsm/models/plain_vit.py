@@ -7,6 +7,10 @@ from torch.nn import functional as F
 
 from dacsm.runtime.together import part, whole
 
+# Least and most of queries, keys and channels of a head, for torch's fused attention on a CPU: its products then are as
+# `dacsm.models.arithmetic` asks. It takes 32 queries at a time.
+FUSED = (16, 32), (16, 192), (16, 192)
+
 
 def is_plain(backbone: torch.nn.Module) -> bool:
     """Whether a network is a class token, and blocks of norm, attention and MLP, and nothing else."""
@@ -51,13 +55,18 @@ def plain_block(block: Block, tokens: Tensor, wanted: int | None = None) -> Tens
 def attend(queries: Tensor, keys: Tensor, values: Tensor, scale: float, dropout: float = 0.0) -> Tensor:
     """Attention of queries (B, heads, n, d) over keys and values (B, heads, N, d); `dropout` is of its weights.
 
-    PyTorch's fused form, but for bfloat16 on a CPU, where it is slow: forward and backward of 197 tokens, 6 heads of 64
-    and 8 images took 57 ms fused and 30 ms written out (one core of a Xeon with AVX-512), against 26 ms both ways in
-    float32. Of 17 tokens and 3 heads of 32, float32 took 1.2 ms fused and 1.9 ms written out.
+    PyTorch's fused form on a GPU. On a CPU that form is for float32 alone, since bfloat16 is slow in it: forward and
+    backward of 197 tokens, 6 heads of 64 and 8 images took 57 ms fused and 30 ms written out (one core of a Xeon with
+    AVX-512), against 26 ms both ways in float32. Of 17 tokens and 3 heads of 32, float32 took 1.2 ms fused and 1.9 ms
+    written out. And it is for shapes in which it takes sums that are the same on every processor (`FUSED`).
     """
-    if queries.device.type == "cpu" and queries.dtype == torch.bfloat16:
+    shape = (queries.shape[2], keys.shape[2], queries.shape[3])
+    fused = queries.dtype == torch.float32 and all(a <= n <= b for n, (a, b) in zip(shape, FUSED, strict=True))
+    if queries.device.type == "cpu" and not fused:
         weights = ((queries * scale) @ keys.transpose(-2, -1)).softmax(dim=-1)  # (B, heads, n, N)
         return F.dropout(weights, dropout) @ values
+    if fused and queries.device.type == "cpu":
+        queries, scale = queries * scale, 1.0  # a factor inside of products is applied where the processor likes
     return F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout, scale=scale)
 
 

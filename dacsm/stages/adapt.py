@@ -3,8 +3,6 @@
 The target's labels are never read: not for training, and not for choosing an epoch.
 """
 
-import torch
-
 from dacsm.adaptation.history import AdaptationHistory
 from dacsm.config.project import Project
 from dacsm.data.domains import Domains, open_domains
@@ -12,6 +10,7 @@ from dacsm.data.seeding import seed_torch
 from dacsm.evaluation.outputs import sample_outputs
 from dacsm.evaluation.predictions import accuracy, predict
 from dacsm.methods import Method, load_kind
+from dacsm.models.arithmetic import choose_arithmetic
 from dacsm.models.classifier import load_checkpoint, require_parts
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
@@ -36,7 +35,7 @@ def adapt(
     params, dataset, paths = project.params, project.dataset, project.paths
     source, _target = dataset.split_task(task)
     recipe, settings = params.adaptation(dataset.name, method), params.method(method)
-    torch.set_num_threads(recipe.threads)
+    choose_arithmetic(recipe.arithmetic, recipe.threads)
     classifier = load_checkpoint(paths.pretrained(dataset.name, source, seed) / "model.safetensors", compute.device)
     require_parts(classifier)
     domains = _domains(project, method, task, classifier.description.model.resize)

@@ -19,6 +19,7 @@ from dacsm.evaluation.predictions import CentreViews
 from dacsm.methods.cdtrans import Kind as CDTrans
 from dacsm.methods.cdtrans.attention import attention_maps
 from dacsm.methods.cdtrans.resolutions import pyramid_sides, scale_choice
+from dacsm.models.arithmetic import choose_arithmetic
 from dacsm.models.classifier import load_checkpoint, load_method_tensors
 from dacsm.models.three_stream import stream_tokens
 from dacsm.report.explain_plots import draw_attention, draw_noise, draw_scale_pairs, evenly
@@ -46,7 +47,7 @@ def explain(project: Project, method: str, task: str, seed: int, compute: Comput
             f"{method} is of the kind {settings.kind}, and explain can only show methods of the kind cdtrans; name one."
         )
     model = evaluated_model(project, method, task, seed)
-    torch.set_num_threads(recipe.threads)
+    choose_arithmetic(recipe.arithmetic, recipe.threads)
     checkpoint = model.folder / "last.safetensors"
     classifier = load_checkpoint(checkpoint, compute.device)
     folders = [paths.shards(dataset.name, domain) for domain in dataset.split_task(task)]

@@ -15,6 +15,7 @@ from dacsm.data.shards import ShardedImages, read_labels, require_size
 from dacsm.data.stream import stream
 from dacsm.data.transforms import normalise, train_views
 from dacsm.evaluation.predictions import accuracy
+from dacsm.models.arithmetic import choose_arithmetic
 from dacsm.models.backbone import load_weights
 from dacsm.models.classifier import Classifier, Description, require_parts
 from dacsm.models.precision import autocast
@@ -67,7 +68,7 @@ def pretrain(
             f"on, where held_out is {recipe.held_out}; lower either in params.yaml."
         )
 
-    torch.set_num_threads(recipe.threads)
+    choose_arithmetic(recipe.arithmetic, recipe.threads)
     seed_torch(seed, "pretrain", dataset.name, source)
     classifier = Classifier(Description(recipe.model, dataset.classes))
     load_weights(classifier.backbone, recipe.model.weights, recipe.model.name)
