@@ -5,6 +5,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor
 from torch.nn import functional as F
 
+from dacsm.models.arithmetic import is_portable
 from dacsm.runtime.together import part, whole
 
 # Least and most of queries, keys and channels of a head, for torch's fused attention on a CPU: its products then are as
@@ -55,17 +56,17 @@ def plain_block(block: Block, tokens: Tensor, wanted: int | None = None) -> Tens
 def attend(queries: Tensor, keys: Tensor, values: Tensor, scale: float, dropout: float = 0.0) -> Tensor:
     """Attention of queries (B, heads, n, d) over keys and values (B, heads, N, d); `dropout` is of its weights.
 
-    PyTorch's fused form on a GPU. On a CPU that form is for float32 alone, since bfloat16 is slow in it: forward and
-    backward of 197 tokens, 6 heads of 64 and 8 images took 57 ms fused and 30 ms written out (one core of a Xeon with
-    AVX-512), against 26 ms both ways in float32. Of 17 tokens and 3 heads of 32, float32 took 1.2 ms fused and 1.9 ms
-    written out. And it is for shapes in which it takes sums that are the same on every processor (`FUSED`).
+    PyTorch's fused form, but for bfloat16 on a CPU, where it is slow: forward and backward of 197 tokens, 6 heads of 64
+    and 8 images took 57 ms fused and 30 ms written out (one core of a Xeon with AVX-512), against 26 ms both ways in
+    float32. Of 17 tokens and 3 heads of 32, float32 took 1.2 ms fused and 1.9 ms written out. In portable arithmetic it
+    is for shapes alone in which it takes sums that are the same on every processor (`FUSED`).
     """
-    shape = (queries.shape[2], keys.shape[2], queries.shape[3])
-    fused = queries.dtype == torch.float32 and all(a <= n <= b for n, (a, b) in zip(shape, FUSED, strict=True))
-    if queries.device.type == "cpu" and not fused:
+    on_cpu, shape = queries.device.type == "cpu", (queries.shape[2], keys.shape[2], queries.shape[3])
+    unfit = is_portable() and not all(least <= n <= most for n, (least, most) in zip(shape, FUSED, strict=True))
+    if on_cpu and (queries.dtype == torch.bfloat16 or unfit):
         weights = ((queries * scale) @ keys.transpose(-2, -1)).softmax(dim=-1)  # (B, heads, n, N)
         return F.dropout(weights, dropout) @ values
-    if fused and queries.device.type == "cpu":
+    if on_cpu and is_portable():
         queries, scale = queries * scale, 1.0  # a factor inside of products is applied where the processor likes
     return F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout, scale=scale)
 
