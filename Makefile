@@ -1,5 +1,6 @@
 # make env    set up .venv from requirements.lock         make demo   make results/digits_table.csv from nothing
 # make test   run the tests                               make lint   check style, without changing anything
+# make verify   whether this machine gives the published bytes: about two minutes
 # make generated   renew the files that are made from the code
 # make test-cluster   the pipeline on a Slurm of this machine, for which it installs Debian's packages, as root
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-all test-cluster lint format generated lock
+.PHONY: help env demo verify test test-all test-cluster lint format generated lock
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
@@ -32,6 +33,9 @@ demo: env
 	@snakemake --cores $(CORES) --quiet host reason
 	@dvc repro --quiet
 	@cat results/digits_table.md
+
+verify: env
+	@dacsm verify --cores $(CORES)
 
 test: env lint
 	@pytest -n $(CORES) --dist loadfile -m "not long"

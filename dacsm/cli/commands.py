@@ -93,6 +93,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         _option("--seed", "this one alone; by default all of the table's", "K", type=whole_from(0)),
         _option("--cores", "for Snakemake", "N", type=whole_from(1), default=1),
         PARAMS)
+    add("verify", _verify, "make a part of the demo again, and say whether this machine gives the published bytes",
+        _option("--cores", "for Snakemake", "N", type=whole_from(1), default=1),
+        _option("--publish", "write the hashes of the finished demo instead", action="store_true"),
+        PARAMS)
     add("recommend", _recommend, "say which finished method label-free criteria would choose, and how surely",
         OF_RUNS["experiment"], PARAMS)
     add("import-cdtrans", _import_cdtrans, "make a checkpoint of ours from one of the public CDTrans",
@@ -154,6 +158,15 @@ def _reproduce(args: argparse.Namespace) -> None:
 
     project = open_project(args.params, experiment=args.experiment)
     for line in reproduce(project, args.experiment, args.method, args.cell, args.task, args.seed, args.cores):
+        print(line, flush=True)
+
+
+def _verify(args: argparse.Namespace) -> None:
+    from dacsm.config.project import open_project
+    from dacsm.ledger.verify import TABLE, publish, verify
+
+    project = open_project(args.params, experiment=TABLE)
+    for line in [publish(project)] if args.publish else verify(project, args.cores):
         print(line, flush=True)
 
 

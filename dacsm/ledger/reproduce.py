@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def reproduce(
     recorded = collect(project.dataset, experiment, project.paths)
     again = Project(project.params, project.dataset, Paths(FOLDER / f"{table}-{method}"), project.file)
     yield f"{table}, {method}, {cell.name}: made again in {again.paths.root}"
-    _make(project, again, experiment, cores)
+    make_anew(project, again, runs_of(again, experiment, ["evaluate"]), cores)
     after = _records(again, experiment)
     remade = collect(project.dataset, experiment, again.paths)
     for one in seeds:
@@ -64,16 +64,20 @@ def _records(project: Project, experiment: Experiment) -> list[tuple[Run, Record
     return [(run, read_record(run)) for run in runs_of(project, experiment, MODELS)]
 
 
-def _make(project: Project, again: Project, experiment: Experiment, cores: int) -> None:
-    """Let Snakemake make the evaluations anew under another root, from the same archives."""
+def make_anew(project: Project, again: Project, wanted: Sequence[Run], cores: int) -> None:
+    """Let Snakemake make runs of `again`, the project under another root, from the archives of the first.
+
+    Raises InputError where it cannot.
+    """
     root = again.paths.root
     shutil.rmtree(root, ignore_errors=True)
     raw, own = project.paths.raw(project.dataset.raw_name), again.paths.raw(project.dataset.raw_name)
-    own.parent.mkdir(parents=True)
-    own.symlink_to(raw.resolve())
-    wanted = [str(run.outputs[0]) for run in runs_of(again, experiment, ["evaluate"])]
+    if raw.is_dir():
+        own.parent.mkdir(parents=True)
+        own.symlink_to(raw.resolve())
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--config", f"root={root}"]
-    if subprocess.run([*command, "--quiet", "host", "reason", "--", *wanted]).returncode:
+    files = [str(run.outputs[0]) for run in wanted]
+    if subprocess.run([*command, "--quiet", "host", "reason", "--", *files]).returncode:
         raise InputError(f"the runs could not be made again in {root}; Snakemake says why above.")
 
 
@@ -82,7 +86,7 @@ def _verdict(
 ) -> Iterator[str]:
     """Whether all files of the runs are equal; if not, the first run that differs, and what it was made with."""
     for (run, old), (_, new) in zip(before, after, strict=True):
-        if changed := changed_files(_under(old["outputs"], root), _under(new["outputs"], other)):
+        if changed := changed_files(under(old["outputs"], root), under(new["outputs"], other)):
             yield f"the first run that differs is {run.place}, in {', '.join(Path(name).name for name in changed)}"
             reasons = list(_reasons(old, new, root, other))
             for reason in reasons or ["nothing that the records tell: on this device the run is not deterministic"]:
@@ -98,11 +102,11 @@ def _reasons(old: Record, new: Record, root: Path, other: Path) -> Iterator[str]
     for both in ((old["settings"], new["settings"]), alike):
         yield from (f"{key} {a}, now {b}" for key, (a, b) in differences(*both).items())
     yield from (f"other code in {file}" for file in changed_files(old["code"], new["code"]))
-    inputs = changed_files(_under(old["inputs"], root), _under(new["inputs"], other))
+    inputs = changed_files(under(old["inputs"], root), under(new["inputs"], other))
     yield from (f"other data in {file}" for file in inputs)
 
 
-def _under(files: Mapping[str, str], root: Path) -> dict[str, str]:
+def under(files: Mapping[str, str], root: Path) -> dict[str, str]:
     """Hashes by path below a root, so that two roots can be compared."""
     paths = {Path(name): sha256 for name, sha256 in files.items()}
     return {
