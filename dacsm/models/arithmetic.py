@@ -74,7 +74,9 @@ def _sum(first: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
     """left · right, added to `first` where there is one; in pieces, of which none has a single term."""
     multiply, add = (torch.mm, torch.addmm) if left.dim() == 2 else (torch.bmm, torch.baddbmm)
     out = left.new_empty(*left.shape[:-1], right.shape[-1])
-    pieces = max(1, -(-left.shape[-1] // MOST_TERMS)) if left.dtype == torch.float32 else 1
+    pieces = -(-left.shape[-1] // MOST_TERMS)
+    if pieces <= 1 or left.dtype != torch.float32:
+        return multiply(left, right, out=out) if first is None else add(first, left, right, out=out)
     for a, b in zip(left.tensor_split(pieces, -1), right.tensor_split(pieces, -2), strict=True):
         first = multiply(a, b, out=out) if first is None else add(first, a, b, out=out)
     return out
