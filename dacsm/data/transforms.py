@@ -1,5 +1,6 @@
 """From stored images to what the model sees: random views for training, the centre view for everything else."""
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -33,8 +34,8 @@ class TrainViews:
         top, left, flip, *warp = self.draws[position]
         warp = 2 * np.array(warp, dtype=np.float64) - 1
         if self.scales is not None:
-            low, high = np.log(self.scales)
-            image = _rescaled(_as_image(image), np.exp((low + high + warp[1] * (high - low)) / 2))
+            low, high = map(math.log, self.scales)
+            image = _rescaled(_as_image(image), math.exp((low + high + warp[1] * (high - low)) / 2))
             warp[1] = 0
         augment = self.augment
         if augment.rotate or augment.zoom or augment.shear or augment.shift:  # else there is nothing to interpolate
@@ -126,8 +127,9 @@ def _warp(image: Image.Image, augment: Augment, draws: np.ndarray) -> Image.Imag
     `draws` are five numbers in [-1, 1): angle, zoom, shear, right, down.
     """
     angle, zoom, shear, right, down = draws
-    radians = np.radians(angle * augment.rotate)
-    rotation = np.array([[np.cos(radians), np.sin(radians)], [-np.sin(radians), np.cos(radians)]])
+    radians = math.radians(angle * augment.rotate)
+    cos, sin = math.cos(radians), math.sin(radians)  # NumPy's own depend on the processor
+    rotation = np.array([[cos, sin], [-sin, cos]])
     matrix = rotation @ np.array([[1, shear * augment.shear], [0, 1]]) / (1 + zoom * augment.zoom)
     middle = np.array([image.width, image.height]) / 2
     offset = middle - matrix @ (middle + np.array([right, down]) * augment.shift * image.width)

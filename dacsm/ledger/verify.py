@@ -72,5 +72,9 @@ def _published() -> tuple[dict[str, str], dict[str, Any]]:
         first, *lines = FILE.read_text(encoding="utf-8").splitlines()
         made_with = json.loads(first.removeprefix("# "))
         return {name: sha256 for sha256, name in (line.split("  ", 1) for line in lines)}, made_with
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{FILE} was not found: no bytes are published yet; make the demo, and write it with `dacsm verify --publish`."
+        ) from error
     except (OSError, ValueError) as error:
         raise InputError(f"{FILE} cannot be read ({error}); bring it back with `git checkout {FILE}`.") from error
