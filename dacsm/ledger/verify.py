@@ -74,7 +74,7 @@ def _published() -> tuple[dict[str, str], dict[str, Any]]:
         return {name: sha256 for sha256, name in (line.split("  ", 1) for line in lines)}, made_with
     except FileNotFoundError as error:
         raise InputError(
-            f"{FILE} was not found: no bytes are published yet; make the demo, and write it with `dacsm verify --publish`."
+            f"{FILE} was not found: no bytes are published yet; make the demo, then run `dacsm verify --publish`."
         ) from error
     except (OSError, ValueError) as error:
         raise InputError(f"{FILE} cannot be read ({error}); bring it back with `git checkout {FILE}`.") from error
