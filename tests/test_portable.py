@@ -1,6 +1,7 @@
 """Portable arithmetic: products as sums in one order, and the same bytes whatever code the libraries would choose."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -60,7 +61,10 @@ def trained(tiny_dataset, tiny_params, tiny_paths, tmp_path: Path) -> Callable[.
         root = tmp_path / "root"
         shutil.copytree(tiny_paths.root, root)
         (root / "dataset.json").write_text(tiny_dataset.model_dump_json())
-        (root / "params.json").write_text(tiny_params.model_dump_json())
+        params = tiny_params.model_dump(mode="json")
+        for recipes in (params["pretrain"], params["adapt"]["recipes"]):
+            recipes["tiny"]["arithmetic"] = "portable"
+        (root / "params.json").write_text(json.dumps(params))
         subprocess.run([sys.executable, "-c", TRAIN, root, *held], check=True, env={**os.environ, **outside})
         found = {path.name: path for path in (root / "results").rglob("*") if path.is_file()}
         digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items()}
@@ -152,7 +156,7 @@ def test_native_arithmetic_comes_back() -> None:
 def test_portable_needs_float32(tiny_params) -> None:
     recipe = tiny_params.pretrain["tiny"].model_dump()
     with pytest.raises(ValidationError, match="arithmetic is portable, but precision is bfloat16; set float32"):
-        Pretrain.model_validate(recipe | {"precision": "bfloat16"})
+        Pretrain.model_validate(recipe | {"precision": "bfloat16", "arithmetic": "portable"})
 
 
 @needs_x86
