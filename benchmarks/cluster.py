@@ -126,7 +126,7 @@ class Held:
 def start(slurm: Slurm, project: Path, *arguments: str) -> subprocess.Popen:
     """Snakemake through profiles/slurm; what it prints goes to snakemake.txt."""
     command = [Path(sys.executable).with_name("snakemake"), "--workflow-profile", "profiles/slurm", *QUICK, *arguments]
-    environment = slurm.environment | {"OMP_NUM_THREADS": "1"}
+    environment = slurm.environment | {"OMP_NUM_THREADS": "1", "DACSM_SAVE_EVERY": "0"}
     with (project / "snakemake.txt").open("w") as printed:
         return subprocess.Popen([*command, "--", TABLE], cwd=project, env=environment, stdout=printed, stderr=printed)
 

@@ -42,7 +42,10 @@ def test_two_experiments_of_a_dataset_share_its_runs(built: ProjectFolder, tmp_p
         "more/records/tabled.json",
         *(
             f"more_{name}"
-            for name in ("table.csv", "table.md", "table.tex", "differences.csv", "validators.csv", "metrics.json")
+            for name in (
+                *("table.csv", "table.md", "table.tex", "differences.csv", "validators.csv", "costs.csv"),
+                "metrics.json",
+            )
         ),
     }
     assert project.git("diff", "--name-only", "results") == ""  # the first table, and all that it rests on

@@ -78,6 +78,7 @@ def test_a_clone_that_changed_one_setting(changed: ProjectFolder) -> None:
         "dvc.lock",
         "results/tiny/records",
         "results/tiny/plots",
+        "results/tiny_costs.csv",
         "results/tiny_differences.csv",
         "results/tiny_metrics.json",
         "results/tiny_table.csv",

@@ -63,6 +63,7 @@ class ProjectFolder:
             "PATH": path,
             "HOME": str(self.folder.parent),
             "OMP_NUM_THREADS": "1",
+            "DACSM_SAVE_EVERY": "0",  # runs of the tiny dataset are short
             "PYTHONDONTWRITEBYTECODE": "",
             "GIT_AUTHOR_NAME": "tester",
             "GIT_AUTHOR_EMAIL": "tester@example.org",

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import shutil
 import sys
 import time
@@ -18,8 +19,8 @@ from dacsm.runtime.processes import first
 from dacsm.runtime.progress import TrainingProgress
 from dacsm.runtime.together import wait_for_all
 
-SAVE_EVERY = 600.0  # seconds from one save to the next inside an epoch
-SAVE_AFTER_EPOCH = 60.0  # the same at the end of an epoch, where less is to be saved
+SAVE_EVERY = float(os.environ.get("DACSM_SAVE_EVERY", 600))  # seconds from one save to the next inside an epoch
+SAVE_AFTER_EPOCH = min(60.0, SAVE_EVERY)  # the same at the end of an epoch, where less is to be saved
 DIGEST = 64  # characters of a sha256
 
 

@@ -1,6 +1,7 @@
 """Run records against what is there now: outputs, inputs, settings, code; an index or receipt against its files."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -75,9 +76,11 @@ def device_findings(table: Run, runs: Sequence[Run]) -> Iterator[Finding]:
     """Where some of the runs behind a table were on a CPU and others on a GPU, which adds up in another order."""
     by_kind: dict[str, list[Path]] = {}
     for run in runs:
-        if "compute" in STAGES[run.stage].takes and run.record.exists():
-            device = str(read_json(run.record, "snakemake").get("device"))
-            by_kind.setdefault("CPU" if device.startswith("cpu") else "GPU", []).append(run.place)
+        if "compute" in STAGES[run.stage].takes:
+            with suppress(InputError):  # said already
+                device = str(read_record(run).get("device"))
+                kind = "CPU" if device.startswith("cpu") else "GPU"
+                by_kind.setdefault(kind, []).append(run.place)
     if len(by_kind) > 1:
         shown = " and ".join(f"{len(places)} on a {kind}, such as {places[0]}" for kind, places in by_kind.items())
         text = f"rests on runs on different kinds of devices, {shown}; make all of them on one kind."
