@@ -105,16 +105,7 @@ class StyleTranslation:
         generator: torch.Generator,
     ) -> Tensor:
         """Tokens (B, N, D) to the same in translated style; a style is a mean and a deviation, (B, 1, D) each."""
-        with torch.no_grad():
-            way = self.reach * progress
-            mean, deviation = (torch.lerp(t, s, way) for t, s in zip(target_style, source_style, strict=True))
-            if self.spread:
-                mean = mean + self.spread * _draw(target_style[0], generator)
-                # multiplied by an exponential, so that a deviation stays positive
-                deviation = deviation * torch.exp(self.spread * _draw(target_style[1].log(), generator))
-            ratio = deviation / target_style[1]
-            shift = mean - ratio * target_style[0]
-        return torch.addcmul(shift.to(target.dtype), target, ratio.to(target.dtype))
+        return _restyled(target, target_style, source_style, self.reach * progress, self.spread, generator)
 
 
 class SourceTranslation:
@@ -129,17 +120,9 @@ class SourceTranslation:
 
     def __call__(self, source: Tensor, target: Tensor, progress: float, generator: torch.Generator) -> Tensor:
         """Tokens (B, N, D) of both domains to the source's, whose patches have another style."""
-        with torch.no_grad():
-            own, other = style_of(source), style_of(target)
-            reach = self.weight * min(1.0, progress / self.ramp if self.ramp else 1.0)
-            way = reach * part(torch.rand(whole(len(source)), 1, 1, generator=generator, device=source.device))
-            mean, deviation = (torch.lerp(s, t, way) for s, t in zip(own, other, strict=True))
-            if self.spread:
-                mean = mean + self.spread * _draw(own[0], generator)
-                deviation = deviation * torch.exp(self.spread * _draw(own[1].log(), generator))
-            ratio = deviation / own[1]
-            shift = mean - ratio * own[0]
-        patches = torch.addcmul(shift.to(source.dtype), source[:, 1:], ratio.to(source.dtype))
+        reach = self.weight * min(1.0, progress / self.ramp if self.ramp else 1.0)
+        way = reach * part(torch.rand(whole(len(source)), 1, 1, generator=generator, device=source.device))
+        patches = _restyled(source[:, 1:], style_of(source), style_of(target), way, self.spread, generator)
         return torch.cat([source[:, :1], patches], dim=1)
 
 
@@ -186,6 +169,29 @@ def style_of(tokens: Tensor) -> tuple[Tensor, Tensor]:
     # by hand: torch.std_mean over this dimension takes forty times as long on a CPU
     variance = patches.square().mean(dim=1, keepdim=True) - mean.square()
     return mean, (variance.clamp(min=0) + EPSILON).sqrt()
+
+
+def _restyled(
+    tokens: Tensor,
+    own: tuple[Tensor, Tensor],
+    other: tuple[Tensor, Tensor],
+    way: float | Tensor,
+    spread: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Tokens (B, N, D) from their own style some of the way to another, with random spread.
+
+    A style is a mean and a deviation, (B, 1, D) each; `way` is a fraction, or one for each image, (B, 1, 1).
+    """
+    with torch.no_grad():
+        mean, deviation = (torch.lerp(one, to, way) for one, to in zip(own, other, strict=True))
+        if spread:
+            mean = mean + spread * _draw(own[0], generator)
+            # multiplied by an exponential, so that a deviation stays positive
+            deviation = deviation * torch.exp(spread * _draw(own[1].log(), generator))
+        ratio = deviation / own[1]
+        shift = mean - ratio * own[0]
+    return torch.addcmul(shift.to(tokens.dtype), tokens, ratio.to(tokens.dtype))
 
 
 def _draw(statistic: Tensor, generator: torch.Generator) -> Tensor:
