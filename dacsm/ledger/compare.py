@@ -16,6 +16,7 @@ from typing import Any
 from dacsm.config.paths import Paths
 from dacsm.ledger.audit.traces import changed_files, differences
 from dacsm.ledger.pipeline import STAGES
+from dacsm.ledger.processors import kind_of_processor
 from dacsm.ledger.provenance import code_of
 from dacsm.runtime.errors import InputError
 
@@ -114,7 +115,7 @@ def _by_run(rows: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], dict
 
 
 def _reasons(task: str, method: str, old: Mapping[str, Record], new: Mapping[str, Record]) -> dict[str, Any]:
-    """What the records behind a method on a task say differently: settings, code, and raw inputs."""
+    """What the records behind a method on a task say differently: settings, code, data, processors."""
     behind = [_behind(task, method, records) for records in (old, new)]
     settings: dict[str, tuple[Any, Any]] = {}
     code, data = set(), set()
@@ -127,7 +128,9 @@ def _reasons(task: str, method: str, old: Mapping[str, Record], new: Mapping[str
     seeds = [sorted({record["arguments"]["seed"] for record in records.values()}) for records in behind]
     if seeds[0] != seeds[1]:
         settings["seeds"] = (seeds[0], seeds[1])
-    return {"settings": settings, "code": sorted(code), "data": sorted(data)}
+    kinds = [sorted({kind_of_processor(record) for record in records.values()}) for records in behind]
+    processors = kinds if kinds[0] != kinds[1] and all(kinds) else []
+    return {"settings": settings, "code": sorted(code), "data": sorted(data), "processors": processors}
 
 
 def _behind(task: str, method: str, records: Mapping[str, Record]) -> dict[str, Record]:
@@ -157,8 +160,12 @@ def print_comparison(found: Mapping[str, Any], as_json: bool) -> None:
                 print(f"    {cell:<16} {old} → {new} {_number(values.get('diff'), '+7.2f', '')}")
             lines = [f"{key}  {old} → {new}" for key, (old, new) in run["settings"].items()]
             lines += [f"code of {file}" for file in run["code"]] + [f"data in {file}" for file in run["data"]]
-            for line in lines or ["the records of its runs name no difference in settings, code or data"]:
-                print(f"    made with  {line}")
+            lines = [f"made with  {line}" for line in lines]
+            if run["processors"]:
+                old, new = (" and ".join(kinds) for kinds in run["processors"])
+                lines.append(f"made on another kind of processor  {old} → {new}")
+            for line in lines or ["the records of its runs name no difference in settings, code, data or processor"]:
+                print(f"    {line}")
     rows = [(file, key, change) for file, changes in found["params"].items() for key, change in changes.items()]
     edited = [f"{file}: {key}  {change.get('old')} → {change.get('new')}" for file, key, change in rows]
     edited += found["code"]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from dacsm.config.project import Project
 from dacsm.data.shards import verify
 from dacsm.ledger.pipeline import STAGES
+from dacsm.ledger.processors import kind_of_processor
 from dacsm.ledger.provenance import chosen_by, code_of, settings_of
 from dacsm.ledger.runs import Run
 from dacsm.runtime.errors import InputError
@@ -73,17 +74,15 @@ def trace_findings(run: Run, project: Project, hash_of: Hash) -> Iterator[Findin
 
 
 def device_findings(table: Run, runs: Sequence[Run]) -> Iterator[Finding]:
-    """Where some of the runs behind a table were on a CPU and others on a GPU, which adds up in another order."""
+    """Where the runs behind a table were made on different kinds of processors, which round and add up differently."""
     by_kind: dict[str, list[Path]] = {}
     for run in runs:
         if "compute" in STAGES[run.stage].takes:
             with suppress(InputError):  # said already
-                device = str(read_record(run).get("device"))
-                kind = "CPU" if device.startswith("cpu") else "GPU"
-                by_kind.setdefault(kind, []).append(run.place)
+                by_kind.setdefault(kind_of_processor(read_record(run)), []).append(run.place)
     if len(by_kind) > 1:
-        shown = " and ".join(f"{len(places)} on a {kind}, such as {places[0]}" for kind, places in by_kind.items())
-        text = f"rests on runs on different kinds of devices, {shown}; make all of them on one kind."
+        shown = " and ".join(f"{len(places)} on {kind}, such as {places[0]}" for kind, places in by_kind.items())
+        text = f"rests on runs made on different kinds of processors, {shown}; make all of them on one kind."
         yield Finding(str(table.place), "device", text)
 
 
