@@ -21,6 +21,10 @@ def record(device: str, arithmetic: str = "native", instructions: str = "AVX512"
     }
 
 
+def pretrained(arithmetic: str) -> dict[str, Any]:
+    return record(AMD) | {"settings": {"pretrain.digits": {"epochs": 8, "arithmetic": arithmetic}}}
+
+
 @pytest.mark.parametrize(
     ("one", "other", "alike"),
     [
@@ -29,6 +33,7 @@ def record(device: str, arithmetic: str = "native", instructions: str = "AVX512"
         (record(INTEL), record(INTEL, instructions="AVX2"), False),
         (record(INTEL, "portable"), record(AMD, "portable", "AVX2"), True),
         (record(INTEL, "portable"), record(GPU, "portable"), False),
+        (record(INTEL, "portable"), pretrained("portable"), True),
         (record(GPU), record(GPU), True),
     ],
 )

@@ -9,9 +9,15 @@ def kind_of_processor(record: Mapping[str, Any]) -> str:
     device = str(record.get("device"))
     if not device.startswith("cpu ("):
         return device
-    arithmetic = [value for key, value in record["settings"].items() if key.endswith("arithmetic")]
-    if arithmetic == ["portable"]:
+    if _is_portable(record["settings"]):
         return "a CPU in portable arithmetic"
     name = device.removeprefix("cpu (").rpartition(", ")[0]
     instructions = record.get("arithmetic", {}).get("instructions", "unknown instructions")
     return f"a CPU {name} with {instructions}"
+
+
+def _is_portable(settings: Mapping[str, Any]) -> bool:
+    """Whether a recipe's setting says so: it is a key of its own, or inside the whole recipe."""
+    found = [value for key, value in settings.items() if key.endswith(".arithmetic")]
+    found += [recipe.get("arithmetic") for recipe in settings.values() if isinstance(recipe, Mapping)]
+    return "portable" in found
