@@ -1,5 +1,6 @@
 # What the rules need: the settings, checked, and what a stage's runs read, write and need.
 import atexit
+import gc
 import os
 import sys
 import time
@@ -24,6 +25,9 @@ from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import write_text
 
 STARTED = time.time()
+gc.set_threshold(
+    100_000
+)  # a graph of jobs is millions of objects that stay; else a tenth of the time looks through them
 # `.venv/bin/snakemake` finds `python` without the environment being activated.
 os.environ.update(PATH=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))))
 
@@ -121,10 +125,10 @@ def patterns(stage):
     return stage.outputs_of(PATHS, {name: f"{{{name}}}" for name in stage.arguments})
 
 
-def log_of(stage, suffix):
+def log_of(stage):
     """logs/ mirrors data/ and results/."""
     place = stage.place_of(PATHS, {name: f"{{{name}}}" for name in stage.arguments}).relative_to(PATHS.root)
-    return PATHS.root / "logs" / place.parent / f"{place.name}.{suffix}"
+    return PATHS.root / "logs" / place.parent / f"{place.name}.log"
 
 
 def inputs(stage):

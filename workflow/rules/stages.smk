@@ -9,9 +9,7 @@ for stage in STAGES.values():
         output:
             patterns(stage),
         log:
-            log_of(stage, "log"),
-        benchmark:
-            log_of(stage, "tsv")
+            log_of(stage),
         priority: stage.priority
         conda:
             "../envs/dacsm.yaml"
