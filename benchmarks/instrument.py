@@ -24,6 +24,7 @@ from dacsm.config.project import Project
 from dacsm.data.shards import read_labels
 from dacsm.evaluation.metrics import measure
 from dacsm.runtime.device import choose_compute
+from dacsm.runtime.processor import hold_libraries
 from dacsm.stages.adapt import adapt
 
 PROJECT = Path(__file__).parents[1]
@@ -42,6 +43,7 @@ def main() -> int:
     runs = [(f"source{source}", source, seed) for source, seed in product(range(options.sources), range(options.seeds))]
     work = [(options.folder / name, options.method, source, seed) for name, source, seed in runs]
     work.append((options.folder / "again", options.method, 0, 0))
+    hold_libraries()  # of the processes, which load torch after it: the recipe of digits is portable
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
         accuracies = list(pool.map(accuracy_of, *zip(*work, strict=True)))
     found = np.array(accuracies[:-1]).reshape(options.sources, options.seeds)

@@ -146,7 +146,7 @@ def _dataset(folder: Path, count: int) -> DatasetSpec:
 
 def _params() -> Params:
     params = load_params(Path("params.yaml"))
-    recipe = params.pretrain["digits"].model_copy(update={"epochs": 1})
+    recipe = params.pretrain["digits"].model_copy(update={"epochs": 1, "arithmetic": "native"})
     return params.model_copy(update={"pretrain": {"digits": recipe}})
 
 

@@ -41,7 +41,9 @@ def tiny_dataset() -> DatasetSpec:
 
 @pytest.fixture(scope="session")
 def tiny_params() -> Params:
-    """The project's params with settings for `tiny`: every digits setting, but a small model and short training."""
+    """The project's params with settings for `tiny`: those of digits, but a small model, short training, and native
+    arithmetic, since portable arithmetic needs a process of its own.
+    """
     content = Presets("params.yaml").resolve(yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8")))
     for recipes in (content["experiments"], content["shard"], content["pretrain"], content["adapt"]["recipes"]):
         recipes["tiny"] = yaml.safe_load(yaml.safe_dump(recipes["digits"]))
@@ -51,7 +53,17 @@ def tiny_params() -> Params:
     pretrain["model"] |= {"dim": 32, "depth": 2, "heads": 2}
     pretrain |= {"epochs": 2, "batch_size": 16}
     adapt |= {"epochs": 2, "batch_size": 16, "refresh_epochs": 1, "max_pairs": 48}
+    pretrain["arithmetic"] = adapt["arithmetic"] = "native"
     content |= {"datasets": ["tiny"], "tables": {"tiny": "tiny"}}
+    return parse_params(content)
+
+
+@pytest.fixture(scope="session")
+def portable_params(tiny_params: Params) -> Params:
+    """The same in portable arithmetic, as digits has it: for commands."""
+    content = tiny_params.model_dump(mode="json")
+    for recipes in (content["pretrain"], content["adapt"]["recipes"]):
+        recipes["tiny"]["arithmetic"] = "portable"
     return parse_params(content)
 
 
@@ -67,9 +79,11 @@ def tiny_paths(tiny_dataset: DatasetSpec, tiny_params: Params, tmp_path_factory:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: DatasetSpec, tiny_params: Params) -> ProjectFolder:
+def built(
+    tmp_path_factory: pytest.TempPathFactory, tiny_dataset: DatasetSpec, portable_params: Params
+) -> ProjectFolder:
     """The tiny project, built, recorded and pushed; whoever changes it copies it first."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:  # the workers' folders lie in a common one
         folder = folder.parent
-    return built_project(folder / "built", tiny_dataset, tiny_params)
+    return built_project(folder / "built", tiny_dataset, portable_params)

@@ -1,7 +1,6 @@
 """Portable arithmetic: products as sums in one order, and the same bytes whatever code the libraries would choose."""
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -54,17 +53,14 @@ def portable():
 
 
 @pytest.fixture
-def trained(tiny_dataset, tiny_params, tiny_paths, tmp_path: Path) -> Callable[..., dict[str, str]]:
+def trained(tiny_dataset, portable_params, tiny_paths, tmp_path: Path) -> Callable[..., dict[str, str]]:
     """The sha256 of each file that a pretraining and an adaptation leave, in a process of its own."""
 
     def train(outside: dict[str, str], *held: str) -> dict[str, str]:
         root = tmp_path / "root"
         shutil.copytree(tiny_paths.root, root)
         (root / "dataset.json").write_text(tiny_dataset.model_dump_json())
-        params = tiny_params.model_dump(mode="json")
-        for recipes in (params["pretrain"], params["adapt"]["recipes"]):
-            recipes["tiny"]["arithmetic"] = "portable"
-        (root / "params.json").write_text(json.dumps(params))
+        (root / "params.json").write_text(portable_params.model_dump_json())
         subprocess.run([sys.executable, "-c", TRAIN, root, *held], check=True, env={**os.environ, **outside})
         found = {path.name: path for path in (root / "results").rglob("*") if path.is_file()}
         digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items()}
