@@ -16,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
+from benchmarks.arithmetic import hold_as
 from dacsm.cli.run_stage import run_stage
 from dacsm.config import SOURCE_ONLY
 from dacsm.config.project import open_project
@@ -38,6 +39,7 @@ def main() -> int:
         experiment = project.params.experiment(options.experiment)
     except InputError as error:
         sys.exit(f"side_by_side: {error}")
+    hold_as(project)
     until = time.monotonic() + 60 * options.minutes
     left, failed = {}, 0
     for run in runs_of(project, experiment):

@@ -1,11 +1,13 @@
 """Trials of settings on a development task: every run of an experiment, side by side, and a line of CSV for each.
 
     python -m benchmarks.trials pacs_160_development --out trials.csv --processes 2
+    python -m benchmarks.trials digits_baselines_development --out rates.csv --rates 0.3 1 3
 
 The runs are made as the pipeline makes them, but by one program that forks, which saves each run its start, and
 without run records: what is learned here is a setting, and never a number for a table. So it takes development
 tasks alone. Shards are to be there (`dacsm shard`); source models are made where they are missing. A run whose line
-is in the file already is not made again.
+is in the file already is not made again. With `--rates`, each method is tried at each of these factors on the
+recipe's learning rate, under a name such as `shot_at_0_3`.
 """
 
 import argparse
@@ -13,13 +15,18 @@ import csv
 import os
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean
 
+from benchmarks.arithmetic import hold_as
 from dacsm.adaptation.scores import score_epochs
 from dacsm.config import SOURCE_ONLY
+from dacsm.config.experiments import Experiment
 from dacsm.config.project import Project, open_project
 from dacsm.data.shards import ShardedImages, read_index, read_labels
 from dacsm.evaluation.metrics import measure_epochs, measure_source_model, read_epochs
@@ -42,6 +49,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="no run starts later than this")
+    parser.add_argument("--rates", type=float, nargs="+", metavar="FACTOR", help="factors on the learning rate")
     options = parser.parse_args()
     try:
         project = open_project(options.params, experiment=options.experiment)
@@ -54,6 +62,9 @@ def main() -> int:
             )
     except InputError as error:
         sys.exit(f"trials: {error}")
+    hold_as(project)
+    if options.rates:
+        project, experiment = _at_rates(project, experiment, options.rates)
     until = time.monotonic() + 60 * options.minutes
     done = _done(options.out)
     runs = [(m, t, s) for s in experiment.seeds for t in experiment.tasks for m in experiment.methods]
@@ -72,6 +83,18 @@ def main() -> int:
                 file.flush()
     summarise(options.out)
     return 0
+
+
+def _at_rates(project: Project, experiment: Experiment, rates: Sequence[float]) -> tuple[Project, Experiment]:
+    """The project and the experiment with each adapted method at each factor on the learning rate."""
+    adapt, methods = project.params.adapt, {}
+    for method, rate in product((name for name in experiment.methods if name != SOURCE_ONLY), rates):
+        settings = adapt.methods[method]
+        changes = settings.recipe.model_copy(update={"learning_rate": rate})
+        methods[f"{method}_at_{rate:g}".replace(".", "_")] = settings.model_copy(update={"recipe": changes})
+    adapt = adapt.model_copy(update={"methods": {**adapt.methods, **methods}})
+    params = project.params.model_copy(update={"adapt": adapt})
+    return replace(project, params=params), experiment.model_copy(update={"methods": tuple(methods)})
 
 
 def _pool(processes: int) -> ProcessPoolExecutor:

@@ -123,12 +123,17 @@ def test_every_part_is_off_unless_it_is_named(content):
 
 
 def test_a_method_may_leave_the_recipe_of_all(content):
-    content["adapt"]["methods"]["longer"] = {"kind": "cdtrans", "recipe": {"epochs": 1.4, "zoom": 0.5}}
+    content["adapt"]["methods"]["longer"] = {
+        "kind": "cdtrans",
+        "recipe": {"epochs": 1.4, "learning_rate": 3, "zoom": 0.5},
+    }
     params = parse_params(content)
     common, changed = (params.adaptation("digits", method) for method in ("cdtrans", "longer"))
     assert common == params.recipe("adapt", "digits")
     assert (changed.epochs, changed.augment.zoom) == (round(1.4 * common.epochs), 0.5)
-    assert changed.model_copy(update={"epochs": common.epochs, "augment": common.augment}) == common
+    assert changed.optimiser.learning_rate == 3 * common.optimiser.learning_rate
+    alike = {key: getattr(common, key) for key in ("epochs", "augment", "optimiser")}
+    assert changed.model_copy(update=alike) == common
 
 
 def test_every_key_of_params_has_a_comment_or_is_plain():

@@ -237,8 +237,13 @@ class Params(Frozen):
         recipe: AdaptRecipe = self.recipe("adapt", dataset)
         changes = self.method(method).recipe
         zoom = recipe.augment.zoom if changes.zoom is None else changes.zoom
-        epochs = max(1, round(changes.epochs * recipe.epochs))
-        return recipe.model_copy(update={"epochs": epochs, "augment": recipe.augment.model_copy(update={"zoom": zoom})})
+        rate = changes.learning_rate * recipe.optimiser.learning_rate
+        changed = {
+            "epochs": max(1, round(changes.epochs * recipe.epochs)),
+            "augment": recipe.augment.model_copy(update={"zoom": zoom}),
+            "optimiser": recipe.optimiser.model_copy(update={"learning_rate": rate}),
+        }
+        return recipe.model_copy(update=changed)
 
     def method(self, name: str) -> MethodSettings:
         """The settings of a method; raises InputError where adapt.methods has no such entry."""

@@ -17,6 +17,7 @@ class Changes(Frozen):
     """Where a method leaves the recipe that all others share."""
 
     epochs: PositiveFloat = Field(1.0, description="factor on the recipe's epochs, rounded: more compute")
+    learning_rate: PositiveFloat = Field(1.0, description="factor on the recipe's optimiser.learning_rate")
     zoom: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="in place of augment.zoom")
 
 
