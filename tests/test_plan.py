@@ -135,12 +135,16 @@ def test_a_step_is_measured_with_the_recipes_model(
     torch.set_num_threads(threads)
 
 
-def test_a_slow_device_is_measured_by_one_small_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(0, 1000, 30))
-    monkeypatch.setattr(speed_module, "_now", lambda _compute: next(clock))
-    batches = []
-    assert speed_module._measure(batches.append, 64, CPU) == Speed(15.0, 2)
-    assert batches == [2]
+def test_a_slow_device_is_measured_by_small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, batches = [0.0], []
+
+    def step(batch: int) -> None:
+        clock[0] += 10 + 2 * batch + 100 * (not batches)  # seconds: for the step, for an image, and for the first
+        batches.append(batch)
+
+    monkeypatch.setattr(speed_module, "_now", lambda _compute: clock[0])
+    assert speed_module._measure(step, 64, CPU) == Speed((10 + 2 * 64) / 64, 4)
+    assert batches == [2, 2, 2, 4, 4]
 
 
 def test_a_fast_device_is_measured_at_the_recipes_batch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,10 @@ def pending(project: Project, table: str) -> set[Path]:
     command = [sys.executable, "-m", "snakemake", "--summary", *settings, "--", str(project.paths.table(table))]
     result = subprocess.run(command, capture_output=True, text=True)
     rows = [line.split("\t") for line in result.stdout.splitlines()]
+    if affected := result.stderr.partition("affected files:")[2].split():
+        raise InputError(
+            f"{affected[0]} is not here, and its runs are made from it; put it there, or change params.yaml."
+        )
     if result.returncode or not rows:
         words = (result.stderr or result.stdout).strip().splitlines() or ["it said nothing"]
         raise InputError(f"snakemake cannot tell what is made: {words[-1].removeprefix('dacsm: ')}")

@@ -21,7 +21,7 @@ from dacsm.training.learner import Learner
 from dacsm.training.optim import build_optimiser, descend
 
 ENOUGH = 2.0  # seconds that a measurement takes before its batch is large enough
-STEPS = 2  # after one that warms up
+STEPS = 2  # some parts of a method come at every second step
 
 
 @dataclass(frozen=True)
@@ -117,25 +117,32 @@ def _images(model: Model, batch: int, compute: Compute) -> Tensor:
 
 
 def _measure(step: Callable[[int], None], most: int, compute: Compute) -> Speed:
-    """Time steps at ever larger batches, until one takes long enough or is of the recipe's size.
+    """Time steps at ever larger batches, until two sizes are known of which one takes long enough, or the recipe's.
 
-    A GPU is measured at the recipe's batch alone, since smaller ones leave it idle.
+    Where it stops before the recipe's batch, what an image more takes says what that one would. A GPU is measured at
+    the recipe's batch alone, since smaller ones leave it idle. The first step never counts: it also loads libraries
+    and claims memory, which at two images takes many times as long as they do.
     """
-    cuda = compute.device.type == "cuda"
-    batch = most if cuda else 2
-    started = _now(compute)
+    batch = most if compute.device.type == "cuda" else min(2, most)
     step(batch)
-    first = _now(compute) - started
-    if not cuda and first >= ENOUGH:
-        return Speed(first / batch, batch)  # so slow that one step says enough
+    smaller, before = 0, 0.0
     while True:
-        started = _now(compute)
-        for _ in range(STEPS):
-            step(batch)
-        seconds = _now(compute) - started
-        if seconds >= ENOUGH or batch >= most:
-            return Speed(seconds / STEPS / batch, batch)
+        seconds = _seconds(step, batch, compute)
+        if seconds < ENOUGH:  # twice, since other programs interrupt
+            seconds = min(seconds, _seconds(step, batch, compute))
+        if batch >= most or (seconds >= ENOUGH and smaller):
+            further = max(0.0, (seconds - before) / (batch - smaller)) * (most - batch)
+            return Speed((seconds + further) / STEPS / most, batch)
+        smaller, before = batch, seconds
         batch = min(most, 4 * batch if seconds < ENOUGH / 8 else 2 * batch)
+
+
+def _seconds(step: Callable[[int], None], batch: int, compute: Compute) -> float:
+    """Of STEPS steps."""
+    started = _now(compute)
+    for _ in range(STEPS):
+        step(batch)
+    return _now(compute) - started
 
 
 def _now(compute: Compute) -> float:
