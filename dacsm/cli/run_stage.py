@@ -1,20 +1,18 @@
 """What each stage's command does: one run, which leaves its run record."""
 
 import argparse
-from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dacsm.config import SOURCE_ONLY
-from dacsm.ledger.pipeline import Stage
+from dacsm.ledger.pipeline import Stage, recipe_behind
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import remove_partials
 from dacsm.runtime.processes import count, first
 from dacsm.runtime.processor import hold_libraries
 
 if TYPE_CHECKING:
-    from dacsm.config.params import Training
     from dacsm.config.project import Project
     from dacsm.runtime.device import Compute
 
@@ -39,7 +37,8 @@ def run_stage(stage: Stage, args: argparse.Namespace) -> None:
     code = code_of(stage.name, chosen_by(project, run.arguments))
     given = {"workers": args.workers or 0} if "workers" in stage.takes else {}
     if "compute" in stage.takes:
-        if _recipe(project, stage, run.arguments).arithmetic == "portable":
+        recipe = project.params.recipe(recipe_behind(run.arguments), project.dataset.name)
+        if recipe.arithmetic == "portable":
             hold_libraries()  # before torch is loaded
         given["compute"] = compute_of(args, project)
     device = given["compute"].device if "compute" in given else None
@@ -56,11 +55,6 @@ def run_stage(stage: Stage, args: argparse.Namespace) -> None:
         measured.update(work(project, **arguments, **given) or {})
     if "resume" in given:
         given["resume"].finish()  # only once the run record is written
-
-
-def _recipe(project: "Project", stage: Stage, arguments: Mapping[str, Any]) -> "Training":
-    of_source = stage.name == "pretrain" or arguments["method"] == SOURCE_ONLY
-    return project.params.recipe("pretrain" if of_source else "adapt", project.dataset.name)
 
 
 def compute_of(args: argparse.Namespace, project: "Project | None" = None) -> "Compute":

@@ -6,10 +6,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dacsm.config import PARAMS_FILE, SOURCE_ONLY
+from dacsm.config import PARAMS_FILE
 from dacsm.config.experiments import Experiment
 from dacsm.config.project import Project
 from dacsm.ledger.provenance import digest
+from dacsm.ledger.pipeline import recipe_behind
 from dacsm.ledger.runs import runs_of
 from dacsm.report.measured import KINDS, Metrics, collect
 from dacsm.report.tables import AVERAGE, MEAN, MEASURES, Number, arrow, decimal
@@ -115,7 +116,7 @@ def describe_cell(project: Project, table: str, method: str, name: str, task: st
     yield from _made_with(records.values())
     yield from _costs(records)
     yield "make it again"
-    stage = "pretrain" if method == SOURCE_ONLY else "adapt"
+    stage = recipe_behind({"method": method})
     yield f"  snakemake --cores all{settings} --forcerun {stage} evaluate -- {' '.join(map(str, files))}"
 
 

@@ -67,6 +67,11 @@ class Stage:
         return paths.records(arguments["dataset"]) / self.phase / f"{place.stem}.json"
 
 
+def recipe_behind(arguments: Mapping[str, Any]) -> str:
+    """The recipe that trained a run's model, by the run's arguments: `pretrain`, or `adapt` where a method did."""
+    return "pretrain" if arguments.get("method", SOURCE_ONLY) == SOURCE_ONLY else "adapt"
+
+
 def _download(project: "Project", archive: str) -> list[Path]:
     if archive not in project.dataset.archives:
         known = ", ".join(project.dataset.archives)

@@ -13,12 +13,12 @@ from snakemake.utils import update_config
 sys.path.insert(0, workflow.basedir)  # the code beside this Snakefile, which is what the jobs run too
 
 from dacsm.config.datasets import dataset_names
-from dacsm.config.params import SOURCE_ONLY, parse_params
+from dacsm.config.params import parse_params
 from dacsm.config.paths import Paths
 from dacsm.config.project import PARAMS_FILE, Project
 from dacsm.config.yaml_file import read_yaml
 from dacsm.data.raw.describe import describe_folders
-from dacsm.ledger.pipeline import PHASES, STAGES
+from dacsm.ledger.pipeline import PHASES, STAGES, recipe_behind
 from dacsm.ledger.provenance import chosen_by, code_of, digest, require_records, settings_of
 from dacsm.ledger.runs import runs_of
 from dacsm.runtime.errors import InputError
@@ -161,8 +161,7 @@ def needs(stage, name):
             known = {"mem_mb": 4000, "runtime": stage.minutes, "gpu": 0, "workers": workers}
             return {**known, "threads": max(1, workers)}[name]
         if name == "threads":
-            recipe = "pretrain" if stage.name == "pretrain" or wildcards.get("method") == SOURCE_ONLY else "adapt"
-            return PARAMS.recipe(recipe, project.dataset.name).threads
+            return PARAMS.recipe(recipe_behind(wildcards), project.dataset.name).threads
         gpus = resources.gpus if "resume" in stage.takes else min(resources.gpus, 1)  # the others are of one process
         known = {"mem_mb": resources.memory_mb, "runtime": resources.minutes, "gpu": gpus}
         return {**known, "workers": resources.workers}[name]
