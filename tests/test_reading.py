@@ -224,7 +224,7 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
     ("content", "told"),
     [
         ("{", "cannot be read"),
-        ("[]", "has format_version None, expected 2"),
+        ("[]", r"holds \[\], expected an object"),
         ('{"format_version": 1}', "has format_version 1, expected 2"),
         ('{"format_version": 2}', "index.json: dataset is missing"),
     ],

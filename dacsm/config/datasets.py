@@ -1,6 +1,7 @@
 """What a dataset is: its domains, classes, tasks, protocol and table, read from `workflow/datasets/<name>.yaml`."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -100,6 +101,8 @@ class DatasetSpec(Frozen):
                 continue
             for key in ("held_out", "thinned"):
                 if domain.get(key):
+                    if domains.get(f"{name}_{key}", {"part_of": name}).get("part_of") != name:
+                        raise ValueError(f"domains has {name}_{key}, the name of a part of {name}; choose another")
                     title = f"{domain.get('title')}, {key.replace('_', ' ')}"
                     domains[f"{name}_{key}"] = domain | {"title": title, "part_of": name, "evaluated_on": None}
             if domain.get("held_out"):
@@ -174,10 +177,14 @@ class DatasetSpec(Frozen):
 
 
 def _require_distinct(key: str, names: Iterable[str], reserved: Sequence[str]) -> None:
-    """Raise ValueError for a name that stands twice, or for a reserved thing, whatever its case and its blanks."""
+    """Raise ValueError for a name that stands twice, or for a reserved thing, by what a person sees of it.
+
+    So case and blanks do not count, nor do the ways to write é, nor signs that are not shown.
+    """
     seen = {name: name for name in reserved}
     for name in names:
-        plain = name.lower().replace(" ", "_")
+        shown = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
+        plain = "_".join(unicodedata.normalize("NFC", shown).lower().split())
         if plain in seen:
             if plain in reserved:
                 raise ValueError(f"{key} has {name!r}, which means something else in tables or folders")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from dacsm.config import datasets
-from dacsm.config.validation import Frozen, Title, UserPath, validate
+from dacsm.config.validation import Frozen, Name, Title, UserPath, validate
 from dacsm.runtime.errors import InputError
 
 
@@ -23,12 +23,18 @@ class Folder(Frozen):
     )
 
 
+class _Folders(Frozen):
+    """What is read of a params file before the rest of it."""
+
+    folders: dict[Name, Folder]
+
+
 def read_folders(content: Any, name: str | Path) -> dict[str, Folder]:
     """The folders in `content` of the params file `name`, by dataset; raises InputError for a wrong key."""
     folders = content.get("folders") if isinstance(content, Mapping) else None
     if not isinstance(folders, Mapping):  # anything else is refused by whoever checks all of the file
         return {}
-    return {dataset: validate(Folder, folder, f"{name}: folders.{dataset}") for dataset, folder in folders.items()}
+    return validate(_Folders, {"folders": folders}, name).folders
 
 
 def require_described(content: Any, name: str | Path) -> None:

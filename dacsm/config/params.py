@@ -11,7 +11,7 @@ from dacsm.config.experiments import Experiment, check_experiments, check_tables
 from dacsm.config.folders import Folder, require_described
 from dacsm.config.kinds import MethodSettings, settings_of_any_kind
 from dacsm.config.presets import Presets
-from dacsm.config.validation import Fraction, Frozen, Name, UserPath, Weight, require_known, validate
+from dacsm.config.validation import Fraction, Frozen, Name, UserPath, Weight, require_known, text_of, validate
 from dacsm.config.yaml_file import read_yaml
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.workers import MOST_WORKERS
@@ -20,6 +20,7 @@ DEFAULT = "default"
 
 Precision = Literal["float32", "bfloat16"]
 Pixels = Annotated[int, Field(ge=1, le=4096)]
+Url = text_of(r"^(https?|s3|file)://\S+$", "an address that begins with https://, http://, s3:// or file://")
 Validator = Literal["infomax", "entropy", "bnm", "snd", "class_ami", "source_accuracy", "last"]
 
 
@@ -29,9 +30,8 @@ class Shard(Frozen):
     image_size: Pixels = Field(description="pixels; images are resized once to this square")
     encoding: Literal["png", "jpeg"] = Field(description="png loses nothing; jpeg is quality 95, without subsampling")
     images_per_shard: int = Field(ge=1, le=1_000_000, description="a shard is one tar file")
-    url: str | None = Field(
+    url: Url | None = Field(
         None,
-        pattern=r"^(https?|s3|file)://\S+$",
         description="where shards lie already, a folder for each domain; null: they are made from the archives",
     )
 
@@ -49,8 +49,8 @@ class Model(Frozen):
     patch_size: PositiveInt | None = Field(
         description="pixels; null: as the name says. This and the next three are for plain Vision Transformers alone"
     )
-    dim: PositiveInt | None = Field(description="width of a token")
-    depth: PositiveInt | None = Field(description="number of blocks")
+    dim: Annotated[int, Field(ge=1, le=65_536)] | None = Field(description="width of a token")
+    depth: Annotated[int, Field(ge=1, le=1000)] | None = Field(description="number of blocks")
     heads: PositiveInt | None = Field(description="attention heads of a block")
     drop_path: Fraction = Field(description="rate at the last block, rising linearly from 0")
 
@@ -84,7 +84,7 @@ class Optimiser(Frozen):
     learning_rate: float = Field(gt=0, le=100, description="at its peak; biases have twice as much")
     weight_decay: Weight = Field(description="of every parameter, biases and norms included, as in CDTrans")
     schedule: Literal["cdtrans", "cosine"] = Field(description="cdtrans: per epoch; cosine: per step, down to zero")
-    warmup_epochs: Annotated[float, Field(ge=0, description="linear, from almost nothing")]
+    warmup_epochs: float = Field(ge=0, le=100_000, description="linear, from almost nothing")
     clip_norm: PositiveFloat = Field(description="gradients are scaled down to this norm")
 
 
@@ -146,7 +146,7 @@ class Resources(Frozen):
 
     memory_mb: PositiveInt = Field(description="of the stages that run a model")
     minutes: PositiveInt = Field(description="at most, for a cluster's time limit")
-    gpus: Annotated[int, Field(ge=0)] = Field(description="for each run of a model; training takes all of them")
+    gpus: int = Field(ge=0, le=1024, description="for each run of a model; training takes all of them")
     workers: int = Field(ge=0, le=MOST_WORKERS, description="processes that read or encode images; 0: the run itself")
 
 

@@ -37,7 +37,10 @@ Title = text_of(r"^[^\x00-\x1f\x7f|]{1,200}$", "1 to 200 characters in one line,
 def _expanded(path: str) -> str:
     if re.search(r"[\x00-\x1f\x7f]", path):
         raise ValueError(f"{path!r} has characters that no path should have")
-    return str(Path(path).expanduser()) if path.startswith("~") else path
+    try:
+        return str(Path(path).expanduser()) if path.startswith("~") else path
+    except RuntimeError as error:
+        raise ValueError(f"{path!r} is in the home folder of nobody; write the whole path") from error
 
 
 UserPath = Annotated[str, AfterValidator(_expanded)]  # `~` is the home folder, as in a shell

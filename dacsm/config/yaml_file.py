@@ -1,5 +1,6 @@
 """Reading YAML files of people: what would be silently lost, hang or crash is refused in one sentence."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten ti
 MOST_BYTES = 2**22
 MOST_NODES = 100_000  # once aliases stand for what they name
 MOST_DEEP = 100
+ODD_NUMBER = re.compile(r"[-+]?(0[0-9_]+|\d+(:[0-5]?\d)+(\.\d*)?)")  # to YAML, 010 is 8 and 1:30 is 90
 
 
 def read_yaml(path: Path) -> Any:
@@ -32,7 +34,11 @@ def read_yaml(path: Path) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}); it should be a YAML file.") from error
     except (yaml.YAMLError, ValueError) as error:  # a date such as 2020-13-45 is a ValueError
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}; mend it there.") from error
+        reason = " ".join(str(error).split()).replace(' in "<unicode string>",', " in")
+        place = getattr(error, "problem_mark", None)
+        if place and "\t" in "".join(text.splitlines()[place.line : place.line + 1]):
+            reason += ", where a tab is, and blanks should be"
+        raise InputError(f"{path} is not YAML: {reason}; mend it there.") from error
 
 
 def _require_plain(text: str, path: Path) -> None:
@@ -66,6 +72,8 @@ def _require_plain(text: str, path: Path) -> None:
                 inside += 1
                 if size > MOST_NODES:
                     raise refused(item, f"stands for more than {MOST_NODES:,} values")
+        elif event.implicit[0] and ODD_NUMBER.fullmatch(event.value):
+            raise refused(event, f"has {event.value}, which YAML takes for another number than a person would")
         if event.anchor:
             sizes[event.anchor] = size
         return size

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from zipfile import BadZipFile
 
 from dacsm.runtime.errors import InputError
@@ -22,9 +22,15 @@ REMEDIES = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), ALLOW),
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "move what lies in its place"),
     errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EFBIG: "allow larger files (`ulimit -f`)",
+    errno.EMFILE: "allow more open files (`ulimit -n`)",
 }
+SHOWN = 40  # characters of what a file holds instead
 # What readers of CSV, JSON and arrays raise where a file is damaged, or is something else.
-UNREADABLE = (OSError, ValueError, TypeError, KeyError, OverflowError, EOFError, MemoryError, csv.Error, BadZipFile)
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, KeyError, OverflowError, EOFError, MemoryError, RecursionError),
+    *(csv.Error, BadZipFile),
+)
 
 
 @contextmanager
@@ -54,12 +60,14 @@ def exchanged(folder: Path, own: Sequence[str]) -> Iterator[Path]:
     """Yield an empty folder inside `folder`; on success its files take the place of an earlier set of them.
 
     `own` are the patterns of the earlier files that go. The first names the file that goes first and comes last, so
-    that a set without it is seen to be a part. Raises InputError where the folder cannot be made or written to, or the
-    disk is full.
+    that a set without it is seen to be a part. Raises InputError where the folder cannot be made or written to, another
+    process is at it, or the disk is full.
     """
     new = folder / ".new.partial"
+    claimed = False
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        claimed = _claim(folder)
         shutil.rmtree(new, ignore_errors=True)  # what a run that was killed has left
         new.mkdir()
         yield new
@@ -70,7 +78,33 @@ def exchanged(folder: Path, own: Sequence[str]) -> Iterator[Path]:
     except OSError as error:
         raise unwritable(folder, error) from error
     finally:
-        shutil.rmtree(new, ignore_errors=True)
+        if claimed:
+            shutil.rmtree(new, ignore_errors=True)
+            _let_go()
+
+
+_CLAIMS: list[int] = []  # the handles of the folders that this process alone writes into
+
+
+def _claim(folder: Path) -> bool:
+    """Keep other processes from writing into a folder, as far as its file system knows of locks."""
+    _CLAIMS.append(os.open(folder, os.O_RDONLY))
+    try:
+        fcntl.flock(_CLAIMS[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        _let_go()
+        raise InputError(f"another process is writing into {folder}; wait for its end, and run again.") from error
+    except OSError:  # some network file systems lock no folders
+        pass
+    return True
+
+
+def _let_go() -> None:
+    os.close(_CLAIMS.pop())
+
+
+# A worker that outlives its run, which was killed, must not keep the next one out.
+os.register_at_fork(after_in_child=lambda: [_let_go() for _ in range(len(_CLAIMS))])
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
@@ -129,9 +163,19 @@ def reading(path: Path, made_by: str) -> Iterator[None]:
 
 
 def read_json(path: Path, made_by: str) -> Any:
-    """The content of a JSON file that the command `made_by` makes; raises InputError as `reading` does."""
+    """The object in a JSON file that the command `made_by` makes; raises InputError as `reading` does.
+
+    Our commands write null where there is no number: NaN or Infinity would be averaged and drawn without a word.
+    """
     with reading(path, made_by):
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds {str(found)[:SHOWN]}, expected an object")
+        return found
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"it holds {name}, which is no number")
 
 
 def sha256(path: Path) -> str:
