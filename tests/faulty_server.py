@@ -1,9 +1,11 @@
 """A web server on 127.0.0.1 that hands out files with Range support, and fails in the ways that one asks of it."""
 
+import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -53,6 +55,31 @@ def serving(folder: Path, port: int = 0) -> Iterator[Server]:
             yield server
         finally:
             http.shutdown()
+            thread.join()
+
+
+@contextmanager
+def answering(answer: bytes, hold: float = 0.0) -> Iterator[str]:
+    """The address of a server that answers every request with these bytes, and then keeps the line for `hold` s."""
+
+    def serve() -> None:
+        while True:
+            try:
+                line, _ = listening.accept()
+            except OSError:  # the block has ended
+                return
+            with closing(line), suppress(OSError):
+                line.recv(1 << 16)
+                line.sendall(answer)
+                time.sleep(hold)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/file.bin"
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
             thread.join()
 
 

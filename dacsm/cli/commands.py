@@ -17,12 +17,12 @@ from dacsm.runtime.errors import InputError
 FOUND = 1  # exit code of an audit that found something
 
 
-def whole_from(least: int) -> Callable[[str], int]:
-    """A type of argument: a whole number that is at least so much."""
+def whole_from(least: int, most: int = 2**32 - 1) -> Callable[[str], int]:
+    """A type of argument: a whole number within bounds; what is more than `most` is no seed, and no count either."""
 
     def whole(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
+        if not text.isdecimal() or len(text) > 4000 or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number from {least} to {most}")
         return int(text)
 
     return whole

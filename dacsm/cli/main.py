@@ -2,11 +2,12 @@
 
 import argparse
 import errno
+import io
 import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -17,6 +18,7 @@ from dacsm.runtime.processes import first
 
 BAD_INPUT = 2  # exit code where the user can mend it
 INTERRUPTED = 130
+PROGRAMS = ("git",)  # that commands call, and that a machine may lack
 
 DESCRIPTION = """\
 Unsupervised domain adaptation from a labelled source to an unlabelled target domain.
@@ -25,6 +27,7 @@ Usually `snakemake` calls the stages in order; each also runs by hand, from the 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Bad input ends in one sentence on stderr and exit code 2."""
+    _open_streams()
     args = _parser().parse_args(arguments)
     try:
         with _logged(getattr(args, "log", None) if first() else None):
@@ -44,6 +47,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:  # the log itself cannot be written
         return _fail(str(error), BAD_INPUT)
     return 0
+
+
+def _open_streams() -> None:
+    """Let all be printed that a command prints: where a stream is closed, and whatever letters it can show."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, io.StringIO())
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,6 +85,8 @@ def _sentence(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{error.filename or 'a file'} cannot be written: {error.strerror}; free the place and run again."
+    if isinstance(error, FileNotFoundError) and error.filename in PROGRAMS:
+        return f"the program {error.filename} was not found; install it, or add its folder to PATH."
     # torch has its own classes for memory that ran out; naming them here would import torch.
     memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if memory or "can't allocate memory" in str(error):
@@ -87,15 +102,20 @@ def _logged(log: Path | None) -> Iterator[None]:
         return
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        file = log.open("w", encoding="utf-8", buffering=1)  # a line at a time, so that it can be followed
+        # A line at a time, so that it can be followed.
+        file = log.open("w", encoding="utf-8", errors="backslashreplace", buffering=1)
     except OSError as error:
         raise InputError(f"--log {log} cannot be written: {error.strerror}; name another file.") from error
-    with file, redirect_stdout(_Both(sys.stdout, file)), redirect_stderr(_Both(sys.stderr, file)):
-        try:
+    out, err = _Both(sys.stdout, file), _Both(sys.stderr, file)
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
             yield
-        except Exception:
-            file.write(traceback.format_exc())  # Python prints it to the terminal itself, after the log is closed
-            raise
+    except Exception:
+        err.note(traceback.format_exc())  # Python prints it to the terminal itself, after the log is closed
+        raise
+    finally:
+        with suppress(OSError):
+            file.close()
 
 
 class _Both:
@@ -105,8 +125,13 @@ class _Both:
         self.terminal, self.file = terminal, file
 
     def write(self, text: str) -> int:
-        self.file.write(text)
+        self.note(text)
         return self.terminal.write(text)
+
+    def note(self, text: str) -> None:
+        """Write to the file alone; where its disk is full, the run goes on without a log."""
+        with suppress(OSError):
+            self.file.write(text)
 
     def isatty(self) -> bool:
         """No: a file takes no bar, and Snakemake's jobs, which all have a log, would draw theirs over another's."""

@@ -38,7 +38,12 @@ def classify(checkpoint: Path, paths: Sequence[Path], top: int, compute: Compute
     Raises InputError where the checkpoint cannot be used, a path is not there, or a folder has no pictures.
     """
     files = pictures(paths)
-    classifier = load_checkpoint(checkpoint, compute.device)
+    try:
+        classifier = load_checkpoint(checkpoint)
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:  # what it says of itself is not true
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(f"{checkpoint} is no checkpoint of dacsm ({reason}); name another.") from error
+    classifier.to(compute.device)
     views = Views(files, classifier.description.model)
     loader = DataLoader(views, BATCH, num_workers=compute.workers, collate_fn=list)  # memory for one batch a worker
     waiting = iter(files)
@@ -114,9 +119,6 @@ class Views(Dataset):
 def print_classified(results: Iterator[Classified], as_json: bool) -> None:
     """Print each picture's path and classes; raises InputError at the end, where some could not be read."""
     seen = unreadable = 0
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # names need not be what the terminal can show
     for result in results:
         seen += 1
         if result.problem is not None:

@@ -183,6 +183,11 @@ def _problem(dataset: DatasetSpec, metrics: Metrics) -> str | None:
             return f"is wrong: {kind} is not what evaluate writes"
         if list(choice["per_class"]) != list(dataset.classes):
             return f"is wrong: {kind}.per_class does not hold the {len(dataset.classes)} classes of {dataset.name}"
+        numbers = {name: choice[name] for name in MEASURES} | choice["per_class"]
+        for name, number in numbers.items():
+            unknown = number is None and name not in MEASURES  # of a class without images
+            if not unknown and not (type(number) in (int, float) and 0 <= number <= 100):
+                return f"is wrong: {kind} has {number!r} for {name}, expected percent"
     if "validators" not in metrics:
         return None
     try:

@@ -48,7 +48,7 @@ def choose_compute(device: str = "auto", workers: int | None = None, features_fo
             chosen = torch.device("cuda", free_gpu())
         if chosen.type == "cuda" and os.environ.get(EXACT) == "1":
             _be_exact()
-        torch.empty(1, device=chosen)
+        torch.ones(1, device=chosen).item()  # a device gives numbers back, which `meta` does not
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device is {device!r}, which this machine does not offer; use auto or cpu.") from error
     if features_folder is not None and not features_folder.is_dir():
@@ -94,5 +94,6 @@ def free_gpu() -> int:
             f"{count_here()} processes of this run want a GPU each on this machine, where fewer are free; wait for the "
             "other runs, or set the dataset's gpus under resources in params.yaml to what is there."
         )
-    print("every GPU is taken by another run; this one shares the first.", file=sys.stderr)
+    if torch.cuda.device_count():
+        print("every GPU is taken by another run; this one shares the first.", file=sys.stderr)
     return 0

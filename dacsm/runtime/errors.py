@@ -10,4 +10,6 @@ class InputError(Exception):
 
     def __str__(self) -> str:
         # Where a loader's worker raises it, torch puts the worker's traceback before the sentence.
-        return super().__str__().rpartition(f"{__name__}.InputError: ")[2].rstrip("\n")
+        text = super().__str__().rpartition(f"{__name__}.InputError: ")[2].rstrip("\n")
+        # Names and servers may say anything: no line break, and nothing that a terminal obeys or a log cannot hold.
+        return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

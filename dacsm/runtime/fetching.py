@@ -147,7 +147,7 @@ def open_cached(url: str, size: int, sha256: str) -> BinaryIO:
     folder, most = _place()
     path = folder / f"{sha256}{Path(url).suffix}"
     while True:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             if path.stat().st_size == size:
                 with suppress(PermissionError):  # in a cache of several users
                     os.utime(path, ns=(time.time_ns(), time.time_ns()))  # the longest unused goes first
@@ -168,7 +168,11 @@ def _place() -> tuple[Path, float]:
         most = 0.0
     if not most > 0:
         raise InputError(f"DACSM_CACHE_GB is {text!r}, expected gigabytes, more than 0; correct it.")
-    return Path(os.environ.get("DACSM_CACHE") or FOLDER).expanduser(), most
+    folder = os.environ.get("DACSM_CACHE") or FOLDER
+    try:
+        return Path(folder).expanduser(), most
+    except RuntimeError as error:
+        raise InputError(f"DACSM_CACHE is {folder!r}, in the home folder of nobody; write the whole path.") from error
 
 
 def _make_room(folder: Path, url: str, size: int, most: float) -> None:

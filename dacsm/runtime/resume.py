@@ -14,12 +14,25 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor
 
+from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import remove_partials, whole_file
 from dacsm.runtime.processes import first
 from dacsm.runtime.progress import TrainingProgress
 from dacsm.runtime.together import wait_for_all
 
-SAVE_EVERY = float(os.environ.get("DACSM_SAVE_EVERY", 600))  # seconds from one save to the next inside an epoch
+
+def _save_every() -> float:
+    text = os.environ.get("DACSM_SAVE_EVERY") or "600"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        raise InputError(f"DACSM_SAVE_EVERY is {text!r}, expected seconds, 0 or more; correct it.")
+    return seconds
+
+
+SAVE_EVERY = _save_every()  # seconds from one save to the next inside an epoch
 SAVE_AFTER_EPOCH = min(60.0, SAVE_EVERY)  # the same at the end of an epoch, where less is to be saved
 DIGEST = 64  # characters of a sha256
 
