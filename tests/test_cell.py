@@ -142,8 +142,14 @@ def test_hashes_time_and_memory_come_from_the_records(params: Params, paths: Pat
     dataset, settings = load_dataset("visda"), {"pretrain.visda": {"epochs": 20}}
     for seed in (0, 1, 2):
         for stage in ("pretrain", "adapt", "evaluate"):
+            arguments = (
+                {"source": "synthetic"} if stage == "pretrain" else {"method": "dacsm", "task": "synthetic-real"}
+            )
+            run = run_of(Project(params, dataset, paths), stage, **arguments, seed=seed)
             record = {
                 "stage": stage,
+                "arguments": run.arguments,
+                "outputs": {},
                 "settings": settings | {"stage": stage, **({"odd": 1} if (stage, seed) == ("adapt", 2) else {})},
                 "git": {"commit": "c0ffee" * 7, "clean": stage != "adapt"},
                 "code": {},
@@ -152,8 +158,7 @@ def test_hashes_time_and_memory_come_from_the_records(params: Params, paths: Pat
                 "seconds": 90.0 + seed,
                 "peak_memory_mb": {"ram": 1000 + seed, "cuda": 7000 + seed},
             }
-            run = {"source": "synthetic"} if stage == "pretrain" else {"method": "dacsm", "task": "synthetic-real"}
-            write_json(run_of(Project(params, dataset, paths), stage, **run, seed=seed).record, record)
+            write_json(run.record, record)
     lines = said(params, paths, "visda", "dacsm", "truck").splitlines()
     stages = {line.split(":")[0].strip(): line for line in lines if "settings" in line}
     assert list(stages) == ["pretrain", "adapt", "evaluate"]

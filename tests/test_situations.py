@@ -33,17 +33,23 @@ from dacsm.cli.main import main
 from dacsm.config.datasets import load_dataset
 from dacsm.config.params import Shard, load_params
 from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.data.encoding import Encoder
 from dacsm.data.shards import FORMAT_VERSION
 from dacsm.evaluation.classify import Classified, classify
+from dacsm.ledger.audit.traces import missing
+from dacsm.ledger.cell import describe_cell
+from dacsm.ledger.runs import run_of
 from dacsm.models.classifier import Classifier, Description
-from dacsm.report.measured import evaluated_metrics
+from dacsm.report import published
+from dacsm.report.costs import costs_csv
+from dacsm.report.measured import collect, evaluated_metrics
 from dacsm.runtime import addresses, fetching, resume
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.fetching import open_cached, transfer
 from dacsm.runtime.files import exchanged, read_json, write_text
-from dacsm.runtime.hashes import Expected
+from dacsm.runtime.hashes import Expected, Hashes
 
 PROJECT = Path(__file__).parents[1]
 INDEX = Path("data/shards/digits/synthetic/index.json")
@@ -315,6 +321,48 @@ def test_a_number_that_is_no_percentage_reaches_no_table(tmp_path: Path, value: 
     assert "again with `dacsm evaluate visda dacsm synthetic-real --seed 0`" in found
 
 
+@pytest.mark.parametrize("content", ["[1]", "{}", "{", '{"stage": "adapt", "settings": 1}'])
+def test_a_run_record_that_says_nothing(tmp_path: Path, content: str) -> None:
+    dataset, params, paths = load_dataset("visda"), load_params(PROJECT / "params.yaml"), Paths(tmp_path)
+    experiment = params.experiments["visda"]
+    make_runs(dataset, experiment, paths)
+    project = Project(params, dataset, paths)
+    record = run_of(project, "adapt", method="dacsm", task="synthetic-real", seed=0).record
+    write_text(record, content)
+    for read in (
+        lambda: list(describe_cell(project, "visda", "dacsm", "truck", None)),
+        lambda: costs_csv(collect(dataset, experiment, paths), paths),
+    ):
+        assert str(record) in said_of(read)
+
+
+def test_a_checkpoint_that_was_removed_comes_back_as_is_said(tmp_path: Path) -> None:
+    """Plain `snakemake` looks at tables, and finds nothing to do."""
+    project = Project(load_params(PROJECT / "params.yaml"), load_dataset("digits"), Paths(tmp_path))
+    run = run_of(project, "adapt", method="dacsm", task="synthetic-mnist", seed=0)
+    assert missing(run.outputs[0], run).text.endswith("make it with `snakemake --cores all digits_adapted`.")
+
+
+def test_published_numbers_as_spreadsheets_save_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, dataset = (published.PUBLISHED / "visda.csv").read_text(encoding="utf-8"), load_dataset("visda")
+    expected = published.read_published(dataset)
+    monkeypatch.setattr(published, "PUBLISHED", tmp_path)
+    (tmp_path / "visda.csv").write_text(f"\ufeff{text}", encoding="utf-8", newline="\r\n")
+    assert published.read_published(dataset) == expected
+    for content in (text.encode("utf-16"), f"{text}é".encode("latin-1", "replace"), b"\x00"):
+        (tmp_path / "visda.csv").write_bytes(content)
+        assert "visda.csv " in said_of(lambda: published.read_published(dataset))
+
+
+def test_a_clock_that_was_set_back(tmp_path: Path) -> None:
+    """A file of the future could change without its times telling, so that it is read each time."""
+    (tmp_path / "file").write_text("content")
+    os.utime(tmp_path / "file", (time.time() + 9000,) * 2)
+    hashes = Hashes(tmp_path / "memory.json")
+    hashes(tmp_path / "file")
+    assert not hashes.known
+
+
 # Writing.
 
 
@@ -342,10 +390,13 @@ def test_two_that_write_into_one_folder(tmp_path: Path) -> None:
     with exchanged(tmp_path, ["a"]) as new:
         (new / "a").write_text("first")
         assert "another process is writing into" in said_of(lambda: exchanged(tmp_path, ["a"]).__enter__())
+        heard, told = os.pipe()
         worker = os.fork()
         if not worker:
+            os.write(told, b"1")
             time.sleep(60)
             os._exit(0)
+        os.read(heard, 1)
     try:
         with exchanged(tmp_path, ["a"]) as new:
             assert (tmp_path / "a").read_text() == "first"

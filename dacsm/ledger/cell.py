@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from dacsm.config import PARAMS_FILE
 from dacsm.config.experiments import Experiment
 from dacsm.config.project import Project
+from dacsm.ledger.audit.traces import read_record
 from dacsm.ledger.provenance import digest
 from dacsm.ledger.pipeline import recipe_behind
 from dacsm.ledger.runs import runs_of
 from dacsm.report.measured import KINDS, Metrics, collect
 from dacsm.report.tables import AVERAGE, MEAN, MEASURES, Number, arrow, decimal
 from dacsm.runtime.errors import InputError
-from dacsm.runtime.files import read_json
 
 MOST_LISTED = 12  # runs whose times are listed one by one; of more, the sums
 HASH = 12  # digits of a hash that are shown
@@ -112,7 +112,7 @@ def describe_cell(project: Project, table: str, method: str, name: str, task: st
         if kind in numbers:
             yield f"  {what}: {numbers[kind]}"
     trained = runs_of(project, experiment, ["pretrain", "adapt", "evaluate"])
-    records = {run.place: read_json(run.record, "snakemake") for run in trained if run.record.is_file()}
+    records = {run.place: read_record(run) for run in trained if run.record.is_file()}
     yield from _made_with(records.values())
     yield from _costs(records)
     yield "make it again"

@@ -4,6 +4,7 @@ The file is no output that is compared byte by byte, since clocks and memory dif
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -11,7 +12,7 @@ from dacsm.config.paths import Paths
 from dacsm.report.differences import BASELINE
 from dacsm.report.measured import Runs
 from dacsm.report.tables import AVERAGE, decimal
-from dacsm.runtime.files import read_json
+from dacsm.runtime.files import read_json, reading
 
 HEADER = ("method", "measure", "accuracy", "accuracy_std", "runs", "training_seconds", "of_cdtrans",
           "images_per_second", "ram_mib", "gpu_mib", "device")  # fmt: skip
@@ -44,7 +45,12 @@ def _records(runs: Runs, paths: Paths, method: str) -> list[Mapping[str, Any]]:
         for task in runs.experiment.tasks
         for seed in runs.experiment.seeds
     ]
-    return [read_json(place, "dacsm adapt") for place in places if place.is_file()]
+    records = []
+    for place in filter(Path.is_file, places):
+        records.append(read_json(place, "dacsm adapt"))
+        with reading(place, "dacsm adapt"):
+            _costs(records[-1:])  # it has what is asked of it
+    return records
 
 
 def _costs(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:

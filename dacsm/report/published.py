@@ -1,7 +1,8 @@
 """Numbers that others published, from workflow/published/<dataset>.csv, for rows of their own."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from dacsm.config.datasets import DatasetSpec
@@ -36,7 +37,7 @@ def read_published(dataset: DatasetSpec) -> list[Line]:
     path = published_file(dataset.name)
     if path is None:
         return []
-    with path.open(newline="", encoding="utf-8") as file:
+    with _readable(path), path.open(newline="", encoding="utf-8-sig") as file:  # as spreadsheets save it
         reader, expected = csv.DictReader(file), published_header(dataset)
         header = reader.fieldnames or []
         if tuple(header) != expected:
@@ -45,6 +46,14 @@ def read_published(dataset: DatasetSpec) -> list[Line]:
             problem = wrong[0] if wrong else "has its columns in another order"
             raise InputError(f"{path} {problem}; the table of {dataset.name} wants {', '.join(expected[:8])}, …")
         return [_line(dataset, f"{path}, line {reader.line_num}", row) for row in reader]
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read ({error}); save it as CSV in UTF-8.") from error
 
 
 def published_tables(dataset: DatasetSpec, published: Sequence[Line]) -> list[Table]:
