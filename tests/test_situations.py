@@ -409,13 +409,17 @@ def test_a_name_that_the_terminal_cannot_show(project: Path, monkeypatch: pytest
     shown, said = io.BytesIO(), io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(shown, "ascii"))
     monkeypatch.setattr("sys.stderr", io.TextIOWrapper(said, "ascii"))
-    found = [Classified(Path("é\udcff.png"), (("côte", 0.5),)), Classified(Path("é\udcff.png"), problem="ö")]
+    found = [
+        Classified(Path("é\udcff.png"), (("côte", 0.5),)),
+        Classified(Path("a\nb\x1b[31m.png"), (("c", 1.0),)),
+        Classified(Path("é\udcff.png"), problem="ö"),
+    ]
     monkeypatch.setattr("dacsm.evaluation.classify.classify", lambda *_: iter(found))
     assert main(["predict", "x", "y", "--device", "cpu"]) == 2
     sys.stdout.flush()
     sys.stderr.flush()
-    assert shown.getvalue() == b"\\xe9\\udcff.png\tc\\xf4te\t0.5000\n"
-    assert b"1 of 2 pictures could not be read" in said.getvalue()
+    assert shown.getvalue() == b"\\xe9\\udcff.png\tc\\xf4te\t0.5000\na\\nb\\x1b[31m.png\tc\t1.0000\n"
+    assert b"1 of 3 pictures could not be read" in said.getvalue()
 
 
 def test_json_of_another_kind(tmp_path: Path) -> None:

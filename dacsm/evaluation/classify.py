@@ -17,7 +17,7 @@ from dacsm.data.encoding import eight_bits
 from dacsm.data.transforms import centre_view, normalise
 from dacsm.models.classifier import Classifier, load_checkpoint
 from dacsm.runtime.device import Compute
-from dacsm.runtime.errors import InputError
+from dacsm.runtime.errors import InputError, printable
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 BATCH = 64
@@ -121,14 +121,15 @@ def print_classified(results: Iterator[Classified], as_json: bool) -> None:
     seen = unreadable = 0
     for result in results:
         seen += 1
+        path = printable(str(result.path))  # so that a line stays a line
         if result.problem is not None:
             unreadable += 1
-            print(f"dacsm: {result.path} cannot be read ({result.problem}) and is left out.", file=sys.stderr)
+            print(f"dacsm: {path} cannot be read ({result.problem}) and is left out.", file=sys.stderr)
         elif as_json:
             best = [{"class": name, "probability": round(chance, 6)} for name, chance in result.classes]
             print(json.dumps({"path": str(result.path), "classes": best}, ensure_ascii=False))
         else:
             columns = [f"{name}\t{chance:.4f}" for name, chance in result.classes]
-            print("\t".join([str(result.path), *columns]))
+            print("\t".join([path, *columns]))
     if unreadable:
         raise InputError(f"{unreadable} of {seen} pictures could not be read, as said above; mend or leave them out.")

@@ -1,4 +1,13 @@
-"""The one exception that a user is meant to read."""
+"""The one exception that a user is meant to read, and what can be shown of texts that may say anything."""
+
+import re
+
+CODES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """A name, or what a server says, in one line, without codes that a terminal obeys or a log cannot hold."""
+    return CODES.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 class InputError(Exception):
@@ -10,6 +19,4 @@ class InputError(Exception):
 
     def __str__(self) -> str:
         # Where a loader's worker raises it, torch puts the worker's traceback before the sentence.
-        text = super().__str__().rpartition(f"{__name__}.InputError: ")[2].rstrip("\n")
-        # Names and servers may say anything: no line break, and nothing that a terminal obeys or a log cannot hold.
-        return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+        return printable(super().__str__().rpartition(f"{__name__}.InputError: ")[2].rstrip("\n"))
