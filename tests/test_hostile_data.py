@@ -86,8 +86,8 @@ LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
         ("a: é".encode("latin-1"), "cannot be read .*; it should be a YAML file"),
         ("a: 1".encode("utf-16"), "cannot be read .*; it should be a YAML file"),
         (b"a" * 5_000_000, "has more than 4,194,304 bytes"),
-        ("seeds: [010]", "has 010, which YAML takes for another number than a person would, in line 1"),
-        ("a: 1\nhours: 1:30", "has 1:30, which YAML takes for another number than a person would, in line 2"),
+        ("seeds: [010]", "has 010 without quotes, which YAML takes for another number, in line 1"),
+        ("a: 1\nhours: 1:30", "has 1:30 without quotes, which YAML takes for another number, in line 2"),
         ("a:\n\tb: 1", "in line 2, column 1, where a tab is, and blanks should be"),
     ],
 )

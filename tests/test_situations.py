@@ -103,6 +103,19 @@ COMMANDS = [
     ("a folder for an index", lambda: INDEX.mkdir(parents=True), TRAIN, "index.json cannot be read .*Is a directory"),
     ("a file for a folder of shards", lambda: write_text(INDEX.parent, "x"), TRAIN, "is a file, expected a folder of"),
     ("an archive without its receipt", None, "shard digits mnist", "not found; make it with `dacsm download digits"),
+    ("a file for the results", lambda: write_text(Path("results"), "x"), TRAIN, "results is no folder; move what lies"),
+    (
+        "results that lead nowhere",
+        lambda: Path("results").symlink_to("/nowhere/x"),
+        TRAIN,
+        "results is no folder; move",
+    ),
+    (
+        "results that only the system writes",
+        lambda: Path("results").symlink_to("/proc/self"),
+        TRAIN,
+        "cannot be written",
+    ),
     ("no git", lambda: os.environ.update(PATH="/nowhere"), "compare HEAD HEAD", "the program git was not found"),
     ("a commit that looks like an option", None, "compare -- --all HEAD", "'--all' is no commit, tag or branch"),
 ]

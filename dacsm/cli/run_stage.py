@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dacsm.config import SOURCE_ONLY
 from dacsm.ledger.pipeline import Stage, recipe_behind
 from dacsm.runtime.errors import InputError
-from dacsm.runtime.files import remove_partials
+from dacsm.runtime.files import remove_partials, require_writable
 from dacsm.runtime.processes import count, first
 from dacsm.runtime.processor import hold_libraries
 
@@ -33,6 +33,8 @@ def run_stage(stage: Stage, args: argparse.Namespace) -> None:
     if stage.name in NEVER and args.method == SOURCE_ONLY:
         raise InputError(f"{SOURCE_ONLY} is the pretrained model itself, so that there is {NEVER[stage.name]}.")
     run = run_of(project, stage.name, **arguments)
+    for file in (run.outputs[0], run.record):
+        require_writable(file.parent)  # else it would be found after hours of training
     settings = settings_of(project, stage.name, run.arguments)
     code = code_of(stage.name, chosen_by(project, run.arguments))
     given = {"workers": args.workers or 0} if "workers" in stage.takes else {}

@@ -73,7 +73,7 @@ def _require_plain(text: str, path: Path) -> None:
                 if size > MOST_NODES:
                     raise refused(item, f"stands for more than {MOST_NODES:,} values")
         elif event.implicit[0] and ODD_NUMBER.fullmatch(event.value):
-            raise refused(event, f"has {event.value}, which YAML takes for another number than a person would")
+            raise refused(event, f"has {event.value} without quotes, which YAML takes for another number")
         if event.anchor:
             sizes[event.anchor] = size
         return size

@@ -113,6 +113,15 @@ def unwritable(path: Path, error: OSError) -> InputError:
     return InputError(f"{path} cannot be written: {error.strerror or error}; {remedy} and run again.")
 
 
+def require_writable(folder: Path) -> None:
+    """Raise InputError where it is clear, before any work, that nothing can be written into a folder."""
+    there = next(path for path in (folder, *folder.parents) if path.exists() or path.is_symlink())
+    if not there.is_dir():
+        raise unwritable(folder, NotADirectoryError(errno.ENOTDIR, f"{there} is no folder"))
+    if not os.access(there, os.W_OK):
+        raise unwritable(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Let one process at a time go on that holds the lock; raises InputError where it cannot be made."""
