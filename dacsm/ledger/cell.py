@@ -10,8 +10,8 @@ from dacsm.config import PARAMS_FILE
 from dacsm.config.experiments import Experiment
 from dacsm.config.project import Project
 from dacsm.ledger.audit.traces import read_record
-from dacsm.ledger.provenance import digest
 from dacsm.ledger.pipeline import recipe_behind
+from dacsm.ledger.provenance import digest
 from dacsm.ledger.runs import runs_of
 from dacsm.report.measured import KINDS, Metrics, collect
 from dacsm.report.tables import AVERAGE, MEAN, MEASURES, Number, arrow, decimal
