@@ -37,7 +37,8 @@ from dacsm.config.project import Project
 from dacsm.data.encoding import Encoder
 from dacsm.data.shards import FORMAT_VERSION
 from dacsm.evaluation.classify import Classified, classify
-from dacsm.ledger.audit.traces import missing
+from dacsm.ledger import compare
+from dacsm.ledger.audit.traces import files_findings, missing
 from dacsm.ledger.cell import describe_cell
 from dacsm.ledger.runs import run_of
 from dacsm.models.classifier import Classifier, Description
@@ -72,6 +73,11 @@ def holding(content: str) -> Callable[[], None]:
 
 def linked(target: str) -> Callable[[], None]:
     return lambda: (Path("params.yaml").unlink(), Path("params.yaml").symlink_to(target))
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=me", "-c", "user.email=me@example.org")
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
 
 
 COMMANDS = [
@@ -117,7 +123,12 @@ COMMANDS = [
         "cannot be written",
     ),
     ("no git", lambda: os.environ.update(PATH="/nowhere"), "compare HEAD HEAD", "the program git was not found"),
-    ("a commit that looks like an option", None, "compare -- --all HEAD", "'--all' is no commit, tag or branch"),
+    (
+        "a commit that looks like an option",
+        lambda: git(Path(), "init"),
+        "compare -- --all HEAD",
+        "'--all' is no commit, tag or branch",
+    ),
 ]
 
 
@@ -349,11 +360,67 @@ def test_a_run_record_that_says_nothing(tmp_path: Path, content: str) -> None:
         assert str(record) in said_of(read)
 
 
+@pytest.mark.parametrize("content", ["{}", "[1]", '{"file": 5, "sha256": 1}'])
+def test_a_receipt_that_says_nothing(tmp_path: Path, content: str) -> None:
+    project = Project(load_params(PROJECT / "params.yaml"), load_dataset("digits"), Paths(tmp_path))
+    run = run_of(project, "download", archive="mnist")
+    write_text(run.outputs[0], content)
+    (finding,) = files_findings(run, project, lambda _: "")
+    assert "mnist.json cannot be read (" in finding.text
+    assert finding.text.endswith("make it again with `dacsm download digits mnist`.")
+
+
 def test_a_checkpoint_that_was_removed_comes_back_as_is_said(tmp_path: Path) -> None:
     """Plain `snakemake` looks at tables, and finds nothing to do."""
     project = Project(load_params(PROJECT / "params.yaml"), load_dataset("digits"), Paths(tmp_path))
     run = run_of(project, "adapt", method="dacsm", task="synthetic-mnist", seed=0)
     assert missing(run.outputs[0], run).text.endswith("make it with `snakemake --cores all digits_adapted`.")
+
+
+METRICS, RECORD = "results/digits_metrics.json", "results/digits/records/sharded/mnist.json"
+COMMITS = [
+    # situation, file of the second commit, its content, what is said
+    ("metrics that are cut", METRICS, "{", "digits_metrics.json in .* is damaged"),
+    ("metrics that are a list", METRICS, "[1]", "digits_metrics.json in .* is damaged"),
+    ("metrics without a number", METRICS, '{"a": {"b": {"overall": NaN}}}', "is damaged .it holds NaN"),
+    ("a record that is cut", RECORD, "{", "mnist.json in .* is damaged"),
+    ("a record that is a list", RECORD, "[1]", "mnist.json in .* is damaged"),
+    ("a record that says nothing", RECORD, "{}", "mnist.json in .* is damaged .'arguments'.; name another commit"),
+]
+
+
+@pytest.fixture
+def commits(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with one commit of results; DVC, which takes seconds, finds no difference."""
+    monkeypatch.setattr(compare, "_dvc", lambda *_: {})
+    git(project, "init", "--quiet")
+    write_text(project / METRICS, "{}")
+    git(project, "add", ".")
+    git(project, "commit", "--quiet", "--message", "one")
+    return project
+
+
+@pytest.mark.parametrize(("file", "content", "sentence"), [c[1:] for c in COMMITS], ids=[c[0] for c in COMMITS])
+def test_committed_results_that_are_damaged(commits: Path, file: str, content: str, sentence: str) -> None:
+    assert compare.compare("HEAD", "HEAD", ["digits"])["tables"] == {"digits": []}
+    write_text(commits / file, content)
+    git(commits, "add", ".")
+    git(commits, "commit", "--quiet", "--message", "two")
+    said = said_of(lambda: compare.compare("HEAD~1", "HEAD", ["digits"]))
+    assert re.search(sentence, said), said
+
+
+def test_where_a_commit_is_not(commits: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch) -> None:
+    git(commits, "commit", "--quiet", "--allow-empty", "--message", "two")
+    shallow = tmp_path_factory.mktemp("clones") / "shallow"
+    git(commits, "clone", "--quiet", "--depth", "1", f"file://{commits}", str(shallow))
+    for folder, words in (
+        (commits, "`git log --oneline` lists the commits"),
+        (shallow, "`git fetch --unshallow` brings the rest"),
+        (shallow.parent, "this folder is in no git repository"),
+    ):
+        monkeypatch.chdir(folder)
+        assert words in said_of(lambda: compare.compare("HEAD~7", "HEAD", []))
 
 
 def test_published_numbers_as_spreadsheets_save_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,9 @@ import json
 import subprocess
 import sys
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import product
 from pathlib import PurePath
 from typing import Any
 
@@ -19,6 +21,7 @@ from dacsm.ledger.pipeline import STAGES
 from dacsm.ledger.processors import kind_of_processor
 from dacsm.ledger.provenance import code_of
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.files import UNREADABLE, no_number
 
 SUMMARIES = ("mean_per_class", "overall")  # these cells come first
 METRICS = "_metrics.json"
@@ -41,6 +44,8 @@ def compare(old: str, new: str, tables: Sequence[str]) -> dict[str, Any]:
         if name not in files:
             raise InputError(f"neither {old} nor {new} has results/{name}{METRICS}; name a table that one of them has.")
     wanted = [files[name] for name in tables or sorted(files)]  # also those of tables that no stage of DVC makes
+    for commit, file in product(commits, wanted):  # DVC passes over one that it cannot read
+        _committed(commit, file)
     found = _dvc("metrics", commits, "--targets", *wanted) if wanted else {}
     cells = {PurePath(file).name.removesuffix(METRICS): rows for file, rows in found.items()}
     changed = {}
@@ -65,9 +70,13 @@ def _commit(revision: str) -> str:
     try:
         return _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}").strip()
     except subprocess.CalledProcessError as error:
-        raise InputError(
-            f"{revision!r} is no commit, tag or branch of this repository; `git log --oneline` lists the commits."
-        ) from error
+        looked = subprocess.run(["git", "rev-parse", "--is-shallow-repository"], capture_output=True, text=True)
+        if looked.returncode != 0:
+            raise InputError("this folder is in no git repository; run in a clone of the project.") from error
+        known = "`git log --oneline` lists the commits"
+        if looked.stdout.strip() == "true":
+            known = "this clone is shallow, so that it may be older: `git fetch --unshallow` brings the rest"
+        raise InputError(f"{revision!r} is no commit, tag or branch of this repository; {known}.") from error
 
 
 def _git(*arguments: str) -> str:
@@ -88,21 +97,45 @@ def _records(commit: str, table: str) -> dict[str, Record]:
     """The records in a commit of the runs of a table's dataset, by path; of the seeds that the table shows."""
     dataset, seeds = table, None
     record = STAGES["table"].record_of(Paths(), {"experiment": table})
-    written = subprocess.run(["git", "show", f"{commit}:{record}"], capture_output=True)
-    if written.returncode == 0:
-        experiment = json.loads(written.stdout)["settings"][f"experiments.{table}"]
-        dataset, seeds = experiment["dataset"] or table, experiment["seeds"]
+    if written := _committed(commit, str(record)):
+        with _from_commit(commit, record):
+            experiment = written["settings"][f"experiments.{table}"]
+            dataset, seeds = experiment["dataset"] or table, experiment["seeds"]
     folder = str(Paths().records(dataset))
     result = subprocess.run(["git", "archive", "--format=tar", commit, folder], capture_output=True)
     if result.returncode != 0:
         return {}  # a commit without records
     with tarfile.open(fileobj=io.BytesIO(result.stdout)) as files:
-        records = {member.name: json.load(files.extractfile(member)) for member in files if member.isfile()}
+        records = {member.name: files.extractfile(member).read() for member in files if member.isfile()}
+    records = {path: _object(commit, path, content) for path, content in records.items()}
+    for path, record in records.items():
+        with _from_commit(commit, path):
+            _ = [record[key].keys() for key in ("arguments", "settings", "inputs")]
     return {
         path: record
         for path, record in records.items()
         if seeds is None or record["arguments"].get("seed") in (None, *seeds)
     }
+
+
+def _committed(commit: str, path: str) -> dict[str, Any] | None:
+    """The object in a JSON file of a commit; None where the commit has no such file."""
+    written = subprocess.run(["git", "show", f"{commit}:{path}"], capture_output=True)
+    return _object(commit, path, written.stdout) if written.returncode == 0 else None
+
+
+def _object(commit: str, path: str, content: bytes) -> dict[str, Any]:
+    with _from_commit(commit, path):
+        return dict(json.loads(content, parse_constant=no_number).items())
+
+
+@contextmanager
+def _from_commit(commit: str, path: Any) -> Iterator[None]:
+    """Read what a commit holds; raises InputError where that is not what our commands write."""
+    try:
+        yield
+    except (AttributeError, *UNREADABLE) as error:
+        raise InputError(f"{path} in {commit[:10]} is damaged ({error}); name another commit, or mend it.") from error
 
 
 def _by_run(rows: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], dict[str, Mapping[str, Any]]]:

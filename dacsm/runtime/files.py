@@ -177,13 +177,14 @@ def read_json(path: Path, made_by: str) -> Any:
     Our commands write null where there is no number: NaN or Infinity would be averaged and drawn without a word.
     """
     with reading(path, made_by):
-        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=no_number)
         if not isinstance(found, dict):
             raise ValueError(f"it holds {str(found)[:SHOWN]}, expected an object")
         return found
 
 
-def _no_number(name: str) -> NoReturn:
+def no_number(name: str) -> NoReturn:
+    """Refuse NaN and Infinity, which Python's JSON has besides: json.loads(…, parse_constant=no_number)."""
     raise ValueError(f"it holds {name}, which is no number")
 
 

@@ -13,7 +13,7 @@ from dacsm.ledger.processors import kind_of_processor
 from dacsm.ledger.provenance import chosen_by, code_of, settings_of
 from dacsm.ledger.runs import Run
 from dacsm.runtime.errors import InputError
-from dacsm.runtime.files import read_json
+from dacsm.runtime.files import read_json, reading
 
 MOST = 3  # things of one kind that a finding names
 SECTIONS = ("settings", "code", "inputs", "outputs")
@@ -164,8 +164,9 @@ def files_findings(run: Run, project: Project, hash_of: Hash) -> Iterator[Findin
         elif run.stage == "download":
             again = f"dacsm download {project.dataset.name} {run.place.stem}"
             receipt = read_json(run.place, again)
-            archive = project.paths.raw(project.dataset.name) / receipt["file"]
-            if archive.is_file() and hash_of(archive) != receipt["sha256"]:
+            with reading(run.place, again):
+                archive, expected = project.paths.raw(project.dataset.name) / receipt["file"], receipt["sha256"]
+            if archive.is_file() and hash_of(archive) != expected:
                 raise InputError(
                     f"{archive} is not the file that its receipt describes; make both again with `{again}`."
                 )
