@@ -177,9 +177,9 @@ START = (
 )
 
 
-def arguments(stage):
+def arguments(wildcards):
     """The arguments of a stage's command."""
-    words = [f"--seed {{wildcards.{name}}}" if name == "seed" else f"{{wildcards.{name}}}" for name in stage.arguments]
+    words = [f"--seed {value}" if name == "seed" else value for name, value in wildcards.items()]
     return " ".join(words)
 
 

@@ -20,11 +20,15 @@ for stage in STAGES.values():
             gpu=needs(stage, "gpu"),
             workers=needs(stage, "workers"),
         params:
+            stage=stage.name,
             made_with=made_with(stage),
+            arguments=arguments,
+            file=SETTINGS_FILE,
         message:
             f"{stage.name}: {' '.join(f'{{wildcards.{name}}}' for name in stage.arguments)}"
         shell:
-            f"{START}dacsm {stage.name} {arguments(stage)} --workers {{resources.workers}} --params {SETTINGS_FILE} --log {{log}}"
+            START
+            + "dacsm {params.stage} {params.arguments} --workers {resources.workers} --params {params.file} --log {log}"
 
 
 # A target for each phase of each dataset, such as digits_adapted: what the stages of dvc.yaml ask for. It is of all
