@@ -19,6 +19,7 @@ for stage in STAGES.values():
             runtime=needs(stage, "runtime"),
             gpu=needs(stage, "gpu"),
             workers=needs(stage, "workers"),
+        # Not inside the shell's text: Snakemake works that out when a job runs, after this loop.
         params:
             stage=stage.name,
             made_with=made_with(stage),
