@@ -31,12 +31,13 @@ from dacsm.runtime.files import sha256
 PROJECT = Path(__file__).parents[1]
 TASK = "synthetic-mnist"
 COMMANDS = {"pretrain": ["pretrain", "few", "synthetic"], "adapt": ["adapt", "few", "dacsm", TASK]}
-OFTEN = """\
+SAVING = """\
 import sys
 import dacsm.runtime.resume
 from dacsm.cli.main import main
-dacsm.runtime.resume.SAVE_EVERY = dacsm.runtime.resume.SAVE_AFTER_EPOCH = 0.3  # seconds
+dacsm.runtime.resume.SAVE_EVERY, dacsm.runtime.resume.SAVE_AFTER_EPOCH = {}  # seconds
 sys.exit(main())"""
+OFTEN, AFTER_EPOCHS = SAVING.format((0.3, 0.3)), SAVING.format((600, 0))
 PLANS = ("at a time", "as the state is written", "while it trains", "as the results are written", "while it trains")
 
 
@@ -72,9 +73,8 @@ class Runs:
 
     def start(self, command: list[str] | None = None, often: bool = False) -> subprocess.Popen:
         command = command or [*COMMANDS[self.stage], "--seed", "0", "--device", "cpu"]
-        program = ["-c", OFTEN] if often else ["-m", "dacsm"]
         return subprocess.Popen(
-            [sys.executable, *program, *command],
+            [sys.executable, "-c", OFTEN if often else AFTER_EPOCHS, *command],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.DEVNULL,
