@@ -1,6 +1,6 @@
 # make env    set up .venv from requirements.lock         make demo   make results/digits_table.csv from nothing
 # make test   run the tests                               make lint   check style, without changing anything
-# make verify   whether this machine gives the published bytes: about two minutes
+# make verify   whether this machine gives the published bytes: about three minutes
 # make generated   renew the files that are made from the code
 # make test-cluster   the pipeline on a Slurm of this machine, for which it installs Debian's packages, as root
 PYTHON ?= python3
