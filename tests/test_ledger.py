@@ -165,8 +165,8 @@ def test_two_at_once_and_kills(changed: ProjectFolder, tmp_path: Path) -> None:
     os.killpg(running.pid, signal.SIGSTOP)  # so that it does not end first, however busy the machine is
     assert "is busy, it is being blocked by" in project.run("dvc", "repro", ok=False)
     assert "cannot be locked" in project.snakemake(ok=False)
+    os.killpg(running.pid, signal.SIGINT)  # it waits for them, so that they do not end between the two
     os.killpg(running.pid, signal.SIGCONT)
-    os.killpg(running.pid, signal.SIGINT)
     running.wait()
 
     running = start(project, "dvc", "repro")  # no lock was left
