@@ -193,7 +193,7 @@ def wait_for(project: ProjectFolder, running: subprocess.Popen) -> None:
     """Until an adaptation has begun."""
     log = project.folder / "logs/results/tiny/adapted/dacsm/synthetic-mnist/seed0.log"
     log.unlink(missing_ok=True)
-    for _ in range(1800):  # a tenth of a second; a busy machine takes a minute to begin
+    for _ in range(600):
         if log.exists():
             return
         assert running.poll() is None, "it ended before it adapted"

@@ -64,47 +64,44 @@ def exchanged(folder: Path, own: Sequence[str]) -> Iterator[Path]:
     process is at it, or the disk is full.
     """
     new = folder / ".new.partial"
-    claimed = False
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        claimed = _claim(folder)
-        shutil.rmtree(new, ignore_errors=True)  # what a run that was killed has left
-        new.mkdir()
-        yield new
-        for old in [file for pattern in own for file in folder.glob(pattern)]:
-            old.unlink()
-        for file in sorted(new.iterdir(), key=lambda file: file.name == own[0]):
-            file.replace(folder / file.name)
+        with _alone_in(folder):
+            shutil.rmtree(new, ignore_errors=True)  # what a run that was killed has left
+            try:
+                new.mkdir()
+                yield new
+                for old in [file for pattern in own for file in folder.glob(pattern)]:
+                    old.unlink()
+                for file in sorted(new.iterdir(), key=lambda file: file.name == own[0]):
+                    file.replace(folder / file.name)
+            finally:
+                shutil.rmtree(new, ignore_errors=True)
     except OSError as error:
         raise unwritable(folder, error) from error
-    finally:
-        if claimed:
-            shutil.rmtree(new, ignore_errors=True)
-            _let_go()
 
 
-_CLAIMS: list[int] = []  # the handles of the folders that this process alone writes into
+_HELD: list[int] = []  # the handles of the folders that this process alone writes into
 
 
-def _claim(folder: Path) -> bool:
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
     """Keep other processes from writing into a folder, as far as its file system knows of locks."""
-    _CLAIMS.append(os.open(folder, os.O_RDONLY))
+    _HELD.append(os.open(folder, os.O_RDONLY))
     try:
-        fcntl.flock(_CLAIMS[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        _let_go()
-        raise InputError(f"another process is writing into {folder}; wait for its end, and run again.") from error
-    except OSError:  # some network file systems lock no folders
-        pass
-    return True
-
-
-def _let_go() -> None:
-    os.close(_CLAIMS.pop())
+        try:
+            fcntl.flock(_HELD[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"another process is writing into {folder}; wait for its end, and run again.") from error
+        except OSError:  # some network file systems lock no folders
+            pass
+        yield
+    finally:
+        os.close(_HELD.pop())
 
 
 # A worker that outlives its run, which was killed, must not keep the next one out.
-os.register_at_fork(after_in_child=lambda: [_let_go() for _ in range(len(_CLAIMS))])
+os.register_at_fork(after_in_child=lambda: [os.close(_HELD.pop()) for _ in range(len(_HELD))])
 
 
 def unwritable(path: Path, error: OSError) -> InputError:

@@ -25,9 +25,8 @@ from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import write_text
 
 STARTED = time.time()
-gc.set_threshold(
-    100_000
-)  # a graph of jobs is millions of objects that stay; else a tenth of the time looks through them
+# A graph of jobs is millions of objects that stay: else a tenth of the time goes into looking through them.
+gc.set_threshold(100_000)
 # `.venv/bin/snakemake` finds `python` without the environment being activated.
 os.environ.update(PATH=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))))
 
