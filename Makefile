@@ -67,6 +67,6 @@ generated: env
 
 # Renew the lock after a change to the dependencies in pyproject.toml, then the Conda environment that is made from it.
 lock: $(BIN)/uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra dev \
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --extra dev --extra docs --extra onnx \
 	    pyproject.toml --output-file requirements.lock
 	$(BIN)/python workflow/envs/make_conda_env.py
