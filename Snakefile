@@ -36,6 +36,7 @@ include: "workflow/rules/stages.smk"
 
 
 onstart:
+    gc.enable()
     write_settings()
 
 

@@ -50,7 +50,8 @@ OF_RUNS = {
     "seed": _option("--seed", "of the run, from 0", "K", type=whole_from(0), required=True),
 }
 PARAMS = _option("--params", "the settings", "FILE", type=Path, default=PARAMS_FILE)
-WORKERS = _option("--workers", "processes that read or encode images; by default several for a GPU", "N", type=int)
+WORKERS = _option("--workers", "processes that read or encode images; by default those of resources", "N", type=int)
+OWN_WORKERS = _option("--workers", "processes that read images; by default several for a GPU", "N", type=int)
 LOG = _option("--log", "copy all that is printed to this file", "FILE", type=Path)
 JSON = _option("--json", "one JSON object", action="store_true")
 
@@ -75,8 +76,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     for stage in STAGES.values():
         of_run = [OF_RUNS[name] for name in stage.arguments]
         runs_on = compute if "compute" in stage.takes else ()
-        # All have --workers, so that one rule serves them.
-        add(stage.name, partial(run_stage, stage), stage.summary, *of_run, *runs_on, WORKERS, PARAMS, LOG)
+        reads = (WORKERS,) if runs_on or "workers" in stage.takes else ()
+        add(stage.name, partial(run_stage, stage), stage.summary, *of_run, *runs_on, *reads, PARAMS, LOG)
     # fmt: off
     add("plan", _plan, "say what a table would take, before anything starts",
         OF_RUNS["experiment"], *compute, WORKERS, PARAMS,
@@ -113,7 +114,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         _positional("paths", "a picture, or a folder with pictures", metavar="PATH", type=Path, nargs="+"),
         _option("--top", "how many classes to name, best first", "N", type=whole_from(1), default=1),
         _option("--json", "a JSON object a line", action="store_true"),
-        *compute, WORKERS,
+        *compute, OWN_WORKERS,
         about="Classify pictures: a line each, with path, class and probability, and tabs between.")
     add("audit", _audit, "check that results are what their run records and params.yaml say",
         _positional("experiments", "those in tables, where none is named", metavar="EXPERIMENT", nargs="*"),

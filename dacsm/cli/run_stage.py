@@ -37,7 +37,7 @@ def run_stage(stage: Stage, args: argparse.Namespace) -> None:
         require_writable(file.parent)  # else it would be found after hours of training
     settings = settings_of(project, stage.name, run.arguments)
     code = code_of(stage.name, chosen_by(project, run.arguments))
-    given = {"workers": args.workers or 0} if "workers" in stage.takes else {}
+    given = {"workers": workers_of(args, project)} if "workers" in stage.takes else {}
     if "compute" in stage.takes:
         recipe = project.params.recipe(recipe_behind(run.arguments), project.dataset.name)
         if recipe.arithmetic == "portable":
@@ -65,4 +65,11 @@ def compute_of(args: argparse.Namespace, project: "Project | None" = None) -> "C
 
     wanted = project is None or project.params.resources_of(project.dataset.name).gpus
     device = args.device if wanted or args.device != "auto" else "cpu"
-    return choose_compute(device, args.workers, args.features_folder)
+    return choose_compute(device, workers_of(args, project), args.features_folder)
+
+
+def workers_of(args: argparse.Namespace, project: "Project | None") -> int | None:
+    """The workers that the command line asks for, else those that a project's resources name."""
+    if args.workers is not None or project is None:
+        return args.workers
+    return project.params.resources_of(project.dataset.name).workers

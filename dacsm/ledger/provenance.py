@@ -108,10 +108,15 @@ def _understood(source: bytes, package: str) -> tuple[frozenset[tuple[str, bool]
         elif isinstance(node, ast.ImportFrom):
             module = resolve_name("." * node.level + (node.module or ""), package)
             imports |= {(module, False), *((f"{module}.{alias.name}", False) for alias in node.names)}
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+        elif isinstance(node, ast.Call) and _last_name(node.func) == "import_module":
             prefix = ast.unparse(node.args[0]).removeprefix("f").strip("'\"").split("{")[0]
             imports.add((prefix.rstrip("."), True))
     return frozenset(imports), hashlib.sha256(_meaning(tree).encode()).hexdigest()
+
+
+def _last_name(function: ast.expr) -> str | None:
+    """`name` of what is called as `name(…)` or `module.name(…)`."""
+    return getattr(function, "attr", getattr(function, "id", None))
 
 
 def _meaning(node: Any) -> str:

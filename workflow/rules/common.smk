@@ -1,6 +1,7 @@
 # What the rules need: the settings, checked, and what a stage's runs read, write and need.
 import atexit
 import gc
+import inspect
 import os
 import sys
 import time
@@ -25,8 +26,9 @@ from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import write_text
 
 STARTED = time.time()
-# A graph of jobs is millions of objects that stay: else a tenth of the time goes into looking through them.
-gc.set_threshold(100_000)
+# A graph of jobs is millions of objects that stay, and a tenth of the time would go into looking through them for
+# garbage. Snakefile switches it on again when jobs start.
+gc.disable()
 # `.venv/bin/snakemake` finds `python` without the environment being activated.
 os.environ.update(PATH=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))))
 
@@ -92,18 +94,26 @@ except InputError as error:
     stop(error)
 
 
+SIGNATURE = inspect.signature(lambda wildcards: None)
 CODE = lru_cache(None)(lambda stage, chosen: digest(code_of(stage, chosen)))
 
 
-def project_of(wildcards):
-    """The project of a run: of a dataset that has settings, or of an experiment's."""
-    if "experiment" in wildcards.keys():
-        return PROJECTS[PARAMS.dataset_of(wildcards.experiment)]
-    if wildcards.dataset not in PROJECTS:
+def project_of(arguments):
+    """The project of a run, by its wildcards: of a dataset that has settings, or of an experiment's."""
+    dataset, experiment = (arguments.get(name) for name in ("dataset", "experiment"))
+    if experiment is not None:
+        return PROJECTS[PARAMS.dataset_of(experiment)]
+    if dataset not in PROJECTS:
         raise InputError(
-            f"{wildcards.dataset} has no settings; add it to experiments, shard, pretrain and adapt.recipes in params.yaml."
+            f"{dataset} has no settings; add it to experiments, shard, pretrain and adapt.recipes in params.yaml."
         )
-    return PROJECTS[wildcards.dataset]
+    return PROJECTS[dataset]
+
+
+def of_wildcards(function):
+    """The function, with its signature beside it: Snakemake asks for that two dozen times a job."""
+    function.__signature__ = SIGNATURE
+    return function
 
 
 def told(function):
@@ -116,7 +126,7 @@ def told(function):
             last_word(error)
             raise
 
-    return of_run
+    return of_wildcards(of_run)
 
 
 def patterns(stage):
@@ -141,29 +151,35 @@ def inputs(stage):
 def made_with(stage):
     """What a run is made with besides its inputs: where that changes, Snakemake does it again."""
 
-    def of_run(wildcards):
-        project = project_of(wildcards)
-        code = CODE(stage.name, chosen_by(project, dict(wildcards.items())))
-        return {"settings": settings_of(project, stage.name, dict(wildcards.items())), "code": code}
+    @lru_cache(None)
+    def of_any_seed(**arguments):
+        project = project_of(arguments)
+        code = CODE(stage.name, chosen_by(project, arguments))
+        return {"settings": settings_of(project, stage.name, arguments), "code": code}
 
-    return of_run
+    def of_run(wildcards):
+        return of_any_seed(**{name: value for name, value in wildcards.items() if name != "seed"})
+
+    return of_wildcards(of_run)
+
+
+@lru_cache(None)
+def needed(stage, dataset, recipe):
+    """What the jobs of a stage need of a machine; it changes no number. Threads, which do, are a setting of the recipe."""
+    resources, stage = PARAMS.resources_of(dataset), STAGES[stage]
+    if "compute" not in stage.takes:
+        workers = resources.workers if "workers" in stage.takes else 0
+        return {"threads": max(1, workers), "mem_mb": 4000, "runtime": stage.minutes, "gpu": 0}
+    gpus = resources.gpus if "resume" in stage.takes else min(resources.gpus, 1)  # the others are of one process
+    threads = PARAMS.recipe(recipe, dataset).threads
+    return {"threads": threads, "mem_mb": resources.memory_mb, "runtime": resources.minutes, "gpu": gpus}
 
 
 def needs(stage, name):
-    """What a job needs of a machine; it changes no number. Threads, which do, are a setting of the recipe."""
+    """One of the things that a job needs."""
 
     def of_run(wildcards):
-        project = project_of(wildcards)
-        resources = PARAMS.resources_of(project.dataset.name)
-        if "compute" not in stage.takes:
-            workers = resources.workers if "workers" in stage.takes else 0
-            known = {"mem_mb": 4000, "runtime": stage.minutes, "gpu": 0, "workers": workers}
-            return {**known, "threads": max(1, workers)}[name]
-        if name == "threads":
-            return PARAMS.recipe(recipe_behind(wildcards), project.dataset.name).threads
-        gpus = resources.gpus if "resume" in stage.takes else min(resources.gpus, 1)  # the others are of one process
-        known = {"mem_mb": resources.memory_mb, "runtime": resources.minutes, "gpu": gpus}
-        return {**known, "workers": resources.workers}[name]
+        return needed(stage.name, project_of(wildcards).dataset.name, recipe_behind(wildcards))[name]
 
     return told(of_run)
 
@@ -171,15 +187,17 @@ def needs(stage, name):
 # A process for each GPU of a run. In the shell, since a params function would make a run anew where only its GPUs changed.
 # `--` keeps torchrun from reading --log as its own.
 START = (
-    "$([ {resources.gpu} -gt 1 ] && echo python -m torch.distributed.run --standalone --nproc-per-node {resources.gpu} -m -- "
+    "gpus={resources.gpu}; "
+    "$([ $gpus -gt 1 ] && echo python -m torch.distributed.run --standalone --nproc-per-node $gpus -m -- "
     "|| echo python -m) "
 )
 
 
+@of_wildcards
 def arguments(wildcards):
-    """The arguments of a stage's command."""
+    """The arguments of a stage's command, but for its log."""
     words = [f"--seed {value}" if name == "seed" else value for name, value in wildcards.items()]
-    return " ".join(words)
+    return " ".join([*words, "--params", str(SETTINGS_FILE)])
 
 
 def phase_targets(project, stage):

@@ -18,18 +18,13 @@ for stage in STAGES.values():
             mem_mb=needs(stage, "mem_mb"),
             runtime=needs(stage, "runtime"),
             gpu=needs(stage, "gpu"),
-            workers=needs(stage, "workers"),
-        # Not inside the shell's text: Snakemake works that out when a job runs, after this loop.
         params:
-            stage=stage.name,
             made_with=made_with(stage),
             arguments=arguments,
-            file=SETTINGS_FILE,
         message:
-            f"{stage.name}: {' '.join(f'{{wildcards.{name}}}' for name in stage.arguments)}"
+            "{rule}: {wildcards}"
         shell:
-            START
-            + "dacsm {params.stage} {params.arguments} --workers {resources.workers} --params {params.file} --log {log}"
+            START + "dacsm {rule} {params.arguments} --log {log}"
 
 
 # A target for each phase of each dataset, such as digits_adapted: what the stages of dvc.yaml ask for. It is of all
