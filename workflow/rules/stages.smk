@@ -1,35 +1,41 @@
 # A rule for each stage that dacsm/ledger/pipeline.py declares: its files, settings, code and needs come from there.
 for stage in STAGES.values():
+    for name, labelled in rules_of(stage).items():
 
-    rule:
-        name:
-            stage.name
-        input:
-            inputs(stage),
-        output:
-            patterns(stage),
-        log:
-            log_of(stage),
-        priority: stage.priority
-        conda:
-            "../envs/dacsm.yaml"
-        threads: needs(stage, "threads")
-        resources:
-            mem_mb=needs(stage, "mem_mb"),
-            runtime=needs(stage, "runtime"),
-            gpu=needs(stage, "gpu"),
-            workers=needs(stage, "workers"),
-        # Not inside the shell's text: Snakemake works that out when a job runs, after this loop.
-        params:
-            stage=stage.name,
-            made_with=made_with(stage),
-            arguments=arguments,
-            file=SETTINGS_FILE,
-        message:
-            f"{stage.name}: {' '.join(f'{{wildcards.{name}}}' for name in stage.arguments)}"
-        shell:
-            START
-            + "dacsm {params.stage} {params.arguments} --workers {resources.workers} --params {params.file} --log {log}"
+        rule:
+            name:
+                name
+            input:
+                inputs(stage),
+            output:
+                patterns(stage, labelled),
+            log:
+                log_of(stage),
+            wildcard_constraints:
+                experiment=experiments_of(labelled),
+            priority: stage.priority
+            conda:
+                "../envs/dacsm.yaml"
+            threads: needs(stage, "threads")
+            resources:
+                mem_mb=needs(stage, "mem_mb"),
+                runtime=needs(stage, "runtime"),
+                gpu=needs(stage, "gpu"),
+                workers=needs(stage, "workers"),
+            # Not inside the shell's text: Snakemake works that out when a job runs, after this loop.
+            params:
+                stage=stage.name,
+                made_with=made_with(stage),
+                arguments=arguments,
+                file=SETTINGS_FILE,
+            message:
+                f"{stage.name}: {' '.join(f'{{wildcards.{name}}}' for name in stage.arguments)}"
+            shell:
+                START
+                + "dacsm {params.stage} {params.arguments} --workers {resources.workers} --params {params.file} --log {log}"
+
+
+ruleorder: table_unlabelled > table
 
 
 # A target for each phase of each dataset, such as digits_adapted: what the stages of dvc.yaml ask for. It is of all
