@@ -18,6 +18,7 @@ VALIDATORS: dict[str, Callable[[Outputs], float]] = {
     "source_accuracy": source_accuracy.score,
     "last": last.score,
 }
+CRITERIA = tuple(name for name in VALIDATORS if name != "last")  # which scores an epoch by its number alone
 
 
 def score_epochs(epochs: Epochs, names: Iterable[str] | None = None) -> Mapping[str, np.ndarray]:

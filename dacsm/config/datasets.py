@@ -39,6 +39,7 @@ class Domain(Frozen):
     """One domain: how many images to expect, and the archives that hold them."""
 
     title: Title
+    labelled: bool = Field(True, description="false: its images have no labels, so that it can only be a target")
     images: int = Field(gt=0, description="in the archives, held-out ones included")
     archives: tuple[Name, ...] = Field(min_length=1)
     options: dict[str, Any] = Field({}, description="for the reader")
@@ -107,6 +108,8 @@ class DatasetSpec(Frozen):
                     domains[f"{name}_{key}"] = domain | {"title": title, "part_of": name, "evaluated_on": None}
             if domain.get("held_out"):
                 domains[name] = domain | {"evaluated_on": f"{name}_held_out"}
+        if all(isinstance(domain, dict) and domain.get("labelled") is False for domain in domains.values()):
+            raise ValueError("no domain has labels (labelled: false), and one should, to be the source of a task")
         return {"tasks": _all_tasks(domains)} | content | {"domains": domains}
 
     @model_validator(mode="after")
@@ -115,11 +118,16 @@ class DatasetSpec(Frozen):
         _require_distinct("archives.*.file", [archive.file for archive in self.archives.values()], ("receipts",))
         for name, domain in self.domains.items():
             self._check_domain(name, domain)
+            if not domain.labelled:
+                self._check_unlabelled(name, domain)
         known = _all_tasks(self.domains)
         for key, tasks in (("tasks", self.tasks), ("development_tasks", self.development_tasks)):
             for task in tasks:
                 if task not in known:
                     raise ValueError(f"{key} is {task!r}, expected one of {', '.join(known)}")
+        for task in self.development_tasks:
+            if not self.domains[task.split("-")[1]].labelled:
+                raise ValueError(f"development_tasks is {task!r}, whose target has no labels to choose settings with")
         return self
 
     def _check_domain(self, name: str, domain: Domain) -> None:
@@ -147,6 +155,17 @@ class DatasetSpec(Frozen):
                 f"{len(self.classes)} with the sum {domain.images}"
             )
 
+    def _check_unlabelled(self, name: str, domain: Domain) -> None:
+        """Raise ValueError where a domain without labels is to be measured on, or is of classes that are known."""
+        if self.reader != "image_folder":
+            raise ValueError(f"domains.{name}.labelled is false, which only a folder of images can be")
+        for key in ("per_class", "absent", "held_out", "thinned", "evaluated_on"):
+            if getattr(domain, key):
+                raise ValueError(f"domains.{name} has {key}, but no labels (labelled: false); remove one of both")
+        for other, facts in self.domains.items():
+            if facts.evaluated_on == name:
+                raise ValueError(f"domains.{other}.evaluated_on is {name!r}, which has no labels to evaluate with")
+
     @property
     def raw_name(self) -> str:
         """The dataset in whose folder of data/raw/ the archives lie."""
@@ -165,9 +184,20 @@ class DatasetSpec(Frozen):
     def split_task(self, task: str) -> tuple[str, str]:
         """Source and target domain of a task `source-target`; raises InputError where the dataset has no such task."""
         if task not in self.tasks:
+            if (source := task.partition("-")[0]) in self.domains:
+                self.require_labels(source, f"it can only be a target; name one of {', '.join(self.tasks)}")
             raise InputError(f"{self.name} has no task {task!r}; it has {', '.join(self.tasks)}.")
         source, target = task.split("-")
         return source, target
+
+    def has_labels(self, task: str) -> bool:
+        """Whether a task's target has labels, so that its accuracy can be known; raises as `split_task` does."""
+        return self.domains[self.split_task(task)[1]].labelled
+
+    def require_labels(self, domain: str, so: str) -> None:
+        """Raise InputError where a domain has no labels; `so` is what follows from that, and what to do."""
+        if not self.require_domain(domain).labelled:
+            raise InputError(f"the domain {domain} of {self.name} has no labels, so that {so}.")
 
     def require_domain(self, domain: str) -> Domain:
         """The domain of that name; raises InputError where the dataset has no such domain."""
@@ -193,11 +223,11 @@ def _require_distinct(key: str, names: Iterable[str], reserved: Sequence[str]) -
 
 
 def _all_tasks(domains: Mapping[str, Any]) -> list[str]:
-    """All pairs source-target: no domain that is only evaluated on, no thinned source, and thinned targets if any."""
+    """All pairs source-target: of whole, labelled sources; to thinned targets, if any; to none that only measures."""
     fields = {name: domain if isinstance(domain, dict) else dict(domain) for name, domain in domains.items()}
     evaluated = {field.get("evaluated_on") for field in fields.values()}
     whole = {name: field.get("part_of") or name for name, field in fields.items() if name not in evaluated}
-    sources = [name for name in whole if whole[name] == name]
+    sources = [name for name in whole if whole[name] == name and fields[name].get("labelled", True)]
     targets = [name for name in whole if whole[name] != name or not fields[name].get("thinned")]
     return [f"{source}-{target}" for source, target in product(sources, targets) if source != whole[target]]
 

@@ -45,6 +45,10 @@ class Experiment(Frozen):
         """What its table, metrics and plots are called: its key in params.yaml."""
         return self._name
 
+    def has_labels(self, dataset: DatasetSpec) -> bool:
+        """Whether its targets have labels, so that its table has accuracies; `load_dataset_of` lets all be alike."""
+        return dataset.has_labels(self.tasks[0])
+
     def title(self, dataset: DatasetSpec) -> str:
         """The dataset's title, and the experiment's name where it has one of its own."""
         return dataset.title if self.name == dataset.name else f"{dataset.title} ({self.name})"
@@ -85,13 +89,21 @@ def check_tables(tables: Mapping[str, str], experiments: Mapping[str, Experiment
 
 
 def load_dataset_of(name: str, dataset: str, tasks: Sequence[str] = ()) -> DatasetSpec:
-    """The facts of an experiment's dataset; raises InputError where it cannot be used, or a task is not of it."""
+    """The facts of an experiment's dataset.
+
+    Raises InputError where it cannot be used, a task is not of it, or only some of the targets have labels.
+    """
     try:
         found = load_dataset(dataset)
-        for task in tasks:
-            found.split_task(task)
+        labelled = {task: found.has_labels(task) for task in tasks}
     except InputError as error:
         raise InputError(f"experiments.{name}: {error}") from error
+    if len(set(labelled.values())) > 1:
+        with_labels, without = ([task for task in tasks if labelled[task] == has] for has in (True, False))
+        raise InputError(
+            f"experiments.{name}.tasks has targets with labels ({', '.join(with_labels)}) and without "
+            f"({', '.join(without)}), but a table has either accuracies or none; make two experiments of it."
+        )
     return found
 
 

@@ -12,7 +12,7 @@ from dacsm.runtime.errors import InputError
 
 
 class Folder(Frozen):
-    """A folder of your own images, <domain>/<class>/<image>, as a dataset."""
+    """A folder of your own images as a dataset: <domain>/<class>/<image>, or <domain>/<image> without labels."""
 
     path: UserPath = Field(description="from the project's folder, or absolute")
     title: Title | None = Field(None, description="for tables; the dataset's name where there is none")

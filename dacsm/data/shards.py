@@ -1,6 +1,6 @@
 """A domain's shards: what index.json says that they hold, whether they are all there, and their images by index.
 
-Images are read without labels.csv, which only `read_labels` opens.
+Images are read without labels.csv, which only `read_labels` and `read_names` open.
 """
 
 import csv
@@ -22,6 +22,7 @@ from dacsm.runtime.files import read_json, reading, sha256
 from dacsm.runtime.hashes import require_file, require_sha256
 
 FORMAT_VERSION = 2  # of the files of a set of shards, as they are written and read; raise it when their form changes
+UNLABELLED = -1  # the label of an image of a domain without labels
 KEPT_BYTES = 256 * 2**20  # domains whose decoded pixels fit are decoded once
 MOST_OPEN = 64  # shard files that are open at a time
 
@@ -115,24 +116,41 @@ def made_by(folder: Path) -> str:
 def read_labels(folder: Path) -> np.ndarray:
     """The label of each image by index, (N,) int64: for a source domain, and for evaluation.
 
-    Raises InputError where labels.csv is missing, or is not one row for each index in order.
+    Raises InputError where labels.csv is missing, has no labels, or is not one row for each index in order.
     """
     path = folder / "labels.csv"
-    again = f"make it again with `{made_by(folder)}`."
+    index, found = _read_column(folder, "label", lambda text: np.int64(text) if text else UNLABELLED)
+    labels = np.array(found, dtype=np.int64)
+    if len(labels) and (labels == UNLABELLED).all():
+        raise InputError(f"{path} has no labels: the domain {index.domain} can only be a target; name another.")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(index.classes):
+        again = f"make it again with `{made_by(folder)}`."
+        raise InputError(f"{path} has a label outside 0 to {len(index.classes) - 1}; {again}")
+    return labels
+
+
+def read_names(folder: Path) -> list[str]:
+    """Where each image by index came from; raises InputError where labels.csv cannot be read, as `read_labels` does."""
+    return _read_column(folder, "name", str)[1]
+
+
+def _read_column(folder: Path, column: str, of_text: Callable[[str], Any]) -> tuple[Index, list[Any]]:
+    """A column of labels.csv by index; raises InputError where it is not a row for each index in order."""
+    path, again = folder / "labels.csv", f"make it again with `{made_by(folder)}`."
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = [(int(row["index"]), int(row["label"])) for row in csv.DictReader(file)]
-        indices, labels = np.array(rows, dtype=np.int64).reshape(-1, 2).T
+            rows = [(int(row["index"]), row[column]) for row in csv.DictReader(file)]
+        if any(text is None for _, text in rows):
+            raise ValueError("a row is too short")
+        values = [of_text(text) for _, text in rows]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{path} was not found; make it with `{made_by(folder)}`.") from error
     except (OSError, KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
-        raise InputError(f"{path} is not a table of index and label; {again}") from error
+        raise InputError(f"{path} is not a table of index and {column}; {again}") from error
     index = read_index(folder)
-    if not np.array_equal(indices, np.arange(index.images)):
+    if [number for number, _ in rows] != list(range(index.images)):
         raise InputError(f"{path} does not list the images from index 0 in order; {again}")
-    if len(labels) and not 0 <= labels.min() <= labels.max() < len(index.classes):
-        raise InputError(f"{path} has a label outside 0 to {len(index.classes) - 1}; {again}")
-    return labels
+    return index, values
 
 
 class ShardedImages:

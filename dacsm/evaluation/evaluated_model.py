@@ -8,7 +8,7 @@ import numpy as np
 from dacsm.config.params import SOURCE_ONLY, Training
 from dacsm.config.project import Project
 from dacsm.data.shards import ShardedImages, read_labels, require_size
-from dacsm.evaluation.predictions import predict
+from dacsm.evaluation.predictions import Predictions, predict
 from dacsm.models.arithmetic import choose_arithmetic
 from dacsm.models.classifier import load_checkpoint
 from dacsm.runtime.device import Compute
@@ -49,8 +49,8 @@ def predict_domain(
     compute: Compute,
     name: str = SELECTED,
     scale: float = 1.0,
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """Classes (N,) and logits (N, K) of every image of a domain, and the name of the backbone.
+) -> tuple[Predictions, str]:
+    """What the model says of every image of a domain, and the name of the backbone.
 
     `shape` is the (N, K) expected; `name` is the checkpoint's; `scale` is how large objects are shown. Raises
     InputError where checkpoint and shards cannot be used, or the logits are of another shape or not finite.
@@ -72,7 +72,7 @@ def predict_domain(
             f"{checkpoint} gives logits that are not finite on {shards}, since its training diverged; "
             f"lower the learning rate and run `{model.made_by}`."
         )
-    return predictions.predicted, logits, classifier.description.model.name
+    return predictions, classifier.description.model.name
 
 
 def evaluated_on(project: Project, task: str) -> tuple[Path, np.ndarray]:

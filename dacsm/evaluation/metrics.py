@@ -73,10 +73,10 @@ def measure(labels: np.ndarray, predicted: np.ndarray, classes: tuple[str, ...])
     """
     recalls = class_recalls(labels, predicted, len(classes))
     return {
-        "mean_per_class": _percent(np.nanmean(recalls)),
-        "overall": _percent(accuracy_score(labels, predicted)),
+        "mean_per_class": percent(np.nanmean(recalls)),
+        "overall": percent(accuracy_score(labels, predicted)),
         "per_class": {
-            name: None if np.isnan(recall) else _percent(recall) for name, recall in zip(classes, recalls, strict=True)
+            name: None if np.isnan(recall) else percent(recall) for name, recall in zip(classes, recalls, strict=True)
         },
     }
 
@@ -132,13 +132,13 @@ def measure_epochs(
     validators = {}
     for name, of_epochs in scores.items():
         epoch = best_epoch(of_epochs) if np.isfinite(of_epochs).any() else None
-        of_choice = {key: None if epoch is None else _percent(all_[epoch - 1]) for key, all_ in accuracy.items()}
+        of_choice = {key: None if epoch is None else percent(all_[epoch - 1]) for key, all_ in accuracy.items()}
         every = [float(score) if np.isfinite(score) else None for score in of_epochs]
         validators[name] = {"epoch": epoch, **of_choice, "scores": every}
     pseudo_labels = {}  # a method may have none
     if (epochs.pseudo_labels >= 0).any():
         right = (epochs.pseudo_labels == labels).mean(axis=1)
-        pseudo_labels = {"pseudo_label_accuracy": [_percent(fraction) for fraction in right]}
+        pseudo_labels = {"pseudo_label_accuracy": [percent(fraction) for fraction in right]}
     return {
         "selected": measured(selection(validator), best_epoch(scores[validator])),
         "last": measured(LAST, len(epochs.predicted)),
@@ -146,7 +146,7 @@ def measure_epochs(
         "validator": validator,
         "checkpoint_epoch": epochs.kept,
         "validators": validators,
-        "accuracy_by_epoch": {key: [_percent(right) for right in each] for key, each in accuracy.items()},
+        "accuracy_by_epoch": {key: [percent(right) for right in each] for key, each in accuracy.items()},
         **pseudo_labels,
     }
 
@@ -156,5 +156,6 @@ def selection(validator: str) -> str:
     return LAST if validator == "last" else validator
 
 
-def _percent(fraction: float) -> float:
+def percent(fraction: float) -> float:
+    """A fraction in percent, with 2 decimals."""
     return round(100 * float(fraction), 2)

@@ -4,10 +4,14 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
+
+import pandas as pd
 
 from dacsm.config import PARAMS_FILE
+from dacsm.config.datasets import DatasetSpec
 from dacsm.config.experiments import Experiment
+from dacsm.config.params import Validator
 from dacsm.config.project import Project
 from dacsm.ledger.audit.traces import read_record
 from dacsm.ledger.pipeline import recipe_behind
@@ -15,6 +19,7 @@ from dacsm.ledger.provenance import digest
 from dacsm.ledger.runs import runs_of
 from dacsm.report.measured import KINDS, Metrics, collect
 from dacsm.report.tables import AVERAGE, MEAN, MEASURES, Number, arrow, decimal
+from dacsm.report.unlabelled import CONFIDENCE, PREDICTED, SCORE, collect_unlabelled
 from dacsm.runtime.errors import InputError
 
 MOST_LISTED = 12  # runs whose times are listed one by one; of more, the sums
@@ -26,7 +31,7 @@ class Cell(NamedTuple):
     """A place in a table: a measure of one task, or its mean over several."""
 
     name: str
-    measure: str  # a class, mean_per_class or overall
+    measure: str  # a class, mean_per_class or overall; of a target without labels, a column of its CSV
     tasks: tuple[str, ...]
 
 
@@ -36,6 +41,8 @@ def find_cell(project: Project, experiment: Experiment, name: str, task: str | N
     Raises InputError for a name that the table has not, with names that are close.
     """
     dataset = project.dataset
+    if not experiment.has_labels(dataset):
+        return _described(dataset, experiment, name, task)
     of_task = (*dataset.classes, *MEASURES)
     if task is not None:
         task = closest(task, experiment.tasks, f"--task: {experiment.name} has no task")
@@ -50,6 +57,19 @@ def find_cell(project: Project, experiment: Experiment, name: str, task: str | N
             f"say of which, as in `--task {experiment.tasks[0]}`."
         )
     return _over_tasks(project, experiment, name)
+
+
+def _described(dataset: DatasetSpec, experiment: Experiment, name: str, task: str | None) -> Cell:
+    """A cell of a target without labels: how often a class is predicted, the mean confidence, or a score."""
+    if task is None and len(experiment.tasks) > 1:
+        raise InputError(f"{experiment.name} has several tasks; say of which, as in `--task {experiment.tasks[0]}`.")
+    task = experiment.tasks[0] if task is None else closest(task, experiment.tasks, f"{experiment.name} has no task")
+    scores = [f"{SCORE}{validator}" for validator in get_args(Validator) if validator != "last"]
+    problem = f"{arrow(task)} of {experiment.name}, whose target has no labels and so no accuracy, has no cell"
+    found = closest(name, (CONFIDENCE, *dataset.classes, *scores), problem)
+    if found in dataset.classes:
+        return Cell(f"images predicted as {found} of {arrow(task)}", f"{PREDICTED}{found}", (task,))
+    return Cell(f"{found.replace('_', ' ')} of {arrow(task)}", found, (task,))
 
 
 def _over_tasks(project: Project, experiment: Experiment, name: str) -> Cell:
@@ -99,18 +119,9 @@ def describe_cell(project: Project, table: str, method: str, name: str, task: st
         if not path.is_file():
             command = f"snakemake --cores all{settings} {path}"
             raise InputError(f"{path} is not made yet, so that the cell has no number; make it with `{command}`.")
-    runs = collect(project.dataset, experiment, project.paths)
-    rows = {kind: row for kind in KINDS if (row := runs.rows.get((kind, AVERAGE, method)))}
-    numbers = {kind: _over_seeds(row.numbers[cell.measure]) for kind, row in rows.items()}
-    yield f"{experiment.name}, {method}, {cell.name}: {numbers['selected']}"
     over = f"over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else "of a single seed"
-    yield f"percent on the target, mean ± sample standard deviation {over}; protocol: {project.dataset.protocol}"
-    by_seed = rows["selected"].accuracy[cell.measure].items()
-    for (seed, value), *metrics in zip(by_seed, *runs.metrics.values(), strict=True):
-        yield f"  seed {seed}: {decimal(value) or '–'}, {_chosen(metrics)}"
-    for kind, what in (("last", "last epoch"), ("oracle", "oracle, with target labels")):
-        if kind in numbers:
-            yield f"  {what}: {numbers[kind]}"
+    numbers = _described_numbers if not experiment.has_labels(project.dataset) else _measured_numbers
+    yield from numbers(project, experiment, cell, f"mean ± sample standard deviation {over}")
     trained = runs_of(project, experiment, ["pretrain", "adapt", "evaluate"])
     records = {run.place: read_record(run) for run in trained if run.record.is_file()}
     yield from _made_with(records.values())
@@ -118,6 +129,45 @@ def describe_cell(project: Project, table: str, method: str, name: str, task: st
     yield "make it again"
     stage = recipe_behind({"method": method})
     yield f"  snakemake --cores all{settings} --forcerun {stage} evaluate -- {' '.join(map(str, files))}"
+
+
+def _measured_numbers(project: Project, experiment: Experiment, cell: Cell, over: str) -> Iterator[str]:
+    """The cell's accuracy, of each seed and under each choice of the epoch."""
+    (method,), runs = experiment.methods, collect(project.dataset, experiment, project.paths)
+    rows = {kind: row for kind in KINDS if (row := runs.rows.get((kind, AVERAGE, method)))}
+    numbers = {kind: _over_seeds(row.numbers[cell.measure]) for kind, row in rows.items()}
+    yield f"{experiment.name}, {method}, {cell.name}: {numbers['selected']}"
+    yield f"percent on the target, {over}; protocol: {project.dataset.protocol}"
+    by_seed = rows["selected"].accuracy[cell.measure].items()
+    for (seed, value), *metrics in zip(by_seed, *runs.metrics.values(), strict=True):
+        yield f"  seed {seed}: {decimal(value) or '–'}, {_chosen(metrics)}"
+    for kind, what in (("last", "last epoch"), ("oracle", "oracle, with target labels")):
+        if kind in numbers:
+            yield f"  {what}: {numbers[kind]}"
+
+
+def _described_numbers(project: Project, experiment: Experiment, cell: Cell, over: str) -> Iterator[str]:
+    """The cell's number on a target without labels, of each seed."""
+    (method,), runs = experiment.methods, collect_unlabelled(project.dataset, experiment, project.paths)
+    values = pd.Series(values_of(project, experiment, cell))
+    digits, unit = (4, "score") if cell.measure.startswith(SCORE) else (1, "percent")
+    number = " ± ".join(filter(None, (decimal(values.mean(), digits) or "–", decimal(values.std(), digits))))
+    yield f"{experiment.name}, {method}, {cell.name}: {number}"
+    yield f"{unit} on the target, which has no labels, so that there is no accuracy; {over}"
+    for (seed, value), *metrics in zip(values.items(), *runs.metrics.values(), strict=True):
+        yield f"  seed {seed}: {decimal(value, max(2, digits)) or '–'}, {_chosen(metrics)}"
+
+
+def values_of(project: Project, experiment: Experiment, cell: Cell) -> dict[int, float]:
+    """The cell's number of each seed of an experiment with one method, on the mean of its tasks; NaN for unknown."""
+    (method,) = experiment.methods
+    if experiment.has_labels(project.dataset):
+        rows = collect(project.dataset, experiment, project.paths).rows
+        by_task = [rows["selected", task, method].accuracy for task in cell.tasks]
+    else:
+        by_seed = collect_unlabelled(project.dataset, experiment, project.paths).by_seed
+        by_task = [by_seed[task, method].reindex(columns=[cell.measure]) for task in cell.tasks]
+    return dict(sum(frame[cell.measure] for frame in by_task) / len(by_task))
 
 
 def _over_seeds(number: Number) -> str:

@@ -119,6 +119,13 @@ def plots_of(project: Project, experiment: Experiment) -> list[dict[str, Any]]:
         path = drawn_csv("confusion", method, task, experiment, paths)
         add(f"confusion of the first seed, {words[task]}, {method}", "confusion", "actual", {path: "predicted"})
 
+    for task in () if experiment.has_labels(dataset) else experiment.tasks:
+        for method in experiment.methods:
+            path = drawn_csv("predicted", method, task, experiment, paths)
+            add(
+                f"images of each predicted class, {words[task]}, {method}", "bar_horizontal", "percent", {path: "class"}
+            )
+
     seed = experiment.seeds[0]
     sources = dict.fromkeys(dataset.split_task(task)[0] for task in experiment.tasks)
     logs = [paths.pretrained(dataset.name, source, seed) / "log.csv" for source in sources]

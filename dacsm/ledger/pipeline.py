@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the command line lists the stages, and its help should not 
     from dacsm.config.project import Project
 
 Inputs = Callable[..., list[Path]]  # of a project and a run's arguments
+NO_SCALES = "its accuracy is known at no scale; name a target with labels"
 CHECKPOINT = "model.safetensors"  # of the epoch that was selected; it stands for a trained run
 
 
@@ -36,6 +37,7 @@ class Stage:
     inputs: Inputs
     reads: tuple[str, ...] = ()  # the stages whose outputs are its inputs
     files: tuple[str, ...] = ()  # that a run writes in its folder, or in results/; the first stands for it
+    of_labels: tuple[str, ...] = ()  # the same, written where the targets of the run's experiment have labels
     folder: str = ""  # the function of Paths that gives the folder of which every file is the run's, if there is one
     settings: tuple[str, ...] = ()
     facts: tuple[str, ...] = ()
@@ -48,10 +50,11 @@ class Stage:
         """The file or folder of a run; arguments may be Snakemake's wildcards."""
         return getattr(paths, self.place)(**arguments)
 
-    def outputs_of(self, paths: Paths, arguments: Mapping[str, Any]) -> list[Path]:
+    def outputs_of(self, paths: Paths, arguments: Mapping[str, Any], labelled: bool = True) -> list[Path]:
         """The files that a run writes; arguments may be Snakemake's wildcards."""
+        files = (*self.files, *(self.of_labels if labelled else ()))
         place = paths.results if "experiment" in arguments else self.place_of(paths, arguments)
-        return [place / name.format(**arguments) for name in self.files] or [place]
+        return [place / name.format(**arguments) for name in files] or [place]
 
     def folders_of(self, paths: Paths, arguments: Mapping[str, Any]) -> list[Path]:
         """The folders of which every file is the run's, though only some are known beforehand."""
@@ -89,7 +92,8 @@ def _shard(project: "Project", domain: str) -> list[Path]:
 def _pretrain(project: "Project", source: str, seed: Any) -> list[Path]:
     weights = project.params.recipe("pretrain", project.dataset.name).model.weights
     own = [] if weights == "none" or weights.startswith("timm:") else [Path(weights)]
-    project.dataset.require_domain(source)
+    labelled = [name for name, facts in project.dataset.domains.items() if facts.labelled]
+    project.dataset.require_labels(source, f"no model can be trained on it; name one of {', '.join(labelled)}")
     return [*_shards(project, source, labels=True), *own]
 
 
@@ -116,6 +120,7 @@ def _evaluate(project: "Project", method: str, task: str, seed: Any) -> list[Pat
 
 def _rescale(project: "Project", method: str, task: str, seed: Any) -> list[Path]:
     target = project.dataset.split_task(task)[1]
+    project.dataset.require_labels(target, NO_SCALES)
     model = project.paths.trained(project.dataset.name, method, task, seed) / CHECKPOINT
     return [model, *_shards(project, project.dataset.evaluation_domain(target), labels=True)]
 
@@ -133,13 +138,16 @@ def _table(project: "Project", experiment: str) -> list[Path]:
 
     runs = _of_experiment(project, "evaluated", experiment)
     inputs = [CATALOG / f"{project.dataset.name}.yaml", *(run / "metrics.json" for run in runs)]
-    if project.dataset.table_form == "classes":  # confusions are drawn from these
+    labelled = project.params.experiment(experiment).has_labels(project.dataset)
+    if project.dataset.table_form == "classes" or not labelled:  # for confusions; for agreement
         inputs += [run / "predictions.csv" for run in runs]
     published = published_file(project.dataset.name)
     return [*inputs, *([published] if published else [])]
 
 
 def _scales(project: "Project", experiment: str) -> list[Path]:
+    for task in project.params.experiment(experiment).tasks:
+        project.dataset.require_labels(project.dataset.split_task(task)[1], NO_SCALES)
     return [run / "metrics.json" for run in _of_experiment(project, "rescaled", experiment)]
 
 
@@ -196,9 +204,8 @@ STAGES = {
             "table", "tabled", ("experiment",), "write an experiment's table of results",
             place="table", inputs=_table, reads=("evaluate",),
             files=("{experiment}_table.csv", "{experiment}_table.md", "{experiment}_table.tex",
-                   "{experiment}_differences.csv", "{experiment}_validators.csv", "{experiment}_metrics.json",
-                   "{experiment}/plots/accuracy.png"),
-            folder="plots", settings=("experiments.{experiment}",),
+                   "{experiment}_differences.csv", "{experiment}_validators.csv", "{experiment}_metrics.json"),
+            of_labels=("{experiment}/plots/accuracy.png",), folder="plots", settings=("experiments.{experiment}",),
         ),
         Stage(
             "rescale", "rescaled", RUN, "measure a model on its target at several object scales",

@@ -11,7 +11,7 @@ from statistics import mean
 
 import numpy as np
 
-from dacsm.adaptation.scores import VALIDATORS, score_epochs
+from dacsm.adaptation.scores import CRITERIA, score_epochs
 from dacsm.config import SOURCE_ONLY
 from dacsm.config.experiments import Experiment
 from dacsm.config.project import Project
@@ -25,7 +25,6 @@ from dacsm.report.tables import Table, arrow, markdown, printed
 from dacsm.report.validators import scores_of
 from dacsm.runtime.errors import InputError
 
-CRITERIA = tuple(name for name in VALIDATORS if name != "last")  # which scores an epoch by its number alone
 Scores = Mapping[str, Mapping[str, float]]  # by criterion and method: the mean over seeds
 
 
@@ -131,7 +130,8 @@ def _measured(project: Project) -> dict[tuple[str, str], dict[str, dict[int, dic
     found: dict[tuple[str, str], dict[str, dict[int, dict[str, tuple[float, float]]]]] = {}
     for name, experiment in project.params.experiments.items():
         dataset = project.params.load_dataset_of(name)
-        for task, method, seed in product(experiment.tasks, experiment.methods, experiment.seeds):
+        tasks = experiment.tasks if experiment.has_labels(dataset) else ()
+        for task, method, seed in product(tasks, experiment.methods, experiment.seeds):
             of = found.setdefault((dataset.name, task), {})
             file = project.paths.evaluated(dataset.name, method, task, seed) / "metrics.json"
             if seed in of.get(method, {}) or not file.is_file():

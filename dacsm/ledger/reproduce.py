@@ -11,9 +11,8 @@ from dacsm.config.experiments import Experiment
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.ledger.audit.traces import changed_files, differences, read_record
-from dacsm.ledger.cell import closest, find_cell
+from dacsm.ledger.cell import closest, find_cell, values_of
 from dacsm.ledger.runs import Run, runs_of
-from dacsm.report.measured import collect
 from dacsm.runtime.errors import InputError
 
 FOLDER = Path("runs", "reproduced")  # git and DVC leave `runs` alone
@@ -40,23 +39,17 @@ def reproduce(
     changes = {"methods": (method,), "tasks": cell.tasks, "seeds": seeds, "contrasts": ()}
     experiment = experiment.model_copy(update=changes)
     before = _records(project, experiment)
-    recorded = collect(project.dataset, experiment, project.paths)
+    recorded = values_of(project, experiment, cell)
     again = Project(project.params, project.dataset, Paths(FOLDER / f"{table}-{method}"), project.file)
     yield f"{table}, {method}, {cell.name}: made again in {again.paths.root}"
     make_anew(project, again, runs_of(again, experiment, ["evaluate"]), cores)
     after = _records(again, experiment)
-    remade = collect(project.dataset, experiment, again.paths)
+    remade = values_of(again, experiment, cell)
     for one in seeds:
-        old, new = (_value(runs, experiment, cell.measure, one) for runs in (recorded, remade))
+        old, new = (round(values[one], 2) for values in (recorded, remade))
         verdict = "equal" if old == new else f"{new - old:+.2f}"
         yield f"  seed {one}: recorded {old:.2f}, now {new:.2f}: {verdict}"
     yield from _verdict(before, after, project.paths.root, again.paths.root)
-
-
-def _value(runs: Any, experiment: Experiment, measure: str, seed: int) -> float:
-    """A seed's accuracy, in percent, on the mean of the tasks."""
-    of_tasks = [runs.rows["selected", task, experiment.methods[0]].accuracy[measure][seed] for task in experiment.tasks]
-    return round(sum(of_tasks) / len(of_tasks), 2)
 
 
 def _records(project: Project, experiment: Experiment) -> list[tuple[Run, Record]]:

@@ -61,13 +61,15 @@ def run_of(project: Project, stage: str, **arguments: Any) -> Run:
     if "dataset" in declared.arguments:
         arguments = {**arguments, "dataset": project.dataset.name}
     arguments = {name: arguments[name] for name in declared.arguments}
+    of = arguments.get("experiment")
+    labelled = of is None or project.params.experiment(of).has_labels(project.dataset)
     return Run(
         stage=stage,
         arguments=arguments,
         place=declared.place_of(paths, arguments),
         record=declared.record_of(paths, arguments),
         inputs=tuple(inputs),
-        outputs=tuple(declared.outputs_of(paths, arguments)),
+        outputs=tuple(declared.outputs_of(paths, arguments, labelled)),
         folders=tuple(declared.folders_of(paths, arguments)),
     )
 

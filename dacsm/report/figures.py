@@ -27,9 +27,7 @@ MOST_CONFUSIONS = 12  # methods times tasks; past that nobody looks at them, and
 def draw_figures(runs: Runs, comparisons: Comparisons, paths: Paths) -> None:
     """The pictures, and CSVs from which DVC draws the same; whatever an earlier table left there goes."""
     folder = paths.plots(runs.experiment.name)
-    for pattern in ("per_class*", "confusion_*", FIGURE, DIFFERENCES):
-        for stale in folder.glob(pattern):
-            stale.unlink()
+    clear_figures(folder)
     draw_accuracy = _draw_matrix if runs.dataset.table_form == "matrix" else _draw_bars
     draw_accuracy(runs, folder / FIGURE)
     for task, method in drawn_runs(runs.dataset, runs.experiment):
@@ -37,18 +35,27 @@ def draw_figures(runs: Runs, comparisons: Comparisons, paths: Paths) -> None:
     _draw_differences(runs, comparisons, folder / DIFFERENCES)
 
 
+def clear_figures(folder: Path) -> None:
+    """Remove what an earlier table drew there, with labels or without."""
+    for pattern in ("per_class*", "confusion_*", "predicted_*", FIGURE, DIFFERENCES):
+        for stale in folder.glob(pattern):
+            stale.unlink()
+
+
 def _draws_classes(dataset: DatasetSpec) -> bool:
     return dataset.table_form == "classes" and len(dataset.classes) <= MOST_CLASSES
 
 
 def drawn_runs(dataset: DatasetSpec, experiment: Experiment) -> list[tuple[str, str]]:
-    """Task and method of the runs whose classes and confusions are drawn."""
+    """Task and method of the runs whose classes and confusions are drawn; none without labels."""
+    if not experiment.has_labels(dataset):
+        return []
     runs = [(task, method) for task in experiment.tasks for method in experiment.methods]
     return runs if _draws_classes(dataset) and len(runs) <= MOST_CONFUSIONS else []
 
 
 def drawn_csv(what: str, method: str, task: str, experiment: Experiment, paths: Paths) -> Path:
-    """Where the numbers of a drawn run lie: `what` is per_class or confusion."""
+    """Where the numbers of a drawn run lie: `what` is per_class or confusion; predicted, if without labels."""
     return paths.plots(experiment.name) / f"{what}_{method}_{task}.csv"
 
 

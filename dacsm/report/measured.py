@@ -122,13 +122,18 @@ def collect(dataset: DatasetSpec, experiment: Experiment, paths: Paths) -> Runs:
         (task, method): [evaluated_metrics(dataset, (method, task, seed), paths) for seed in experiment.seeds]
         for task, method in places
     }
+    return Runs(dataset, experiment, metrics, one_backbone(dataset, metrics))
+
+
+def one_backbone(dataset: DatasetSpec, metrics: Mapping[tuple[str, str], Sequence[Metrics]]) -> str:
+    """The backbone of all runs, given by task and method; raises InputError where they have several."""
     backbones = {one["backbone"]: " ".join(place) for place, found in metrics.items() for one in found}
     if len(backbones) > 1:
         found = " and ".join(f"{name} ({place})" for name, place in backbones.items())
         raise InputError(
             f"the runs of {dataset.name} are of different backbones, {found}; evaluate the older ones again."
         )
-    return Runs(dataset, experiment, metrics, *backbones)
+    return next(iter(backbones))
 
 
 def evaluated_metrics(dataset: DatasetSpec, run: tuple[str, str, int], paths: Paths) -> Metrics:

@@ -156,13 +156,13 @@ def table_csv(runs: Runs, published: Sequence[Line]) -> tuple[list[str], list[li
 
 def table_in_latex(runs: Runs, published: Sequence[Line]) -> str:
     """The whole file: the numbers selected without target labels, then the published ones."""
-    title, protocol = _escape(runs.title), f"Protocol: {_escape(runs.dataset.protocol)}."
+    title, protocol = escape_latex(runs.title), f"Protocol: {escape_latex(runs.dataset.protocol)}."
     seeds = runs.experiment.seeds
     spread = "mean $\\pm$ sample standard deviation over seeds" if len(seeds) > 1 else "seed"
     measure = "accuracy of each class" if runs.dataset.table_form == "classes" else f"{runs.measure} accuracy"
     measured = (
         f"{title}, measured: {measure} on the target in percent, {spread} {', '.join(map(str, seeds))}; "
-        f"{_escape(runs.backbone)}; checkpoints chosen without target labels. {protocol}"
+        f"{escape_latex(runs.backbone)}; checkpoints chosen without target labels. {protocol}"
     )
     of_others = f"{title}, published numbers, as their sources print them; none was measured here. {protocol}"
     parts = [HEAD]
@@ -171,14 +171,14 @@ def table_in_latex(runs: Runs, published: Sequence[Line]) -> str:
         ("published", of_others, published_tables(runs.dataset, published)),
     ):
         label = f"{runs.experiment.name}-{kind}"
-        parts += [_latex(table, caption, f"{label}-{place}") for place, table in enumerate(tables, start=1)]
+        parts += [latex_table(table, caption, f"{label}-{place}") for place, table in enumerate(tables, start=1)]
     return "\n\n".join(parts) + "\n"
 
 
-def _latex(table: Table, caption: str, label: str) -> str:
+def latex_table(table: Table, caption: str, label: str) -> str:
     """The table of booktabs; `caption` is LaTeX already, and comes after the title."""
     heads, *rows = [" & ".join(map(_in_latex, row)) + r" \\" for row in (table.heads, *table.rows)]
-    title = f"{_escape(table.title)}. " if table.title else ""
+    title = f"{escape_latex(table.title)}. " if table.title else ""
     return "\n".join([
         r"\begin{table}[tb]",
         r"\centering",
@@ -198,13 +198,13 @@ def _latex(table: Table, caption: str, label: str) -> str:
 
 def _in_latex(cell: Cell) -> str:
     if isinstance(cell, str):
-        return _escape(cell)
+        return escape_latex(cell)
     if math.isnan(cell.mean):
         return "--"
     mean = f"{cell.mean:.{max(1, cell.digits)}f}"
     return mean if math.isnan(cell.spread) else rf"${mean} \pm {cell.spread:.1f}$"
 
 
-def _escape(text: str) -> str:
+def escape_latex(text: str) -> str:
     """Text as LaTeX shows it."""
     return "".join(LATEX.get(character, character) for character in text)

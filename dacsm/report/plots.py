@@ -38,10 +38,13 @@ MOST_NAMED = 80  # classes of a confusion matrix with their names at the axes
 VERDICTS = {BETTER: ("#0072B2", "o"), WORSE: ("#D55E00", "s"), NOT_TOLD_APART: ("#555555", "D")}  # colour and mark
 
 
-def bars(path: Path, title: str, methods: Mapping[str, Mapping[str, Number]]) -> None:
+def bars(
+    path: Path, title: str, methods: Mapping[str, Mapping[str, Number]], what: str = "accuracy (%)", top: float = 100
+) -> None:
     """Grouped bars: a group for each class or task, and their mean, a bar a method; NaN draws nothing.
 
-    `methods` has for each name its numbers in percent by class or task, the same for all methods.
+    `methods` has for each name its numbers in percent by class or task, the same for all methods; `what` they are
+    stands at the axis, which goes up to `top` at least.
     """
     columns = list(next(iter(methods.values())))
     count = -(-len(columns) // BARS_A_PANEL)
@@ -49,7 +52,8 @@ def bars(path: Path, title: str, methods: Mapping[str, Mapping[str, Number]]) ->
     names = [textwrap.fill(column, 10, break_long_words=False) for column in columns]
     slanted = max(len(line) for name in names for line in name.split("\n")) * in_panel > 110
     numbers = [number for of in methods.values() for number in of.values()]
-    top = max(100, *(np.nansum([number.mean, number.spread]) for number in numbers))
+    ticks = {"yticks": range(0, 101, 20)} if top == 100 else {}
+    top = max(top, *(np.nansum([number.mean, number.spread]) for number in numbers))
     width = 0.84 / len(methods)
 
     def draw(figure: Figure) -> None:
@@ -71,7 +75,7 @@ def bars(path: Path, title: str, methods: Mapping[str, Mapping[str, Number]]) ->
             turned = {"rotation": 35, "ha": "right"} if slanted else {}
             axes.set_xticks(positions, (columns if slanted else names)[part], **turned)
             axes.tick_params(axis="x", length=0)
-            axes.set(xlim=(-0.6, in_panel - 0.4), ylim=(0, top * 1.01), yticks=range(0, 101, 20), ylabel="accuracy (%)")
+            axes.set(xlim=(-0.6, in_panel - 0.4), ylim=(0, top * 1.01), ylabel=what, **ticks)
             axes.grid(axis="y")
         figure.suptitle(title, fontsize=12, fontweight="bold")
         _legend(figure)

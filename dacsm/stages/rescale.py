@@ -26,8 +26,8 @@ def rescale(project: Project, method: str, task: str, seed: int, compute: Comput
     found, backbone = {}, ""
     started = time.perf_counter()
     for scale in params.rescale.scales:
-        predicted, _logits, backbone = predict_domain(model, shards, shape, compute, scale=scale)
-        found[f"{scale:g}"] = measure(labels, predicted, dataset.classes)
+        predictions, backbone = predict_domain(model, shards, shape, compute, scale=scale)
+        found[f"{scale:g}"] = measure(labels, predictions.predicted, dataset.classes)
     seconds = time.perf_counter() - started
     facts = {"dataset": dataset.name, "method": method, "task": task, "seed": seed, "backbone": backbone}
     facts |= {"protocol": dataset.protocol, "images": len(labels)}

@@ -2,7 +2,7 @@
 
 Images are permuted with a fixed seed first, so that a shuffle buffer over neighbours is a sound shuffle and no shard's
 name tells a class. Labels, names and counts lie beside the shards, never in them or in index.json: who adapts on a
-target domain reads the images only.
+target domain reads the images only. Of a domain without labels, labels.csv has the names alone.
 """
 
 import sys
@@ -22,7 +22,7 @@ from dacsm.config.project import Project
 from dacsm.config.validation import validate
 from dacsm.data.encoding import JPEG, RESAMPLE, Encoded, Encoder, encoded_images
 from dacsm.data.raw import Samples, reader_of
-from dacsm.data.shards import FORMAT_VERSION, read_index, verify
+from dacsm.data.shards import FORMAT_VERSION, UNLABELLED, read_index, verify
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.fetching import transfer
 from dacsm.runtime.files import exchanged, read_json, sha256, whole_file, write_csv, write_json
@@ -78,7 +78,7 @@ def shard(project: Project, domain: str, workers: int = 0) -> None:
         if unreadable:
             content["unreadable"] = [{"index": index, "reason": reason} for index, reason in unreadable.items()]
             found = ((index, int(order[index]), reason) for index, reason in unreadable.items())
-            rows = ((index, samples.labels[image], samples.name(image), reason) for index, image, reason in found)
+            rows = ((index, _label(samples, image), samples.name(image), reason) for index, image, reason in found)
             write_csv(folder / "unreadable.csv", ("index", "label", "name", "reason"), rows)
         write_json(folder / "index.json", content)
     if unreadable:
@@ -141,6 +141,17 @@ def _order(labels: np.ndarray, facts: Domain) -> np.ndarray:
 def _require_counts(dataset: DatasetSpec, domain: str, samples: Samples, paths: Paths) -> None:
     """Raise InputError unless there are as many images, in all and of each class, as the dataset's file says."""
     facts, file = dataset.domains[domain], f"workflow/datasets/{dataset.name}.yaml"
+    what = f"{paths.raw(dataset.raw_name)} has {len(samples.labels)} images of {domain}, expected {facts.images}"
+    of_class = _wrong_class(dataset, facts, samples, file) if facts.labelled else ""
+    if of_class or len(samples.labels) != facts.images:
+        command = f"dacsm download {dataset.name} {facts.archives[0]}"
+        raise InputError(
+            f"{what}{of_class}; make it again with `{command}`, or correct domains.{domain}.images in {file}."
+        )
+
+
+def _wrong_class(dataset: DatasetSpec, facts: Domain, samples: Samples, file: str) -> str:
+    """What is said of a class that has not the images that it should have; raises InputError for one that is none."""
     outside = np.flatnonzero((samples.labels < 0) | (samples.labels >= len(dataset.classes)))
     if len(outside):
         raise InputError(
@@ -150,16 +161,12 @@ def _require_counts(dataset: DatasetSpec, domain: str, samples: Samples, paths: 
     counts = np.bincount(samples.labels, minlength=len(dataset.classes))
     empty = [name for name, count in zip(dataset.classes, counts, strict=True) if not count]
     of_classes = [] if facts.per_class is None else np.flatnonzero(counts != facts.per_class)
-    what = f"{paths.raw(dataset.raw_name)} has {len(samples.labels)} images of {domain}, expected {facts.images}"
     if missing := [name for name in empty if name not in facts.absent]:
-        what += f", and none of class {', '.join(missing)}"
-    elif len(of_classes):
+        return f", and none of class {', '.join(missing)}"
+    if len(of_classes):
         first = of_classes[0]
-        what += f", and {counts[first]} of class {dataset.classes[first]}, expected {facts.per_class[first]}"
-    elif len(samples.labels) == facts.images:
-        return
-    command = f"dacsm download {dataset.name} {facts.archives[0]}"
-    raise InputError(f"{what}; make it again with `{command}`, or correct domains.{domain}.images in {file}.")
+        return f", and {counts[first]} of class {dataset.classes[first]}, expected {facts.per_class[first]}"
+    return ""
 
 
 def _readable(
@@ -217,10 +224,16 @@ def _places(tar: Path) -> Iterator[tuple[int, int]]:
 
 
 def _write_labels(folder: Path, samples: Samples, order: np.ndarray, classes: Sequence[str]) -> None:
-    labels = samples.labels[order]
-    rows = ((index, labels[index], samples.name(int(position))) for index, position in enumerate(order))
+    """Write labels.csv, in which an image without label has an empty one, and counts.csv, of known labels."""
+    rows = ((index, _label(samples, position), samples.name(position)) for index, position in enumerate(order.tolist()))
     write_csv(folder / "labels.csv", ("index", "label", "name"), rows)
-    counts = np.bincount(labels, minlength=len(classes))
-    write_csv(
-        folder / "counts.csv", ("label", "class", "images"), zip(range(len(classes)), classes, counts, strict=True)
-    )
+    labels = samples.labels[order]
+    counts = np.bincount(labels[labels != UNLABELLED], minlength=len(classes))
+    of_classes = zip(range(len(classes)), classes, counts, strict=True)
+    write_csv(folder / "counts.csv", ("label", "class", "images"), of_classes if counts.any() else ())
+
+
+def _label(samples: Samples, position: int) -> int | str:
+    """An image's label as it is written: empty where it has none."""
+    label = int(samples.labels[position])
+    return "" if label == UNLABELLED else label

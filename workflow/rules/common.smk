@@ -129,9 +129,24 @@ def told(function):
     return of_wildcards(of_run)
 
 
-def patterns(stage):
+def patterns(stage, labelled):
     """The outputs of a stage's runs, for any arguments."""
-    return stage.outputs_of(PATHS, {name: f"{{{name}}}" for name in stage.arguments})
+    return stage.outputs_of(PATHS, {name: f"{{{name}}}" for name in stage.arguments}, labelled)
+
+
+def rules_of(stage):
+    """The name of each rule of a stage, and whether it is for targets with labels.
+
+    Tables without labels have a rule of their own, since a rule's outputs cannot depend on its wildcards.
+    """
+    return {stage.name: True} | ({f"{stage.name}_unlabelled": False} if stage.of_labels else {})
+
+
+def experiments_of(labelled):
+    """What the wildcard of a rule may stand for; a name that is no experiment is refused by a rule with labels."""
+    shown = PARAMS.experiments.items()
+    without = [name for name, one in shown if not one.has_labels(PROJECTS[PARAMS.dataset_of(name)].dataset)]
+    return r"\w+" if labelled else "|".join(without) or "(?!)"
 
 
 def log_of(stage):
@@ -193,11 +208,14 @@ START = (
 )
 
 
-@of_wildcards
-def arguments(wildcards):
-    """The arguments of a stage's command, but for its log."""
-    words = [f"--seed {value}" if name == "seed" else value for name, value in wildcards.items()]
-    return " ".join([*words, "--params", str(SETTINGS_FILE)])
+def command(stage):
+    """The command of a stage's runs, but for its log."""
+
+    def of_run(wildcards):
+        words = [f"--seed {value}" if name == "seed" else value for name, value in wildcards.items()]
+        return " ".join(["dacsm", stage.name, *words, "--params", str(SETTINGS_FILE)])
+
+    return of_wildcards(of_run)
 
 
 def phase_targets(project, stage):
@@ -210,4 +228,4 @@ def phase_targets(project, stage):
         runs = [run for experiment in project.experiments() for run in runs_of(project, experiment, [stage.name])]
         return list(dict.fromkeys(run.outputs[0] for run in runs))
 
-    return of_phase
+    return told(of_phase)

@@ -36,9 +36,9 @@ class Raw:
 
 
 class Samples(Protocol):
-    """A domain's labelled images by position."""
+    """A domain's images by position, with their labels."""
 
-    labels: np.ndarray  # (N,) int64
+    labels: np.ndarray  # (N,) int64; UNLABELLED for each image of a domain without labels
 
     def name(self, position: int) -> str:
         """Where an image came from."""

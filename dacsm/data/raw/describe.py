@@ -23,6 +23,7 @@ from dacsm.data.raw.image_folder import image_files, listing, require_unchanged
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import write_text
 
+MOST_NAMED = 3  # folders in a sentence
 HEADER = """\
 # Written by dacsm from {path}, which params.yaml names under folders.{name}. Complete and commit it;
 # remove it to have the folder described again.
@@ -33,7 +34,8 @@ def describe_folders(content: Any, name: str | Path) -> None:
     """Write the catalogue's file of each folder that `content`, as read from the params file `name`, names.
 
     A file that is there is compared with the folder instead. Raises InputError where a folder holds no domains of
-    classes of images, has other images than its file describes, or its name belongs to another dataset.
+    classes of images, has other images than its file describes, or its name belongs to another dataset. A domain whose
+    images are in no folders of classes has no labels.
     """
     content = Presets(name).resolve(content)
     for dataset, folder in read_folders(content, name).items():
@@ -52,13 +54,23 @@ def _describe(name: str, folder: Folder, file: Path) -> None:
     except OSError as error:
         raise InputError(f"{root} cannot be read: {error.strerror}; correct its path under folders.") from error
     domains = {path.name: image_files(path) for path in folders}
-    classes = sorted({path.partition("/")[0] for files in domains.values() for path, _ in files})
+    classes_of = {domain: sorted(_counts(files)) for domain, files in domains.items()}
+    classes = sorted({of for found in classes_of.values() for of in found})
     if len(domains) < 2 or len(classes) < 2:
         raise InputError(
             f"folders.{name}: {root} has {len(domains)} domains and {len(classes)} classes, expected at least two of "
-            f"both in {root}/<domain>/<class>/<image>; correct the path, or sort the images so."
+            f"both in {root}/<domain>/<class>/<image>; correct the path, or sort the images so. (A domain without "
+            f"labels, {root}/<domain>/<image>, is the target of another that has them.)"
         )
+    _require_common_classes(name, root, classes_of)
     protocol = "transductive: the target's images are adapted on without labels, and evaluated on"
+    if unlabelled := [domain for domain, files in domains.items() if files and not classes_of[domain]]:
+        protocol += " where they have labels"
+    if unlabelled and folder.held_out is not None:
+        raise InputError(
+            f"folders.{name}.held_out is {folder.held_out}, but {root / unlabelled[0]} has no labels, so that held-out "
+            "images would measure nothing; remove held_out, or sort its images into folders of classes."
+        )
     if folder.held_out is not None:
         protocol = (
             f"held out: {folder.held_out:.0%} of the target are evaluated on, the rest is adapted on without labels"
@@ -80,21 +92,50 @@ def _describe(name: str, folder: Folder, file: Path) -> None:
     validate(DatasetSpec, content, f"folders.{name}")
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
     write_text(file, HEADER.format(path=root, name=name) + text)
-    counts = ", ".join(f"{len(files)} images in {domain}" for domain, files in domains.items())
+    counts = ", ".join(
+        f"{len(files)} images in {domain}{'' if classes_of[domain] else ' (without labels)'}"
+        for domain, files in domains.items()
+    )
     print(f"{file} describes {root}: {len(classes)} classes, {counts}.", file=sys.stderr)
 
 
+def _require_common_classes(name: str, root: Path, classes_of: dict[str, list[str]]) -> None:
+    """Raise InputError for a domain whose folders are those of no other one: they may be dates, and no classes."""
+    labelled = {domain: found for domain, found in classes_of.items() if found}
+    for domain, found in labelled.items():
+        others = sorted({of for other, classes in labelled.items() if other != domain for of in classes})
+        if others and not set(others) & set(found):
+            raise InputError(
+                f"folders.{name}: {root / domain} has the folders {_some(found)}, and the other domains have "
+                f"{_some(others)}, with none in common; name the folders of a class alike in all domains, or, for a "
+                f"domain without labels, put its images directly into its folder, {root}/<domain>/<image>."
+            )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
+
+
 def _domain(folder: Path, files: list[tuple[str, int]], classes: list[str], settings: Folder) -> dict[str, Any]:
-    counts = Counter(path.partition("/")[0] for path, _ in files)
     content: dict[str, Any] = {
         "title": folder.name,
         "images": len(files),
         "archives": [folder.name],
         "options": {"folder": str(folder), "listing": listing(files)},
+    }
+    counts = _counts(files)
+    if files and not counts:
+        return content | {"labelled": False}
+    content |= {
         "per_class": [counts[name] for name in classes],
         "absent": [name for name in classes if not counts[name]],
     }
     return content if settings.held_out is None else content | {"held_out": settings.held_out}
+
+
+def _counts(files: list[tuple[str, int]]) -> Counter[str]:
+    """How many images each class has; those outside of folders have none."""
+    return Counter(path.partition("/")[0] for path, _ in files if "/" in path)
 
 
 def _require_same(name: str, folder: Folder, file: Path, paths: Paths) -> None:

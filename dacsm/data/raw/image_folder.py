@@ -1,5 +1,7 @@
 """Your own images: a folder <domain>/<class>/<image>, read where it lies and never changed.
 
+A domain whose images lie directly in its folder, <domain>/<image>, has no labels.
+
 What stands for a domain in data/raw/ is a list of its files with sizes and hashes, so that a later change is noticed.
 """
 
@@ -15,6 +17,7 @@ from dacsm.config.datasets import DatasetSpec
 from dacsm.config.paths import Paths
 from dacsm.config.validation import Frozen
 from dacsm.data.raw import IMAGE_SUFFIXES, Raw, is_text, options_of
+from dacsm.data.shards import UNLABELLED
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import sha256, write_csv
 
@@ -53,10 +56,10 @@ class FolderImages:
 
 
 def image_files(folder: Path) -> list[tuple[str, int]]:
-    """Path (<class>/<image>) and size of each image in a domain's folder, sorted by path; hidden ones do not count.
+    """Path and size of each image in a domain's folder, sorted by path; hidden ones do not count.
 
-    Raises InputError where the folder cannot be read, or has an image outside of a class's folder, or one whose name is
-    not UTF-8.
+    A path is <class>/<image>, or all are <image>. Raises InputError where the folder cannot be read, has images at both
+    places or elsewhere, or one whose name is not UTF-8.
     """
     listed = []
     try:
@@ -67,12 +70,21 @@ def image_files(folder: Path) -> list[tuple[str, int]]:
             shown = (name for name in names if not name.startswith("."))  # macOS adds files such as ._photo.jpg
             found = (name for name in shown if Path(name).suffix.lower() in IMAGE_SUFFIXES)
             images = [name for name in found if Path(place, name).is_file()]
-            if images and len(inside.parts) != 1:
-                odd = Path(place, images[0])
-                raise InputError(f"{odd} is not where images are expected, {folder}/<class>/<image>; move it there.")
+            if images and len(inside.parts) > 1:
+                raise InputError(
+                    f"{Path(place, images[0])} is not where images are expected, {folder}/<class>/<image>; move it "
+                    f"there, or, if {folder.name} has no labels, all of its images directly into {folder}."
+                )
             listed += [((inside / name).as_posix(), Path(place, name).stat().st_size) for name in images]
     except OSError as error:
         raise InputError(f"{error.filename or folder} cannot be read: {error.strerror}; correct its path.") from error
+    direct, in_classes = ([path for path, _ in listed if ("/" in path) == deep] for deep in (False, True))
+    if direct and in_classes:
+        raise InputError(
+            f"{folder / direct[0]} is not where images are expected, since {folder} has others in folders of classes, "
+            f"such as {folder / in_classes[0]}; move it into one of these, or, if {folder.name} has no labels, all "
+            f"of its images directly into {folder}."
+        )
     odd = next((path for path, _ in listed if not is_text(path)), None)
     if odd is not None:
         raise InputError(f"{str(folder / odd)!r} has a name that is no UTF-8 or has control characters; rename it.")
@@ -101,17 +113,19 @@ def fetch(dataset: DatasetSpec, archive: str, paths: Paths) -> Raw:
 
 def samples(dataset: DatasetSpec, domain: str, paths: Paths) -> FolderImages:
     """The images of a domain, as they were listed; raises InputError where one is in the folder of no class."""
-    (archive,) = dataset.require_domain(domain).archives
+    facts = dataset.require_domain(domain)
+    (archive,) = facts.archives
     rows = _rows(paths.raw(dataset.name) / dataset.archives[archive].file)
     label_of = {name: label for label, name in enumerate(dataset.classes)}
     folder = Path(options_of(Options, dataset, archive).folder)
-    for path in rows:
-        if path.partition("/")[0] not in label_of:
+    labels = np.full(len(rows), UNLABELLED, dtype=np.int64)
+    for position, path in enumerate(rows if facts.labelled else ()):
+        if (name := path.partition("/")[0]) not in label_of:
             raise InputError(
                 f"{folder / path} is in the folder of no class; correct classes in "
                 f"workflow/datasets/{dataset.name}.yaml, or move it."
             )
-    labels = np.array([label_of[path.partition("/")[0]] for path in rows], dtype=np.int64)
+        labels[position] = label_of[name]
     return FolderImages(folder, list(rows), list(rows.values()), labels, paths.receipt(dataset.name, archive))
 
 

@@ -1,5 +1,6 @@
 """The numbers computed anew: a run's metrics from its predictions, and the table from all of them."""
 
+import csv
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import SOURCE_ONLY
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
@@ -17,7 +19,7 @@ from dacsm.ledger.audit.traces import Finding, differences
 from dacsm.ledger.runs import Run, runs_of
 from dacsm.report.measured import read_predictions
 from dacsm.runtime.errors import InputError
-from dacsm.runtime.files import read_json, write_json
+from dacsm.runtime.files import read_json, reading, write_json
 
 if TYPE_CHECKING:
     from dacsm.evaluation.metrics import Epochs
@@ -79,16 +81,16 @@ def _recompute(run: Run, project: Project, deep: bool) -> dict[str, Any]:
 
     params, dataset, paths = project.params, project.dataset, project.paths
     method, target = run.arguments["method"], dataset.split_task(run.arguments["task"])[1]
+    if not dataset.domains[target].labelled:
+        return _recompute_unlabelled(run, project, deep)
     measured_on = dataset.evaluation_domain(target)
     labels = read_labels(paths.shards(dataset.name, measured_on))
     path = run.place / "predictions.csv"
     indices, written_labels, predicted = read_predictions(path, "snakemake", len(dataset.classes)).T
     if not (np.array_equal(indices, np.arange(len(labels))) and np.array_equal(written_labels, labels)):
         raise InputError(f"{path} has not the labels that lie beside the target's shards; {AGAIN}")
-    found = read_json(run.place / "metrics.json", "snakemake")
-    written = found if isinstance(found, dict) else {}
-    facts = {**run.arguments, "backbone": written.get("backbone")}  # that of the checkpoint
-    facts |= {"protocol": dataset.protocol, "images": len(labels)}
+    written = read_json(run.place / "metrics.json", "snakemake")
+    facts = _facts(run, dataset, written, len(labels))
     trained = params.recipe("pretrain", dataset.name).epochs
     if method == SOURCE_ONLY:
         return {**facts, **measure_source_model(labels, predicted, trained, dataset.classes)}
@@ -103,6 +105,49 @@ def _recompute(run: Run, project: Project, deep: bool) -> dict[str, Any]:
     if not np.array_equal(predicted, epochs.predicted[selected - 1]):
         raise InputError(f"{path} is not what epoch {selected} of {run.inputs[1]} predicts; {AGAIN}")
     return {**facts, **measure_epochs(labels, epochs, scores, validator, dataset)}
+
+
+def _recompute_unlabelled(run: Run, project: Project, deep: bool) -> dict[str, Any]:
+    """The same of a target without labels; the scores of a source model are as written, since nothing else has them."""
+    from dacsm.adaptation.scores import score_epochs
+    from dacsm.data.shards import read_names
+    from dacsm.evaluation.metrics import read_epochs
+    from dacsm.evaluation.outputs import best_epoch
+    from dacsm.evaluation.unlabelled import COLUMNS, describe_epochs, describe_predictions, describe_source_model
+
+    params, dataset, path = project.params, project.dataset, run.place / "predictions.csv"
+    method, target = run.arguments["method"], dataset.split_task(run.arguments["task"])[1]
+    names, classes = read_names(project.paths.shards(dataset.name, target)), dataset.classes
+    with reading(path, "snakemake"), path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+        columns = {name: [row[name] for row in rows] for name in COLUMNS}
+        predicted = np.array(columns["predicted"], dtype=np.int64)
+        if not len(predicted) or not 0 <= predicted.min() <= predicted.max() < len(classes):
+            raise ValueError(f"expected class indices from 0 to {len(classes) - 1}")
+        described = describe_predictions(predicted, columns["probability"], classes)
+    of_images = [*map(str, range(len(names)))], names, [classes[index] for index in predicted]
+    if (columns["index"], columns["name"], columns["class"]) != of_images:
+        raise InputError(f"{path} does not have the target's images and the classes' names; {AGAIN}")
+    written = read_json(run.place / "metrics.json", "snakemake")
+    facts = _facts(run, dataset, written, len(names))
+    if method == SOURCE_ONLY:
+        with reading(run.place / "metrics.json", "snakemake"):
+            scores = {
+                name: math.nan if score is None else score for name, score in written["selected"]["scores"].items()
+            }
+            return {**facts, **describe_source_model(described, params.recipe("pretrain", dataset.name).epochs, scores)}
+    validator = params.recipe("adapt", dataset.name).validator
+    epochs = read_epochs(run.inputs[1], "dacsm adapt", images=len(names), classes=len(classes))
+    scores = score_epochs(epochs) if deep else _partly_scored(epochs, validator, written)
+    selected = best_epoch(scores[validator])
+    if not np.array_equal(predicted, epochs.predicted[selected - 1]):
+        raise InputError(f"{path} is not what epoch {selected} of {run.inputs[1]} predicts; {AGAIN}")
+    return {**facts, **describe_epochs(described, epochs, scores, validator)}
+
+
+def _facts(run: Run, dataset: DatasetSpec, written: Mapping[str, Any], images: int) -> dict[str, Any]:
+    """What metrics.json says of its run; the backbone is that of the checkpoint, and as written."""
+    return {**run.arguments, "backbone": written.get("backbone"), "protocol": dataset.protocol, "images": images}
 
 
 def _partly_scored(epochs: "Epochs", validator: str, written: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
@@ -139,6 +184,7 @@ def text_findings(run: Run, project: Project, recomputed: Recomputed) -> Iterato
             if run.stage == "table":
                 for other in evaluated:
                     write_json(folder / other.outputs[0].relative_to(root), recomputed(other))
+                    (folder / other.outputs[1].relative_to(root)).symlink_to(other.outputs[1].absolute())
                 table.write_numbers(anew, name)
             else:
                 for path in inputs:

@@ -37,13 +37,19 @@ def missing(path: Path, run: Run) -> Finding:
 
     So a clone without data gets one finding a phase, and not one a file.
     """
+    again = made_by(run, path)
     while not path.parent.exists():
         path = path.parent
-    return Finding(str(path), "missing", f"is not here; bring it with `dvc pull`, or make it with `{made_by(run)}`.")
+    return Finding(str(path), "missing", f"is not here; bring it with `dvc pull`, or make it with `{again}`.")
 
 
-def made_by(run: Run) -> str:
-    """The command that makes what is missing of a run's phase: plain `snakemake` looks at the tables alone."""
+def made_by(run: Run, path: Path | None = None) -> str:
+    """The command that makes what is missing of a run's phase: plain `snakemake` looks at the tables alone.
+
+    Of the files in a run's folder Snakemake does not know.
+    """
+    if path is not None and path.parent in run.folders and path not in run.outputs:
+        return f"snakemake --cores all --forcerun {run.outputs[0]} -- {run.outputs[0]}"
     dataset = run.arguments.get("dataset")
     target = f"{dataset}_{STAGES[run.stage].phase}" if dataset else run.outputs[0]
     return f"snakemake --cores all {target}"

@@ -1,0 +1,137 @@
+"""The table of targets without labels as text for people and for LaTeX, and its pictures."""
+
+from collections.abc import Iterator
+
+from dacsm.config.params import SOURCE_ONLY
+from dacsm.config.paths import Paths
+from dacsm.report import plots
+from dacsm.report.figures import clear_figures, drawn_csv
+from dacsm.report.pages import HEAD, escape_latex, latex_table
+from dacsm.report.tables import MOST_CLASSES, Cell, Number, Table, arrow, decimal, page, printed
+from dacsm.report.unlabelled import AGREEMENT, CONFIDENCE, PREDICTED, SCORE, UnlabelledRuns
+from dacsm.runtime.files import write_csv
+
+MOST_DRAWN = 40  # classes; of more, those that are predicted most often
+NO_LABELS = "The target has no labels, so there is no accuracy: nothing here says how many predictions are right."
+
+
+def unlabelled_page(runs: UnlabelledRuns) -> str:
+    """The whole text."""
+    parts: list[str | Table] = [f"# {runs.title}", f"**{NO_LABELS}**", *_introduction(runs)]
+    for task in runs.experiment.tasks:
+        parts += [*_about_task(runs, task), *_of_task(runs, task), *_agreement(runs, task)]
+    return page(parts)
+
+
+def _introduction(runs: UnlabelledRuns) -> Iterator[str]:
+    dataset, seeds = runs.dataset, runs.experiment.seeds
+    over = f"means over seeds {', '.join(map(str, seeds))} ± sample standard deviation"
+    if len(seeds) == 1:
+        over = f"those of seed {seeds[0]} alone, so that nothing is known of their spread"
+    yield (
+        f"Numbers are {over}. The checkpoint of each run was selected without labels; {SOURCE_ONLY} is the source "
+        "model after its last epoch. A model can be sure, and seeds and methods can agree, and all be wrong: label "
+        "some of the images to know an accuracy."
+    )
+    yield (
+        f"The class of each image is in `results/{dataset.name}/evaluated/<method>/<task>/seed<k>/predictions.csv`. "
+        f"`dacsm recommend {runs.experiment.name}` says which method the scores would choose, and how far they ranked "
+        "methods on tasks with labels."
+    )
+
+
+def _about_task(runs: UnlabelledRuns, task: str) -> Iterator[str]:
+    yield f"## {arrow(task)}"
+    ends = (f"{domain} ({runs.dataset.domains[domain].title})" for domain in runs.dataset.split_task(task))
+    images = runs.facts(task, runs.experiment.methods[0])["images"]
+    yield f"Task: {' → '.join(ends)}, of which {images} images have a prediction."
+
+
+def _of_task(runs: UnlabelledRuns, task: str) -> Iterator[str | Table]:
+    if len(runs.dataset.classes) <= MOST_CLASSES:
+        yield "### Images of each predicted class, in percent"
+        yield classes_table(runs, task)
+    else:
+        yield f"How often each of the {len(runs.dataset.classes)} classes is predicted is in the CSV beside this file."
+    yield "### Confidence, agreement and scores"
+    yield (
+        "Mean confidence is the mean probability of the predicted class, in percent; agreement between seeds is the "
+        "percentage of images that get the same class in two seeds, averaged over all pairs of seeds. Scores are those "
+        "of the validators, higher is better, at the epoch that was selected; “–” stands where one has none."
+    )
+    yield scores_table(runs, task)
+
+
+def classes_table(runs: UnlabelledRuns, task: str) -> Table:
+    """For each method the percentage of images that each class is predicted for."""
+    rows = []
+    for method in runs.experiment.methods:
+        numbers = runs.numbers(task, method)
+        rows.append([method, *(numbers[f"{PREDICTED}{name}"] for name in runs.dataset.classes)])
+    return Table("", ["method", *runs.dataset.classes], rows)
+
+
+def scores_table(runs: UnlabelledRuns, task: str) -> Table:
+    """For each method its confidence, the agreement of its seeds, the epochs selected, and the validators' scores."""
+    rows: list[list[Cell]] = []
+    for method in runs.experiment.methods:
+        numbers = runs.numbers(task, method)
+        epochs = ", ".join(str(run["selected"]["epoch"]) for run in runs.metrics[task, method])
+        scores = (_score(numbers[f"{SCORE}{name}"]) for name in runs.validators)
+        rows.append([method, numbers[CONFIDENCE], numbers[AGREEMENT], epochs, *scores])
+    return Table("", ["method", "mean confidence", "agreement between seeds", "epochs", *runs.validators], rows)
+
+
+def _score(number: Number) -> str:
+    """2.1034 ± 0.0110, with spaces that do not break: scores differ in later decimals than percentages do."""
+    spread = decimal(number.spread, 4)
+    return printed(number.mean, 4) + (f"\u00a0±\u00a0{spread}" if spread else "")
+
+
+def _agreement(runs: UnlabelledRuns, task: str) -> Iterator[str | Table]:
+    methods = runs.experiment.methods
+    if len(methods) < 2:
+        return
+    yield "### Agreement between methods"
+    yield "The percentage of images that two methods give the same class, seed by seed."
+    rows = [
+        [first, *("" if first == second else runs.agreement(task, first, second) for second in methods)]
+        for first in methods
+    ]
+    yield Table("", ["", *methods], rows)
+
+
+def unlabelled_latex(runs: UnlabelledRuns) -> str:
+    """The whole file: for each task the classes predicted, then confidence, agreement and scores."""
+    seeds, title = ", ".join(map(str, runs.experiment.seeds)), escape_latex(runs.title)
+    spread = "mean $\\pm$ sample standard deviation over seeds" if len(runs.experiment.seeds) > 1 else "seed"
+    parts = [HEAD]
+    for task in runs.experiment.tasks:
+        about = f"{title}, {escape_latex(arrow(task))}, a target without labels: {{}}, {spread} {seeds}; no accuracy."
+        tables = [("mean confidence and agreement in percent, and label-free scores", scores_table(runs, task))]
+        if len(runs.dataset.classes) <= MOST_CLASSES:
+            tables.insert(0, ("images of each predicted class in percent", classes_table(runs, task)))
+        for place, (what, table) in enumerate(tables, start=1):
+            parts.append(latex_table(table, about.format(what), f"{runs.experiment.name}-{task}-{place}"))
+    return "\n\n".join(parts) + "\n"
+
+
+def draw_unlabelled(runs: UnlabelledRuns, paths: Paths) -> None:
+    """For each task a picture of how often each class is predicted, and for each method a CSV of which DVC draws it."""
+    experiment, classes = runs.experiment, runs.dataset.classes
+    folder = paths.plots(experiment.name)
+    clear_figures(folder)
+    seeds = len(experiment.seeds)
+    over = f"mean of {seeds} seeds ± standard deviation" if seeds > 1 else f"seed {experiment.seeds[0]}"
+    for task in experiment.tasks:
+        methods = {}
+        for method in experiment.methods:
+            numbers = runs.numbers(task, method)
+            methods[method] = {name: numbers[f"{PREDICTED}{name}"] for name in classes}
+            rows = [(name, decimal(number.mean)) for name, number in methods[method].items()]
+            write_csv(drawn_csv("predicted", method, task, experiment, paths), ("class", "percent"), rows)
+        often = sorted(classes, key=lambda name: -max(of[name].mean for of in methods.values()))[:MOST_DRAWN]
+        shown = {method: {name: of[name] for name in classes if name in often} for method, of in methods.items()}
+        some = f", the {len(often)} of {len(classes)} classes predicted most" if len(often) < len(classes) else ""
+        title = f"{runs.title}, {arrow(task)}: images of each predicted class{some}\nno labels, no accuracy; {over}"
+        plots.bars(folder / f"predicted_{task}.png", title, shown, what="images (%)", top=0)
