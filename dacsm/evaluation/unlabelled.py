@@ -21,8 +21,9 @@ def describe_predictions(
     """
     fractions = np.bincount(predicted, minlength=len(classes)) / len(predicted)  # (K,)
     known = all(probabilities)
+    mean = float(np.mean([float(probability) for probability in probabilities])) if known else None
     return {
-        "mean_confidence": percent(np.mean([float(probability) for probability in probabilities])) if known else None,
+        "mean_confidence": None if mean is None else percent(mean),
         "predicted": {name: percent(fraction) for name, fraction in zip(classes, fractions, strict=True)},
     }
 

@@ -167,7 +167,8 @@ def values_of(project: Project, experiment: Experiment, cell: Cell) -> dict[int,
     else:
         by_seed = collect_unlabelled(project.dataset, experiment, project.paths).by_seed
         by_task = [by_seed[task, method].reindex(columns=[cell.measure]) for task in cell.tasks]
-    return dict(sum(frame[cell.measure] for frame in by_task) / len(by_task))
+    mean = pd.concat([frame[cell.measure] for frame in by_task], axis=1).mean(axis=1, skipna=False)
+    return {seed: float(mean[seed]) for seed in experiment.seeds}
 
 
 def _over_seeds(number: Number) -> str:

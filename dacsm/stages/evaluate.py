@@ -72,7 +72,7 @@ def _evaluate_unlabelled(
     """What `evaluate` does on a target without labels: it names each image's class, and scores without labels."""
     dataset, (method, task, _seed) = project.dataset, run
     shards = project.paths.shards(dataset.name, dataset.split_task(task)[1])
-    names, classes = read_names(shards), np.array(dataset.classes)
+    names, classes = read_names(shards), dataset.classes
     started = time.perf_counter()
     predictions, backbone = predict_domain(model, shards, (len(names), len(classes)), compute)
     seconds = time.perf_counter() - started
@@ -81,14 +81,15 @@ def _evaluate_unlabelled(
     if epochs is None:
         outputs = sample_outputs(model.recipe.epochs, predictions, math.nan)
         scores = {name: outputs.scored_by(VALIDATORS[name]) for name in CRITERIA}
-        described = describe_predictions(predicted, probabilities, dataset.classes)
+        described = describe_predictions(predicted, probabilities, classes)
         results = describe_source_model(described, model.recipe.epochs, scores)
     else:
         of_epochs = score_epochs(epochs)
         predicted, probabilities = _at_selected(model, epochs, of_epochs, predicted, probabilities)
-        described = describe_predictions(predicted, probabilities, dataset.classes)
+        described = describe_predictions(predicted, probabilities, classes)
         results = describe_epochs(described, epochs, of_epochs, model.recipe.validator)
-    rows = zip(range(len(names)), names, predicted, classes[predicted], probabilities, strict=True)
+    named = [classes[index] for index in predicted]
+    rows = zip(range(len(names)), names, predicted, named, probabilities, strict=True)
     _write(project, run, (backbone, len(names), results), COLUMNS, rows)
     return _speed(len(names), seconds)
 

@@ -160,12 +160,12 @@ def _wrong_class(dataset: DatasetSpec, facts: Domain, samples: Samples, file: st
         )
     counts = np.bincount(samples.labels, minlength=len(dataset.classes))
     empty = [name for name, count in zip(dataset.classes, counts, strict=True) if not count]
-    of_classes = [] if facts.per_class is None else np.flatnonzero(counts != facts.per_class)
+    expected = counts if facts.per_class is None else np.array(facts.per_class)
     if missing := [name for name in empty if name not in facts.absent]:
         return f", and none of class {', '.join(missing)}"
-    if len(of_classes):
-        first = of_classes[0]
-        return f", and {counts[first]} of class {dataset.classes[first]}, expected {facts.per_class[first]}"
+    for name, count, right in zip(dataset.classes, counts, expected, strict=True):
+        if count != right:
+            return f", and {count} of class {name}, expected {right}"
     return ""
 
 

@@ -132,10 +132,9 @@ def _recompute_unlabelled(run: Run, project: Project, deep: bool) -> dict[str, A
     facts = _facts(run, dataset, written, len(names))
     if method == SOURCE_ONLY:
         with reading(run.place / "metrics.json", "snakemake"):
-            scores = {
-                name: math.nan if score is None else score for name, score in written["selected"]["scores"].items()
-            }
-            return {**facts, **describe_source_model(described, params.recipe("pretrain", dataset.name).epochs, scores)}
+            found = written["selected"]["scores"]
+            of_model = {name: math.nan if found[name] is None else float(found[name]) for name in found}
+        return {**facts, **describe_source_model(described, params.recipe("pretrain", dataset.name).epochs, of_model)}
     validator = params.recipe("adapt", dataset.name).validator
     epochs = read_epochs(run.inputs[1], "dacsm adapt", images=len(names), classes=len(classes))
     scores = score_epochs(epochs) if deep else _partly_scored(epochs, validator, written)
