@@ -32,6 +32,7 @@ from dacsm.ledger.dvc_file import plots_of
 from dacsm.ledger.recommend import describe_recommendation
 from dacsm.ledger.runs import run_of
 from dacsm.report.unlabelled import collect_unlabelled
+from dacsm.report.unlabelled_pages import unlabelled_latex, unlabelled_page
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
 from dacsm.stages.adapt import adapt
@@ -362,6 +363,13 @@ def test_every_number_of_the_table(made: Made) -> None:
     ]  # fmt: skip
     scores = rows_of(paths.validators("mine"))
     assert [row["method"] for row in scores if row["default"] == "yes"] == ["cdtrans", "shot"]
+
+
+def test_a_title_may_have_any_letters(made: Made) -> None:
+    dataset = made.flat.dataset.model_copy(update={"title": r"50 % {of} my_{ \images"})
+    runs = collect_unlabelled(dataset, made.flat.params.experiment("mine"), made.flat.paths)
+    assert r"50 \% \{of\} my\_\{ \textbackslash{}images, photos $\to$ scans, a target" in unlabelled_latex(runs)
+    assert unlabelled_page(runs).startswith(f"# {dataset.title}\n")
 
 
 def test_the_audit_checks_what_can_be_checked(made: Made, tmp_path: Path) -> None:

@@ -107,12 +107,13 @@ def unlabelled_latex(runs: UnlabelledRuns) -> str:
     spread = "mean $\\pm$ sample standard deviation over seeds" if len(runs.experiment.seeds) > 1 else "seed"
     parts = [HEAD]
     for task in runs.experiment.tasks:
-        about = f"{title}, {escape_latex(arrow(task))}, a target without labels: {{}}, {spread} {seeds}; no accuracy."
+        about = f"{title}, {escape_latex(arrow(task))}, a target without labels"
         tables = [("mean confidence and agreement in percent, and label-free scores", scores_table(runs, task))]
         if len(runs.dataset.classes) <= MOST_CLASSES:
             tables.insert(0, ("images of each predicted class in percent", classes_table(runs, task)))
         for place, (what, table) in enumerate(tables, start=1):
-            parts.append(latex_table(table, about.format(what), f"{runs.experiment.name}-{task}-{place}"))
+            caption = f"{about}: {what}, {spread} {seeds}; no accuracy."
+            parts.append(latex_table(table, caption, f"{runs.experiment.name}-{task}-{place}"))
     return "\n\n".join(parts) + "\n"
 
 
