@@ -100,6 +100,7 @@ def runs_of(project: Project, experiment: Experiment, stages: Sequence[str] | No
         "rescale": evaluated,
         "scales": whole,
         "explain": [run for run in adapted if run["seed"] == experiment.seeds[0]],
+        "export": [run for run in evaluated if run["seed"] == experiment.seeds[0]],
     }
     wanted = [name for name, stage in STAGES.items() if (not stage.optional if stages is None else name in stages)]
     return [run_of(project, stage, **run) for stage in wanted for run in arguments[stage]]
