@@ -174,7 +174,7 @@ def test_the_front_matter_is_what_the_hub_reads(exported, trained):
     results = ModelCard(content).data.eval_results
     assert [result.metric_value for result in results] == [metrics["overall"], metrics["mean_per_class"]]
     for result in results:
-        assert result.metric_name.endswith("epoch selected by infomax without target labels")
+        assert result.metric_name.endswith("epoch selected by infomax, without target labels")
         assert (result.task_type, result.dataset_split) == ("image-classification", "mnist")
 
 
@@ -234,6 +234,21 @@ def test_without_held_out_images_there_is_no_temperature(trained, tiny_params, t
     assert "The epoch of these weights, 2, is the last one." in words
     assert not (folder / "model.onnx").exists()
     assert load_folder(folder).temperature is None
+
+
+def test_a_target_without_labels_has_no_accuracy_and_no_calibration_error(trained, tiny_params, tiny_dataset, tmp_path):
+    paths = Paths(shutil.copytree(trained.root, tmp_path / "root"))
+    path = paths.evaluated("tiny", "cdtrans", TASK, 0) / "metrics.json"
+    metrics = json.loads(path.read_text())
+    selected = {key: metrics["selected"][key] for key in ("selection", "epoch")}
+    write_json(path, {"images": 60, "checkpoint_epoch": metrics["checkpoint_epoch"], "selected": selected})
+    export(Project(changed(tiny_params), tiny_dataset, paths), "cdtrans", TASK, 0, CPU)
+    folder = paths.exported("tiny", "cdtrans", TASK, 0)
+    assert list(json.loads((folder / "config.json").read_text())["calibration"]) == ["bins", "source"]
+    assert not {"metrics", "model-index"} & front_matter(folder).keys()
+    words = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
+    assert "The images of `mnist` have no labels, so that the accuracy on them is not known." in words
+    assert "It need not hold on the target**, whose calibration was not measured" in words
 
 
 def test_what_onnx_lacks_is_said_before_any_work(trained, tiny_params, tiny_dataset, monkeypatch):

@@ -1,24 +1,20 @@
 """The model card of an exported model, in the form of the Hugging Face hub: facts for programs, then for people."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from textwrap import fill
-from typing import Any
 
 import yaml
 from tabulate import tabulate
 
 from dacsm import __version__
 from dacsm.config import SOURCE_ONLY
-from dacsm.config.datasets import DatasetSpec
-from dacsm.evaluation.calibration import BINS, LEAST, MOST, Calibration
+from dacsm.evaluation.calibration import BINS, LEAST, MOST
 from dacsm.evaluation.metrics import LAST
+from dacsm.report.exported import MEASURES, Exported, front_matter
 
 MOST_CLASSES = 40  # of which each is listed with its accuracy
 WIDTH = 110  # characters of a line
-MEASURES = {"overall": "accuracy", "mean_per_class": "mean accuracy per class"}
-
 
 WITH_TIMM = """```python
 import json
@@ -52,71 +48,12 @@ session = onnxruntime.InferenceSession("model.onnx")
 ```"""
 
 
-@dataclass(frozen=True)
-class Exported:
-    """What a model card is about."""
-
-    dataset: DatasetSpec
-    method: str
-    kind: str | None  # of the method; None for source_only
-    task: str
-    seed: int
-    config: Mapping[str, Any]  # config.json
-    metrics: Mapping[str, Any]  # metrics.json of the evaluation
-    calibration: Mapping[str, Calibration]  # of `source` and `target`, where each could be measured
-    differences: Mapping[str, float]  # the largest of the logits, of `timm` and of `onnx`, where it was written
-    compared: int  # images for that
-    made_from: Mapping[str, str]  # what, and which
-
-    @property
-    def name(self) -> str:
-        return f"{self.dataset.name}-{self.method}-{self.task}-seed{self.seed}"
-
-    @property
-    def domains(self) -> tuple[str, str]:
-        """The source and the target."""
-        source, target = self.task.split("-")
-        return source, target
-
-    @property
-    def classes(self) -> int:
-        return len(self.dataset.classes)
-
-
 def model_card(model: Exported) -> str:
     """The text of README.md."""
-    facts = yaml.safe_dump(_front_matter(model), sort_keys=False, allow_unicode=True, width=WIDTH)
+    facts = yaml.safe_dump(front_matter(model), sort_keys=False, allow_unicode=True, width=WIDTH)
     sections = (_what, _use, _data, _accuracy, _calibration, _limits, _files, _made_from)
     blocks = [block for section in sections for block in section(model)]
     return f"---\n{facts}---\n\n" + "\n\n".join(blocks) + "\n"
-
-
-def _front_matter(model: Exported) -> dict[str, Any]:
-    source, target = model.domains
-    selected = model.metrics["selected"]
-    how = _selection(selected)
-    metrics = [
-        {"type": "accuracy", "value": selected[key], "name": f"{MEASURES[key]} in percent, {how}"} for key in MEASURES
-    ]
-    of = {"name": f"{model.dataset.title}, {target}", "type": model.dataset.name, "split": target}
-    task = {"type": "image-classification", "name": f"unsupervised domain adaptation, {source} to {target}"}
-    return {
-        "license": "other",
-        "license_name": f"{model.dataset.name.replace('_', '-')}-data",
-        "license_link": "LICENSE",
-        "library_name": "timm",
-        "pipeline_tag": "image-classification",
-        "tags": ["image-classification", "timm", "domain-adaptation", "dacsm"],
-        "datasets": [model.dataset.name],
-        "metrics": ["accuracy"],
-        "model-index": [{"name": model.name, "results": [{"task": task, "dataset": of, "metrics": metrics}]}],
-    }
-
-
-def _selection(selected: Mapping[str, Any]) -> str:
-    if selected["selection"] == LAST:
-        return "last epoch, chosen without target labels"
-    return f"epoch selected by {selected['selection']} without target labels"
 
 
 def _what(model: Exported) -> Iterator[str]:
@@ -168,15 +105,22 @@ def _accuracy(model: Exported) -> Iterator[str]:
     selected, (_source, target) = model.metrics["selected"], model.domains
     how = "is the last one" if selected["selection"] == LAST else f"was selected by `{selected['selection']}`"
     yield "## Accuracy on the target"
+    chosen = f"The epoch of these weights, {selected['epoch']}, {how}."
+    if not model.measured:
+        yield _paragraph(
+            f"{chosen} The images of `{target}` have no labels, so that the accuracy on them is not known."
+        )
+        return
     yield _paragraph(
-        f"The epoch of these weights, {selected['epoch']}, {how}. No label of the target was used to train or to "
-        f"select. The labels measure the result, on the {model.metrics['images']:,} images of "
-        f"`{model.dataset.evaluation_domain(target)}`:"
+        f"{chosen} No label of the target was used to train or to select. The labels measure the result, on the "
+        f"{model.metrics['images']:,} images of `{model.dataset.evaluation_domain(target)}`:"
     )
     rows: list[tuple[str, float | None]] = [(what, selected[key]) for key, what in MEASURES.items()]
     if model.classes <= MOST_CLASSES:
         rows += [(f"class {name}", recall) for name, recall in selected["per_class"].items()]
     yield _table(("measure", "percent"), [(what, "–" if value is None else f"{value:.2f}") for what, value in rows])
+    if model.task in model.dataset.development_tasks:
+        yield "This is a development task: methods and their settings were chosen by its target labels."
     yield _paragraph(
         f"Protocol: {model.dataset.protocol}. These are numbers of seed {model.seed} alone; another seed gives others."
     )

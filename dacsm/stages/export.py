@@ -26,7 +26,8 @@ from dacsm.models.classifier import Classifier, load_checkpoint
 from dacsm.models.folded import fold, not_plain
 from dacsm.models.hub_folder import CONFIG, WEIGHTS, hub_config, write_weights
 from dacsm.models.onnx import onnx_logits, require_onnx, write_onnx
-from dacsm.report.model_card import Exported, model_card
+from dacsm.report.exported import Exported
+from dacsm.report.model_card import model_card
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import exchanged, read_json, sha256, write_json, write_text
@@ -50,12 +51,14 @@ def export(project: Project, method: str, task: str, seed: int, compute: Compute
     metrics = _metrics(project, method, task, seed, model)
     choose_arithmetic(model.recipe.arithmetic, model.recipe.threads)
     classifier = load_checkpoint(model.folder / SELECTED, compute.device)
-    temperature, measured = _calibrated(project, task, classifier, compute)
+    labelled = "overall" in metrics["selected"]
+    temperature, measured = _calibrated(project, task, classifier, compute, labelled)
 
     choose_arithmetic("native", model.recipe.threads)  # as others will compute
     classifier.to("cpu")
     network, arguments = fold(classifier)
-    images = _some_images(evaluated_on(project, task)[0], classifier)
+    target = dataset.evaluation_domain(dataset.split_task(task)[1])
+    images = _some_images(project.paths.shards(dataset.name, target), classifier)
     differences = {"timm": _difference(classifier, images, network(images))}
     if not differences["timm"] < LARGEST:  # also where it is not a number
         raise not_plain(classifier.description.model.name, f"its logits differ by {differences['timm']:.1e}")
@@ -102,11 +105,11 @@ def _metrics(project: Project, method: str, task: str, seed: int, model: Evaluat
 
 
 def _calibrated(
-    project: Project, task: str, classifier: Classifier, compute: Compute
+    project: Project, task: str, classifier: Classifier, compute: Compute, labelled: bool
 ) -> tuple[float | None, dict[str, Calibration]]:
     """The temperature fitted to held-out source images, and the calibration of these and of the target's images.
 
-    Without held-out images there is no temperature.
+    Without held-out images there is no temperature, and nothing is measured on a target that is not `labelled`.
     """
     name, size = project.dataset.name, classifier.description.model.resize
     source, _target = project.dataset.split_task(task)
@@ -124,8 +127,9 @@ def _calibrated(
         logits = logits_of(shards, unseen)
         temperature = fit_temperature(logits, labels[unseen])
         measured["source"] = calibration(logits, labels[unseen], temperature)
-    shards, labels = evaluated_on(project, task)
-    measured["target"] = calibration(logits_of(shards), labels, temperature)
+    if labelled:
+        shards, labels = evaluated_on(project, task)
+        measured["target"] = calibration(logits_of(shards), labels, temperature)
     return temperature, measured
 
 
