@@ -296,6 +296,16 @@ def no_temperature(folder: Path) -> None:
     write_json(folder / "config.json", {**config, "temperature": -1})
 
 
+def from_the_hub(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    write_json(folder / "config.json", {**config, "architecture": "hf-hub:someone/something"})
+
+
+def pretrained(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    write_json(folder / "config.json", {**config, "model_args": {**config["model_args"], "pretrained": True}})
+
+
 def another_width(folder: Path) -> None:
     state = load_file(folder / "model.safetensors")
     save_file({**state, "head.bias": torch.zeros(3)}, folder / "model.safetensors")
@@ -306,6 +316,8 @@ def another_width(folder: Path) -> None:
     [
         (cut, "model.safetensors cannot be read as weights"),
         (no_temperature, "config.json cannot be read (temperature is -1.0, expected more than 0)"),
+        (from_the_hub, "config.json cannot be read (architecture is 'hf-hub:someone/something', which timm does not"),
+        (pretrained, "do not belong together (timm.models._factory.create_model() got multiple values for keyword"),
         (another_width, "model.safetensors and config.json do not belong together"),
         (lambda folder: (folder / "config.json").unlink(), "is no folder of `dacsm export`, as it has no config.json"),
     ],

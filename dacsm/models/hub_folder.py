@@ -92,8 +92,11 @@ def load_folder(folder: Path) -> Trained:
         temperature = None if config["temperature"] is None else float(config["temperature"])
         if temperature is not None and not 0 < temperature < math.inf:
             raise ValueError(f"temperature is {temperature}, expected more than 0")
+        if not timm.is_model(model.name):  # nor an address, from which timm would fetch another
+            raise ValueError(f"architecture is {model.name!r}, which timm does not know")
     try:
-        network = timm.create_model(model.name, num_classes=len(classes), **config["model_args"])
+        told = {"pretrained": False, "num_classes": len(classes), "checkpoint_path": ""}  # what a file may not change
+        network = timm.create_model(model.name, **told, **config["model_args"])
         network.load_state_dict(read_weights(folder / WEIGHTS))
     except (RuntimeError, TypeError, KeyError, ValueError, AssertionError) as error:  # as torch and timm refuse
         reason = " ".join(str(error).split())[:150]

@@ -134,7 +134,7 @@ def transfer_progress(name: str) -> Iterator[TransferProgress]:
 
 
 @contextmanager
-def counted(name: str, total: int, wanted: bool = True) -> Iterator[Callable[[Iterable[T]], Iterator[T]]]:
+def counted(name: str, total: int, wanted: bool = True) -> Iterator[Callable[[Iterable[T]], Iterable[T]]]:
     """What counts things as they pass by, to be shown beside their total; the bar is taken away at the end.
 
     What is printed meanwhile stays on stdout, which a program may read.
