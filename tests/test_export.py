@@ -242,7 +242,9 @@ def test_a_target_without_labels_has_no_accuracy_and_no_calibration_error(traine
     metrics = json.loads(path.read_text())
     selected = {key: metrics["selected"][key] for key in ("selection", "epoch")}
     write_json(path, {"images": 60, "checkpoint_epoch": metrics["checkpoint_epoch"], "selected": selected})
-    export(Project(changed(tiny_params), tiny_dataset, paths), "cdtrans", TASK, 0, CPU)
+    unlabelled = tiny_dataset.domains["mnist"].model_copy(update={"labelled": False})
+    dataset = tiny_dataset.model_copy(update={"domains": {**tiny_dataset.domains, "mnist": unlabelled}})
+    export(Project(changed(tiny_params), dataset, paths), "cdtrans", TASK, 0, CPU)
     folder = paths.exported("tiny", "cdtrans", TASK, 0)
     assert list(json.loads((folder / "config.json").read_text())["calibration"]) == ["bins", "source"]
     assert not {"metrics", "model-index"} & front_matter(folder).keys()

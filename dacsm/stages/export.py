@@ -51,8 +51,7 @@ def export(project: Project, method: str, task: str, seed: int, compute: Compute
     metrics = _metrics(project, method, task, seed, model)
     choose_arithmetic(model.recipe.arithmetic, model.recipe.threads)
     classifier = load_checkpoint(model.folder / SELECTED, compute.device)
-    labelled = "overall" in metrics["selected"]
-    temperature, measured = _calibrated(project, task, classifier, compute, labelled)
+    temperature, measured = _calibrated(project, task, classifier, compute)
 
     choose_arithmetic("native", model.recipe.threads)  # as others will compute
     classifier.to("cpu")
@@ -105,11 +104,11 @@ def _metrics(project: Project, method: str, task: str, seed: int, model: Evaluat
 
 
 def _calibrated(
-    project: Project, task: str, classifier: Classifier, compute: Compute, labelled: bool
+    project: Project, task: str, classifier: Classifier, compute: Compute
 ) -> tuple[float | None, dict[str, Calibration]]:
     """The temperature fitted to held-out source images, and the calibration of these and of the target's images.
 
-    Without held-out images there is no temperature, and nothing is measured on a target that is not `labelled`.
+    Without held-out images there is no temperature, and on a target without labels nothing is measured.
     """
     name, size = project.dataset.name, classifier.description.model.resize
     source, _target = project.dataset.split_task(task)
@@ -127,7 +126,7 @@ def _calibrated(
         logits = logits_of(shards, unseen)
         temperature = fit_temperature(logits, labels[unseen])
         measured["source"] = calibration(logits, labels[unseen], temperature)
-    if labelled:
+    if project.dataset.has_labels(task):
         shards, labels = evaluated_on(project, task)
         measured["target"] = calibration(logits_of(shards), labels, temperature)
     return temperature, measured
