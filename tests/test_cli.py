@@ -73,6 +73,8 @@ print(sorted({heavy} & set(sys.modules)))"""
         ("scales didgits", "no entry for 'didgits'"),
         ("explain digits source_only synthetic-mnist --seed 0", "no pairs to explain; name an adapted method"),
         ("explain digits cdtrans mnist --seed 0", "no task 'mnist'"),
+        ("export digits magic synthetic-mnist --seed 0", "adapt.methods has no 'magic'"),
+        ("export digits cdtrans mnist --seed 0", "no task 'mnist'"),
         ("table digits --params nowhere.yaml", "nowhere.yaml was not found"),
         ("table digits --log pyproject.toml/log", "--log pyproject.toml/log cannot be written"),
         ("table digits --log .", "--log . cannot be written"),

@@ -4,6 +4,7 @@ All tests share one copy of the built project: each leaves it as it was.
 """
 
 import csv
+import json
 import shutil
 from collections import Counter
 from contextlib import ExitStack
@@ -142,6 +143,7 @@ def test_what_is_beside_the_table_is_made_when_asked_for(project: ProjectFolder)
     assert project.jobs("results/tiny_scales.csv") == {"rescale": 4, "scales": 1}
     assert project.jobs("tiny_rescaled") == {"rescale": 4, "tiny_rescaled": 1}
     assert project.jobs("tiny_explained") == {"explain": 1, "tiny_explained": 1}  # the first seed of what is adapted
+    assert project.jobs("tiny_exported") == {"export": 2, "tiny_exported": 1}  # the first seed of each method
     with project.edited("params.yaml", "rescale:\n  scales:\n  - 0.5\n", "rescale:\n  scales:\n  - 0.4\n"):
         assert NOTHING in project.snakemake("-n")  # the table knows nothing of scales
 
@@ -149,11 +151,18 @@ def test_what_is_beside_the_table_is_made_when_asked_for(project: ProjectFolder)
 @pytest.mark.long
 def test_what_is_beside_the_table_is_made_and_audited(project: ProjectFolder, tmp_path: Path) -> None:
     project = project.copy(tmp_path)
-    files = ("results/tiny_scales.csv", "results/tiny/explained/dacsm/synthetic-mnist/seed0/attention.png")
+    runs = [f"results/tiny/{phase}/dacsm/synthetic-mnist/seed0" for phase in ("explained", "exported")]
+    files = ("results/tiny_scales.csv", f"{runs[0]}/attention.png", f"{runs[1]}/config.json")
     project.snakemake(*files)
     assert NOTHING in project.snakemake(*files, "all")
     for phase, count in (("rescaled", 4), ("scaled", 1), ("explained", 1)):
         assert f"{count} result" in project.run("dacsm", "audit", "--phase", phase)
+    card = (project.folder / runs[1] / "README.md").read_text(encoding="utf-8")
+    record = json.loads((project.folder / "results/tiny/records/adapted/dacsm/synthetic-mnist/seed0.json").read_text())
+    assert f"commit: `{record['git']['commit']}`" in card
+    assert all(f"sha256 of {name}: `{found}`" in card for name, found in record["inputs"].items())
+    with project.edited("params.yaml", "  onnx: true\n", "  onnx: false\n"):
+        assert project.jobs(*files) == {"export": 1}
     tracked = project.git("status", "--porcelain", "--untracked-files=all")
     assert "results/tiny/rescaled/dacsm/synthetic-mnist/seed0/metrics.json" in tracked
     with project.edited("results/tiny_scales.csv", "synthetic-mnist,dacsm,0.5,0 1,", "synthetic-mnist,dacsm,0.5,0 1,9"):

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from dacsm.config.paths import Paths
 from dacsm.ledger.pipeline import PHASES, STAGES
 from dacsm.runtime.errors import InputError
 
-FOUND = 1  # exit code of an audit that found something
+FOUND = 1  # exit code of an audit that found something, and of a prediction that could not read every picture
 
 
 def whole_from(least: int, most: int = 2**32 - 1) -> Callable[[str], int]:
@@ -109,13 +110,16 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         _option("--heads", "attention heads, where the model does not tell", "N", type=whole_from(1)),
         PARAMS,
         about="Make a checkpoint of ours from one that the public CDTrans program wrote; nothing in it is run.")
-    add("predict", _predict, "classify pictures with a checkpoint",
-        _positional("checkpoint", "a model.safetensors of ours", type=Path),
+    add("predict", _predict, "classify pictures with a trained model",
+        _positional("checkpoint", "a model.safetensors of ours, or a folder of `dacsm export`", type=Path),
         _positional("paths", "a picture, or a folder with pictures", metavar="PATH", type=Path, nargs="+"),
-        _option("--top", "how many classes to name, best first", "N", type=whole_from(1), default=1),
+        _option("--top", "how many classes to name, best first; by default one", "N", type=whole_from(1)),
         _option("--json", "a JSON object a line", action="store_true"),
+        _option("--csv", "write a table instead: path, class, probability", "FILE", type=Path),
+        _option("--probabilities", "with --csv: a column a class besides", action="store_true"),
         *compute, OWN_WORKERS,
-        about="Classify pictures: a line each, with path, class and probability, and tabs between.")
+        about="Classify pictures: a line each, with path, class and probability, and tabs between. Exit code 1 where "
+        "pictures could not be read, which are named on stderr and left out; 2 where nothing could be done.")
     add("audit", _audit, "check that results are what their run records and params.yaml say",
         _positional("experiments", "those in tables, where none is named", metavar="EXPERIMENT", nargs="*"),
         _option("--dataset", "those in tables that are of this dataset", "DATASET"),
@@ -202,10 +206,30 @@ def _import_cdtrans(args: argparse.Namespace) -> None:
     )
 
 
-def _predict(args: argparse.Namespace) -> None:
-    from dacsm.evaluation.classify import classify, print_classified
+def _predict(args: argparse.Namespace) -> int:
+    from dacsm.data.pictures import count_pictures
+    from dacsm.evaluation.classify import classify, load_trained
+    from dacsm.report.classified import print_classified, write_classified
+    from dacsm.runtime.progress import counted
 
-    print_classified(classify(args.checkpoint, args.paths, args.top, compute_of(args)), args.json)
+    to_file = args.csv is not None
+    if to_file and (args.json or args.top is not None):
+        raise InputError("--csv writes the best class of each picture; leave out --json and --top.")
+    if args.probabilities and not to_file:
+        raise InputError("--probabilities are columns of a file; name it with --csv.")
+    total = count_pictures(args.paths)
+    trained = load_trained(args.checkpoint)
+    top = len(trained.classes) if args.probabilities else args.top or 1
+    results = classify(trained, args.paths, top, compute_of(args))
+    with counted("predict", total, wanted=to_file or not sys.stdout.isatty()) as passing:
+        if to_file:
+            unreadable = write_classified(args.csv, passing(results), trained.classes if args.probabilities else ())
+        else:
+            unreadable = print_classified(passing(results), args.json)
+    if unreadable:
+        sentence = f"{unreadable} of {total} pictures could not be read, as said above; mend or leave them out."
+        print(f"dacsm: {sentence}", file=sys.stderr)
+    return FOUND if unreadable else 0
 
 
 def _audit(args: argparse.Namespace) -> int:

@@ -166,6 +166,12 @@ class Rescale(Frozen):
         return self
 
 
+class Export(Frozen):
+    """What `dacsm export` writes besides timm's weights and the model card."""
+
+    onnx: bool = Field(True, description="model.onnx too, which needs the extra `onnx` of pyproject.toml")
+
+
 class Params(Frozen):
     """All settings. See params.yaml for what each is for."""
 
@@ -180,6 +186,7 @@ class Params(Frozen):
     pretrain: dict[Name, Pretrain] = Field(description="source pretraining of each dataset")
     adapt: Adapt
     rescale: Rescale
+    export: Export = Export()
     resources: dict[Name, Resources] = Field(description="what the jobs of a dataset need; default: of all others")
 
     @model_validator(mode="after")

@@ -43,6 +43,7 @@ class Paths:
     evaluated = partialmethod(_run, "evaluated")
     rescaled = partialmethod(_run, "rescaled")
     explained = partialmethod(_run, "explained")
+    exported = partialmethod(_run, "exported")
 
     def trained(self, dataset: str, method: str, task: str, seed: Seed) -> Path:
         """The folder of the model that a method is evaluated by on a task: the pretrained one for source_only."""

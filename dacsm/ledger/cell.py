@@ -15,12 +15,12 @@ from dacsm.config.params import Validator
 from dacsm.config.project import Project
 from dacsm.ledger.audit.traces import read_record
 from dacsm.ledger.pipeline import recipe_behind
-from dacsm.ledger.provenance import digest
 from dacsm.ledger.runs import runs_of
 from dacsm.report.measured import KINDS, Metrics, collect
 from dacsm.report.tables import AVERAGE, MEAN, MEASURES, Number, arrow, decimal
 from dacsm.report.unlabelled import CONFIDENCE, PREDICTED, SCORE, collect_unlabelled
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.hashes import digest
 
 MOST_LISTED = 12  # runs whose times are listed one by one; of more, the sums
 HASH = 12  # digits of a hash that are shown

@@ -132,6 +132,15 @@ def _explain(project: "Project", method: str, task: str, seed: Any) -> list[Path
     return [*models, *_shards(project, source, labels=True), *_shards(project, target)]
 
 
+def _export(project: "Project", method: str, task: str, seed: Any) -> list[Path]:
+    dataset = project.dataset
+    source, target = dataset.split_task(task)
+    model = project.paths.trained(dataset.name, method, task, seed) / CHECKPOINT
+    metrics = project.paths.evaluated(dataset.name, method, task, seed) / "metrics.json"
+    domains = dict.fromkeys((source, dataset.evaluation_domain(target)))
+    return [model, metrics, *(file for domain in domains for file in _shards(project, domain, labels=True))]
+
+
 def _table(project: "Project", experiment: str) -> list[Path]:
     from dacsm.config.datasets import CATALOG
     from dacsm.report.published import published_file
@@ -224,6 +233,14 @@ STAGES = {
             place="explained", inputs=_explain, reads=("shard", "adapt"),
             files=("attention.png", "scale_pairs.png", "scale_pairs.csv"), folder="explained",
             settings=ADAPTATION, facts=("title", "classes", "channels"), takes=("compute",), optional=True,
+        ),
+        Stage(
+            "export", "exported", RUN, "write a trained model for others: timm's weights, a model card, ONNX",
+            place="exported", inputs=_export, reads=("shard", "pretrain", "adapt", "evaluate"),
+            files=("config.json", "model.safetensors", "README.md", "LICENSE"), folder="exported",
+            settings=(*EVALUATION, "pretrain.{dataset}.held_out", "export.onnx"),
+            facts=("title", "classes", "channels", "headline", "protocol", "licence", "citation", "domains"),
+            takes=("compute",), optional=True,
         ),
     )
 }  # fmt: skip

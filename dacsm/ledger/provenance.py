@@ -13,7 +13,6 @@ inside functions. Where a module is chosen by name, only the chosen one counts:
 
 import ast
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from functools import lru_cache, reduce
 from importlib.util import resolve_name
@@ -90,11 +89,6 @@ def code_of(stage: str, chosen: Chosen = None) -> dict[str, str]:
         imports, found[path] = _understood(path.read_bytes(), package)
         waiting |= {file for name, by_name in imports for file in _files(name, by_name, chosen)} - found.keys()
     return {str(path.relative_to(PACKAGE.parent)): found[path] for path in sorted(found)}
-
-
-def digest(value: Any) -> str:
-    """A short hash of plain values: 16 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @lru_cache(maxsize=1000)

@@ -24,6 +24,7 @@ from dacsm.config.project import Project
 from dacsm.ledger import provenance
 from dacsm.ledger.pipeline import STAGES
 from dacsm.runtime.files import sha256, write_json
+from dacsm.runtime.hashes import digest
 from dacsm.runtime.processes import count
 from dacsm.runtime.processor import CLEARED, VARIABLES, processor
 
@@ -99,6 +100,7 @@ def runs_of(project: Project, experiment: Experiment, stages: Sequence[str] | No
         "rescale": evaluated,
         "scales": whole,
         "explain": [run for run in adapted if run["seed"] == experiment.seeds[0]],
+        "export": [run for run in evaluated if run["seed"] == experiment.seeds[0]],
     }
     wanted = [name for name, stage in STAGES.items() if (not stage.optional if stages is None else name in stages)]
     return [run_of(project, stage, **run) for stage in wanted for run in arguments[stage]]
@@ -111,7 +113,7 @@ def run_key(run: Run, settings: Mapping[str, Any], code: Mapping[str, str], devi
     """
     inputs = {str(path): sha256(path) if path.is_file() else None for path in run.inputs}
     versions = {name: version(name) for name in provenance.VERSIONS}
-    return provenance.digest([run.stage, dict(run.arguments), dict(settings), inputs, dict(code), versions, device])
+    return digest([run.stage, dict(run.arguments), dict(settings), inputs, dict(code), versions, device])
 
 
 @contextmanager

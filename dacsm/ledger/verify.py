@@ -12,11 +12,11 @@ from typing import Any
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.ledger.audit.traces import differences, read_record
-from dacsm.ledger.provenance import digest
 from dacsm.ledger.reproduce import make_anew, under
 from dacsm.ledger.runs import Run, run_of, runs_of
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import write_text
+from dacsm.runtime.hashes import digest
 
 TABLE = "digits"
 FILE = Path("docs/example/digits.sha256")

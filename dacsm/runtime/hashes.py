@@ -1,4 +1,4 @@
-"""Whether a file is the one that is meant: by its kind, size and hashes, remembered from one command to the next."""
+"""Hashes, and whether a file is the one that is meant: by its kind, size and hashes, remembered between commands."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import sha256, write_json
@@ -16,6 +17,11 @@ SHOWN = 16  # hexadecimal digits of a hash in a sentence
 PIECE = 1 << 22  # bytes
 # What files begin with, by the end of their names: the bytes, and where they stand.
 MAGIC = {".zip": (b"PK", 0), ".tar": (b"ustar", 257), ".gz": (b"\x1f\x8b", 0)}
+
+
+def digest(value: Any) -> str:
+    """A short hash of plain values: 16 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Mismatch(Exception):

@@ -2,13 +2,15 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     TextColumn,
@@ -17,6 +19,8 @@ from rich.progress import (
 )
 
 from dacsm.runtime.processes import first
+
+T = TypeVar("T")
 
 SHOW_EVERY = 20  # steps between two looks at the losses, since a look waits for the GPU
 LINE_EVERY = 30.0  # seconds between two lines of a transfer where there is no terminal
@@ -129,11 +133,22 @@ def transfer_progress(name: str) -> Iterator[TransferProgress]:
         yield TransferProgress(name, bar)
 
 
-def _bar(*columns: ProgressColumn) -> Progress:
+@contextmanager
+def counted(name: str, total: int, wanted: bool = True) -> Iterator[Callable[[Iterable[T]], Iterable[T]]]:
+    """What counts things as they pass by, to be shown beside their total; the bar is taken away at the end.
+
+    What is printed meanwhile stays on stdout, which a program may read.
+    """
+    with _bar(MofNCompleteColumn(), wanted=wanted, redirect_stdout=False) as bar:
+        yield lambda things: bar.track(things, total=total, description=name)
+
+
+def _bar(*columns: ProgressColumn, wanted: bool = True, redirect_stdout: bool = True) -> Progress:
     """A bar with these columns, which is shown on a terminal alone."""
     console = Console(stderr=True)
     shown = (TextColumn("{task.description}"), BarColumn(), *columns, TimeRemainingColumn())
-    return Progress(*shown, console=console, transient=True, disable=not (console.is_terminal and first()))
+    disable = not (wanted and console.is_terminal and first())
+    return Progress(*shown, console=console, transient=True, disable=disable, redirect_stdout=redirect_stdout)
 
 
 def _losses(losses: Mapping[str, float]) -> str:

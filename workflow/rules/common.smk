@@ -20,10 +20,11 @@ from dacsm.config.project import PARAMS_FILE, Project
 from dacsm.config.yaml_file import read_yaml
 from dacsm.data.raw.describe import describe_folders
 from dacsm.ledger.pipeline import PHASES, STAGES, recipe_behind
-from dacsm.ledger.provenance import chosen_by, code_of, digest, require_records, settings_of
+from dacsm.ledger.provenance import chosen_by, code_of, require_records, settings_of
 from dacsm.ledger.runs import runs_of
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import write_text
+from dacsm.runtime.hashes import digest
 
 STARTED = time.time()
 # A graph of jobs is millions of objects that stay, and a tenth of the time would go into looking through them for
