@@ -82,7 +82,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         _option("--name", "of the dataset; by default from the folder's", "NAME"),
         _option("--weights", "a file to start from in place of ImageNet weights that are downloaded", "FILE"),
         _option("--yes", "ask nothing, and take what is proposed", action="store_true"),
-        _option("--device", "what it is to run on: auto (a GPU where there is one), cpu, cuda, …", default="auto"), PARAMS,
+        _option("--device", "to train on: auto (a GPU where there is one), cpu, cuda, …", default="auto"), PARAMS,
         about="Look at a folder or an archive of images, propose domains and a recipe for this machine, and write "
         "them into params.yaml. Asks at most three questions; Enter takes what is proposed.")
     # fmt: on
