@@ -351,7 +351,7 @@ def test_a_person_is_asked_three_times(
         "Which domain is learnt from",
         "Write these settings, for how many seeds? n writes nothing.\n  one of 1, 2, 3, n [3]:",
     ]
-    assert "'paintings' is not one or several" in capsys.readouterr().out
+    assert "'paintings' is not one, or several" in capsys.readouterr().out
     experiment = entries("pets")["experiments"]
     assert experiment["tasks"] == ["photo-sketch", "clipart-sketch"]
     assert experiment["seeds"] == [0, 1]

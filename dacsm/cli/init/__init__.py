@@ -62,6 +62,8 @@ def init(args: argparse.Namespace) -> None:
             seeds=SEEDS,
             weights=weights,
         )
+        if asking is take:
+            print("\nNobody is asked: --target and --source choose otherwise, and params.yaml can be edited.")
         chosen = settle(proposal, [domain.facts for domain in domains], compute, content, asking)
         if chosen is None:
             print("Nothing was written.")

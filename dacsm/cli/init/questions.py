@@ -16,7 +16,7 @@ def take(_question: str, _words: Sequence[str], default: str, several: bool = Fa
 
 def ask(question: str, words: Sequence[str], default: str, several: bool = False) -> list[str]:
     """What a person answers; asks again until it is one of the words. Raises InputError where the input ends."""
-    how = "one or several, with commas" if several else "one"
+    how = "one, or several with commas," if several else "one"
     while True:
         try:
             answer = input(f"\n{question}\n  {how} of {', '.join(words)} [{default}]: ")

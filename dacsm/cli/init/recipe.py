@@ -39,8 +39,8 @@ def settle(
     one = time_of(project, of_one, compute, rough=True).total
     every = one * len(SEEDS)
     print(
-        f"  time     {in_hours(one)} for one seed, {in_hours(every)} for {len(SEEDS)}: at most, roughly, on "
-        f"{device_name(compute)} that does nothing else"
+        f"  time     {in_hours(one)} for one seed, {in_hours(every)} for {len(SEEDS)}, roughly and at most, on "
+        f"{device_name(compute)} if it does nothing else"
     )
     print(f"  disk     {in_bytes(sum(disk_of(project, runs).values()))} for {len(SEEDS)} seeds")
     default = str(len(SEEDS) if every <= MOST_HOURS else 1)

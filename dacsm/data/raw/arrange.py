@@ -49,11 +49,13 @@ def arrange(plan: Plan, folder: Path) -> int:
     new, damaged = folder.with_name(f".{folder.name}.partial"), 0
     try:
         shutil.rmtree(new, ignore_errors=True)  # what was left by one that was killed
+        here = Path.cwd()
+        for inside in dict.fromkeys(place.rpartition("/")[0] for place in plan):
+            (new / inside).mkdir(parents=True)
         for place, (source, path) in plan.items():
             file = new / place
-            file.parent.mkdir(parents=True, exist_ok=True)
             if not source.packed:
-                file.symlink_to(Path.cwd() / source.path / path)
+                file.symlink_to(here / source.path / path)
                 continue
             try:
                 file.write_bytes(source.read(path))

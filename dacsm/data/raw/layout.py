@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Collection as Sized
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
 
 from dacsm.config.datasets import seen_as
 from dacsm.data.raw import IMAGE_SUFFIXES
@@ -41,7 +40,8 @@ class Group:
 
 
 def is_image(path: str) -> bool:
-    return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
+    _, dot, suffix = path.rpartition(".")
+    return f"{dot}{suffix.lower()}" in IMAGE_SUFFIXES
 
 
 def groups_in(paths: Iterable[str]) -> tuple[list[Group], list[str]]:
