@@ -156,6 +156,17 @@ def test_an_unlabelled_domain_is_the_target(project: Path, tmp_path: Path, capsy
     assert entries("pets")["folders"]["path"] == str(tmp_path / "pets")
 
 
+def test_domains_that_share_nothing_are_left_out(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(tmp_path / "pets", PETS | {"new": 30, "newer": 20, "tools/saw": 9, "tools/axe": 9})
+    assert init(tmp_path / "pets") == 0
+    printed = capsys.readouterr().out
+    assert "- newer is left out: it has no class of the source" in printed
+    assert "- tools is left out: it has no class of the source" in printed
+    assert {path.name for path in Path("data/raw/pets/images").iterdir()} == {"photo", "sketch", "new"}
+
+
 @pytest.mark.parametrize("target", [{"2024/05": 9, "2024/06": 9}, {".": 18}, {"x/dog": 9, "x/cat": 9}])
 def test_a_target_elsewhere_is_linked(
     target: dict[str, int], project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

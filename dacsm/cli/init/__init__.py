@@ -47,7 +47,7 @@ def init(args: argparse.Namespace) -> None:
         samples = show_found(domains, collections, outside, spelt)
         target = next((domain for domain in domains if domain.name == target), None)
         sources, target = choose_roles(domains, args.source or (), target, asking)
-        domains = _used(domains, target)
+        domains = _used(domains, sources, target)
         plan = planned({domain.name: (domain.collection, domain.group) for domain in domains})
         in_place = lies_so(plan, collections[0])
         compute = choose_compute(args.device)
@@ -103,16 +103,17 @@ def _open(
     return collections, domains, domains[-1].name, outside
 
 
-def _used(domains: Sequence[Domain], target: Domain) -> list[Domain]:
-    """The domains that the dataset has: those with classes, and the target."""
+def _used(domains: Sequence[Domain], sources: Sequence[Domain], target: Domain) -> list[Domain]:
+    """The domains that the dataset has: the sources, the target, and others that have a class of the sources."""
+    known = {name for source in sources for name in source.group.classes}
+    names = {domain.name for domain in (*sources, target)}
+    used = []
     for domain in domains:
-        if not domain.group.labelled and domain.name != target.name:
-            print(f"- {domain.name} has no classes either: it is left out")
-    return [
-        target if domain.name == target.name else domain
-        for domain in domains
-        if domain.group.labelled or domain.name == target.name
-    ]
+        if domain.name in names or known & domain.group.classes.keys():
+            used.append(target if domain.name == target.name else domain)
+        else:
+            print(f"- {domain.name} is left out: it has no class of the source")
+    return used
 
 
 def _next(name: str) -> str:
