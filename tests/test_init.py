@@ -128,7 +128,7 @@ def test_grey_digits_have_the_recipe_of_digits(project: Path, tmp_path: Path) ->
 
 
 def test_photographs_want_weights_and_a_gpu_has_its_recipe(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     draw(tmp_path / "pets", PETS, side=150)
     (tmp_path / "w.pth").touch()
@@ -146,6 +146,13 @@ def test_photographs_want_weights_and_a_gpu_has_its_recipe(
     assert found["pretrain"]["model"] == {"preset": "deit_base"}
     assert found["recipes"]["preset"] == "cdtrans_adapt"
     assert found["resources"] == {"preset": "one_gpu"}
+
+    def full(*_: object, **__: object) -> Time:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(recipe, "time_of", full)
+    assert init(tmp_path / "pets", "--name", "fastest") == 2
+    assert "too little free memory for deit_base_patch16_224" in capsys.readouterr().err
 
 
 def test_an_unlabelled_domain_is_the_target(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

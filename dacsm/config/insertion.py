@@ -28,34 +28,38 @@ class Entry:
 
 
 def insert(file: Path, entries: Sequence[Entry]) -> None:
-    """Write entries into a file of settings, each as the last below its key.
-
-    Raises InputError, and changes nothing, where the file cannot be written, or would not hold just what it did and the
-    entries.
-    """
-    content, file = read_yaml(file), file.resolve()
-    if not isinstance(content, dict):
-        raise InputError(f"{file} is {str(content)[:40]!r}, but it should be a mapping; write settings into it.")
+    """Write entries into a file of settings; raises InputError, and changes nothing, as `inserted` does."""
+    text, file = inserted(file, entries), file.resolve()  # a link stays one
     mode = stat.S_IMODE(file.stat().st_mode)
-    if not mode & 0o222 or not os.access(file, os.W_OK):
-        raise InputError(f"{file} may not be written; allow that (`chmod u+w {file}`), and run again.")
-    wanted = with_entries(content, entries)
-    text = file.read_bytes().decode("utf-8")
-    for entry in entries:
-        text = with_entry(text, entry)
     with whole_file(file) as partial:
         partial.write_bytes(text.encode("utf-8"))
-        try:
-            good = read_yaml(partial) == wanted
-        except InputError:
-            good = False
-        if not good:
-            keys = ", ".join(".".join(entry.inside) for entry in entries)
-            raise InputError(
-                f"{file} is written so that lines cannot be added to it; write each of {keys} over several lines, an "
-                "entry a line and without anchors, and run again."
-            )
     file.chmod(mode)
+
+
+def inserted(file: Path, entries: Sequence[Entry]) -> str:
+    """The text of a file of settings with entries more, each as the last below its key.
+
+    Raises InputError where the file may not be written, or would not hold just what it did and the entries.
+    """
+    content = read_yaml(file)
+    if not isinstance(content, dict):
+        raise InputError(f"{file} is {str(content)[:40]!r}, but it should be a mapping; write settings into it.")
+    if not file.stat().st_mode & 0o222 or not os.access(file, os.W_OK):
+        raise InputError(f"{file} may not be written; allow that (`chmod u+w {file}`), and run again.")
+    wanted, text = with_entries(content, entries), file.read_bytes().decode("utf-8")
+    for entry in entries:
+        text = with_entry(text, entry)
+    try:
+        good = yaml.load(text.removeprefix("\ufeff"), LOADER) == wanted
+    except yaml.YAMLError:
+        good = False
+    if not good:
+        keys = ", ".join(dict.fromkeys(".".join(entry.inside) for entry in entries))
+        raise InputError(
+            f"{file} is written so that lines cannot be added to it; write each of {keys} over several lines, an entry "
+            "a line and without anchors, and run again."
+        )
+    return text
 
 
 def with_entries(content: Mapping[str, Any], entries: Sequence[Entry]) -> dict[str, Any]:

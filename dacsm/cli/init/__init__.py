@@ -16,7 +16,7 @@ from dacsm.cli.init.recipe import SEEDS, settle
 from dacsm.cli.init.roles import choose_roles
 from dacsm.config.datasets import dataset_names
 from dacsm.config.folders import read_folders
-from dacsm.config.insertion import insert
+from dacsm.config.insertion import insert, inserted
 from dacsm.config.naming import valid_name
 from dacsm.config.paths import Paths
 from dacsm.config.proposal import Pixels, Proposal
@@ -68,12 +68,13 @@ def init(args: argparse.Namespace) -> None:
         if chosen is None:
             print("Nothing was written.")
             return
+        entries = chosen.entries(f"dacsm {shlex.join(_words(args))}")
+        inserted(args.params, entries)  # what is wrong with it is found before anything is unpacked
         if not in_place:
             damaged = arrange(plan, raw / "images")
             print(f"{raw / 'images'} now has the images as {LAYOUT}: {_made_of(collections)}.")
             if damaged:
                 print(f"- {damaged:,} that are damaged in their archive are left out")
-    entries = chosen.entries(f"dacsm {shlex.join(_words(args))}")
     insert(args.params, entries)
     keys = ", ".join(".".join(entry.inside) for entry in entries)
     print(f"{args.params} now has {name} under {keys}. The table and its report:\n\n    {_next(name)}")

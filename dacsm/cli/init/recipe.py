@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dacsm.cli.init.questions import Ask
 from dacsm.config.insertion import with_entries
 from dacsm.config.params import Params, parse_params
@@ -14,6 +16,7 @@ from dacsm.config.proposal import Facts, Proposal, described, kind_of
 from dacsm.ledger.plan import device_name, disk_of, in_bytes, in_hours, time_of
 from dacsm.ledger.runs import runs_of
 from dacsm.runtime.device import Compute
+from dacsm.runtime.errors import InputError
 
 SEEDS = (0, 1, 2)
 MOST_HOURS = 12.0  # for which three seeds are proposed; else one is
@@ -36,7 +39,13 @@ def settle(
     print(f"  methods  {', '.join(experiment.methods)}", flush=True)  # measuring takes some seconds
     runs = runs_of(project, experiment)
     of_one = [run for run in runs if run.arguments.get("seed", SEEDS[0]) == SEEDS[0]]
-    one = time_of(project, of_one, compute, rough=True).total
+    try:
+        one = time_of(project, of_one, compute, rough=True).total
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"{device_name(compute)} has too little free memory for {model.name}, and nothing was written; --device cpu "
+            "takes a recipe for a CPU, whose settings can be edited."
+        ) from error
     every = one * len(SEEDS)
     print(
         f"  time     {in_hours(one)} for one seed, {in_hours(every)} for {len(SEEDS)}, roughly and at most, on "
