@@ -185,6 +185,8 @@ def test_a_target_elsewhere_is_linked(
     folder = Path("data/raw/pets/images")
     assert entries("pets")["folders"]["path"] == str(folder)
     labelled = "x/dog" in target
+    describe_folders(read_yaml(Path("params.yaml")), "params.yaml")
+    assert load_dataset("pets").domains["my_holidays"].labelled == labelled
     assert sum(path.is_file() for path in (folder / "my_holidays").glob("*/*" if labelled else "*")) == 18
     assert sum(path.is_file() for path in (folder / "pets").glob("*/*")) == 20
     assert labelled or "unlabelled" in capsys.readouterr().out

@@ -63,25 +63,20 @@ def _largest_first(domains: Sequence[Facts]) -> list[Facts]:
 def described(name: str, title: str, domains: Sequence[Facts], channels: int) -> DatasetSpec:
     """The facts of the dataset that this would be, for a plan; raises InputError for classes that no table can have."""
     classes = sorted({label for domain in domains for label in domain.counts})
-    labelled: dict[str, Mapping[str, Any]] = {
-        domain.name: {
-            "per_class": [domain.counts.get(label, 0) for label in classes],
-            "absent": [label for label in classes if not domain.counts.get(label)],
-        }
-        for domain in domains
-        if domain.counts
-    }
+
+    def facts_of(domain: Facts) -> dict[str, Any]:
+        counts = [domain.counts.get(label, 0) for label in classes]
+        absent = [label for label in classes if not domain.counts.get(label)]
+        labels = {"per_class": counts, "absent": absent} if domain.counts else {"labelled": False}
+        return {"title": domain.name, "images": domain.images, "archives": [domain.name], **labels}
+
     content = {
         "name": name,
         "title": title,
         "reader": "image_folder",
         "channels": channels,
         "archives": {domain.name: {"file": f"{domain.name}.csv"} for domain in domains},
-        "domains": {
-            domain.name: {"title": domain.name, "images": domain.images, "archives": [domain.name]}
-            | dict(labelled.get(domain.name, {}))
-            for domain in domains
-        },
+        "domains": {domain.name: facts_of(domain) for domain in domains},
         "classes": classes,
         "protocol": "transductive",
         "headline": "mean_per_class",

@@ -43,8 +43,8 @@ def settle(
         one = time_of(project, of_one, compute, rough=True).total
     except torch.OutOfMemoryError as error:
         raise InputError(
-            f"{device_name(compute)} has too little free memory for {model.name}, and nothing was written; --device cpu "
-            "takes a recipe for a CPU, whose settings can be edited."
+            f"{device_name(compute)} has too little free memory for {model.name}; nothing was written: take a "
+            "recipe for a CPU with --device cpu, and edit it in params.yaml."
         ) from error
     every = one * len(SEEDS)
     print(
