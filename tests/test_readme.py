@@ -48,7 +48,7 @@ def test_the_example_makes_its_table(tmp_path: Path) -> None:
     project.run("python", "-c", block("README.md", "python"))
     commands = [line.partition("#")[0].split() for line in block("README.md", "sh").splitlines()]
     assert [words[0] for words in commands] == ["dacsm", "snakemake"]
-    project.run("python", "-m", *commands[0])  # nobody answers
+    printed = project.run("python", "-m", *commands[0])  # nobody answers
     content = yaml.safe_load((project.folder / "params.yaml").read_text(encoding="utf-8"))
     assert content["experiments"]["my_images"]["tasks"] == ["large-small"]
     assert content["pretrain"]["my_images"] == {"preset": "small_images_pretrain"}
@@ -56,7 +56,7 @@ def test_the_example_makes_its_table(tmp_path: Path) -> None:
     content["pretrain"]["my_images"]["epochs"] = content["adapt"]["recipes"]["my_images"]["epochs"] = 1
     content["adapt"]["recipes"]["my_images"]["max_pairs"] = 100
     (project.folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    printed = project.snakemake("results/my_images_table.csv")
+    project.snakemake("results/my_images_table.csv")
     assert "my_images.yaml describes my_images: 10 classes, 5000 images in large, 1797 images in small." in printed
     with (project.folder / "results/my_images_table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

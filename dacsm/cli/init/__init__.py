@@ -23,6 +23,7 @@ from dacsm.config.proposal import Pixels, Proposal
 from dacsm.config.yaml_file import read_yaml
 from dacsm.data.raw.arrange import arrange, lies_so, planned
 from dacsm.data.raw.collection import Collection, opened
+from dacsm.data.raw.describe import describe_folders
 from dacsm.data.raw.found import LAYOUT, Domain, domains_of, in_one_spelling, title_of
 from dacsm.data.raw.survey import Sample, joined
 from dacsm.runtime.device import choose_compute
@@ -71,10 +72,11 @@ def init(args: argparse.Namespace) -> None:
         entries = chosen.entries(f"dacsm {shlex.join(_words(args))}")
         inserted(args.params, entries)  # what is wrong with it is found before anything is unpacked
         if not in_place:
-            damaged = arrange(plan, raw / "images")
-            print(f"{raw / 'images'} now has the images as {LAYOUT}: {_made_of(collections)}.")
-            if damaged:
+            print(f"{raw / 'images'} has the images as {LAYOUT}: {_made_of(collections)}.", flush=True)
+            if damaged := arrange(plan, raw / "images"):
                 print(f"- {damaged:,} that are damaged in their archive are left out")
+    alone = {key: content[key] for key in ("root",) if key in content}
+    describe_folders({**alone, "folders": {name: dict(entries[0].value)}}, args.params)
     insert(args.params, entries)
     keys = ", ".join(".".join(entry.inside) for entry in entries)
     print(f"{args.params} now has {name} under {keys}. The table and its report:\n\n    {_next(name)}")

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 import tarfile
 import tempfile
 import zipfile
@@ -13,7 +14,7 @@ from pathlib import Path
 from dacsm.data.raw import is_text
 from dacsm.data.raw.archives import MOST_RATIO, MOST_UNPACKED, _unpack
 from dacsm.data.raw.members import open_members
-from dacsm.runtime.errors import InputError
+from dacsm.runtime.errors import InputError, printable
 from dacsm.runtime.files import unwritable
 
 GZIP = b"\x1f\x8b"
@@ -58,6 +59,7 @@ def opened(path: Path, scratch: Path) -> Iterator[Collection]:
         plain = tempfile.NamedTemporaryFile(dir=scratch, prefix=f".{path.name}.", suffix=".partial")  # noqa: SIM115
     except OSError as error:
         raise unwritable(scratch, error) from error
+    print(f"{printable(str(path))}: unpacking, to look at it", file=sys.stderr, flush=True)
     with plain:
         _unpack(path, plain, max(MOST_UNPACKED, MOST_RATIO * path.stat().st_size))
         plain.flush()
