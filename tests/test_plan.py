@@ -33,7 +33,7 @@ def planned(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """The lines for a dataset, of which the stages in `made` are made, at made-up speeds."""
     monkeypatch.setattr(plan, "predict_speed", lambda *_: Speed(0.001, 256))
     monkeypatch.setattr(plan, "pretrain_speed", lambda *_: Speed(0.01, 64))
-    monkeypatch.setattr(plan, "adapt_speed", lambda _p, _d, method, _c: Speed(0.03 if method == "dacsm" else 0.02, 64))
+    monkeypatch.setattr(plan, "adapt_speed", lambda _p, _d, method, *_: Speed(0.03 if method == "dacsm" else 0.02, 64))
 
     def lines(name: str, made: tuple[str, ...] = ()) -> list[str]:
         project = Project(params, params.load_dataset_of(name), Paths(tmp_path))

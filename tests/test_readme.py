@@ -1,4 +1,4 @@
-"""What the README says of your own images runs as it stands."""
+"""What the README and docs/datasets.md say of your own images runs as it stands."""
 
 import csv
 import re
@@ -15,11 +15,13 @@ from dacsm.config.params import Params, load_params, parse_params
 CHECKOUT = Path(__file__).parents[1]
 
 
-def example() -> tuple[str, dict[str, Any]]:
-    """The program that makes the folder, and the lines of params.yaml."""
-    section = (CHECKOUT / "README.md").read_text(encoding="utf-8").split("## Your own images")[1].split("\n## ")[0]
-    blocks = dict(re.findall(r"```(python|yaml)\n(.*?)```", section, flags=re.DOTALL))
-    return blocks["python"], yaml.safe_load(blocks["yaml"])
+def section(page: str) -> str:
+    return (CHECKOUT / page).read_text(encoding="utf-8").split("## Your own images")[1].split("\n## ")[0]
+
+
+def block(page: str, language: str) -> str:
+    """The first block of code in a language, in what a page says of your own images."""
+    return re.findall(rf"```{language}\n(.*?)```", section(page), flags=re.DOTALL)[0]
 
 
 def merged(params: dict[str, Any], lines: dict[str, Any]) -> dict[str, Any]:
@@ -29,8 +31,8 @@ def merged(params: dict[str, Any], lines: dict[str, Any]) -> dict[str, Any]:
     return params | both
 
 
-def test_the_example_is_about_ten_lines_and_has_the_settings_of_digits() -> None:
-    _, lines = example()
+def test_the_lines_by_hand_are_about_ten_and_have_the_settings_of_digits() -> None:
+    lines = yaml.safe_load(block("docs/datasets.md", "yaml"))
     assert str(lines).count("'mine'") == 5  # a line each
     content = merged(yaml.safe_load((CHECKOUT / "params.yaml").read_text(encoding="utf-8")), lines | {"folders": {}})
     params: Params = parse_params(content)
@@ -42,19 +44,24 @@ def test_the_example_is_about_ten_lines_and_has_the_settings_of_digits() -> None
 @pytest.mark.slow
 @pytest.mark.long
 def test_the_example_makes_its_table(tmp_path: Path) -> None:
-    program, lines = example()
     project: ProjectFolder = copied(tmp_path / "project")
-    project.run("python", "-c", program)
-    lines["pretrain"]["mine"]["epochs"] = lines["adapt"]["recipes"]["mine"]["epochs"] = 1
-    lines["adapt"]["recipes"]["mine"]["max_pairs"] = 100
-    content = merged(yaml.safe_load((project.folder / "params.yaml").read_text(encoding="utf-8")), lines)
+    project.run("python", "-c", block("README.md", "python"))
+    commands = [line.partition("#")[0].split() for line in block("README.md", "sh").splitlines()]
+    assert [words[0] for words in commands] == ["dacsm", "snakemake"]
+    printed = project.run("python", "-m", *commands[0])  # nobody answers
+    content = yaml.safe_load((project.folder / "params.yaml").read_text(encoding="utf-8"))
+    assert content["experiments"]["my_images"]["tasks"] == ["large-small"]
+    assert content["pretrain"]["my_images"] == {"preset": "small_images_pretrain"}
+    content["experiments"]["my_images"] |= {"methods": ["source_only", "dacsm"], "seeds": [0]}
+    content["pretrain"]["my_images"]["epochs"] = content["adapt"]["recipes"]["my_images"]["epochs"] = 1
+    content["adapt"]["recipes"]["my_images"]["max_pairs"] = 100
     (project.folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    printed = project.snakemake("results/mine_table.csv")
-    assert "mine.yaml describes my_images: 10 classes, 5000 images in large, 1797 images in small." in printed
-    with (project.folder / "results/mine_table.csv").open(newline="") as file:
+    project.snakemake("results/my_images_table.csv")
+    assert "my_images.yaml describes my_images: 10 classes, 5000 images in large, 1797 images in small." in printed
+    with (project.folder / "results/my_images_table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["method"] for row in rows} >= {"source_only", "dacsm"}
     assert "digit_7" in rows[0]
     (project.folder / "my_images/small/digit_7/7.png").unlink()
     last = project.snakemake("-n", ok=False).rstrip().splitlines()[-1]
-    assert "small has other images than when workflow/datasets/mine.yaml was written" in last
+    assert "small has other images than when workflow/datasets/my_images.yaml was written" in last

@@ -74,6 +74,19 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         _option("--device", about_device, default="auto"),
         _option("--features-folder", about_folder, "FOLDER", type=Path, default=folder),
     )
+    # fmt: off
+    add("init", _init, "make settings for a folder of your own images",
+        _positional("path", "a folder, tar, tar.gz or zip: <domain>/<class>/<image>, or <class>/<image> with --target",
+                    type=Path),
+        _option("--target", "the domain to adapt to; or another folder or archive, with or without classes", "TARGET"),
+        _option("--source", "the domain to learn from; several: name the option for each", "DOMAIN", action="append"),
+        _option("--name", "of the dataset; by default from the folder's", "NAME"),
+        _option("--weights", "a file to start from in place of ImageNet weights that are downloaded", "FILE"),
+        _option("--yes", "ask nothing, and take what is proposed", action="store_true"),
+        _option("--device", "to train on: auto (a GPU where there is one), cpu, cuda, …", default="auto"), PARAMS,
+        about="Look at a folder or an archive of images, propose domains and a recipe for this machine, and write "
+        "them into params.yaml. Asks at most three questions; Enter takes what is proposed.")
+    # fmt: on
     for stage in STAGES.values():
         of_run = [OF_RUNS[name] for name in stage.arguments]
         runs_on = compute if "compute" in stage.takes else ()
@@ -138,6 +151,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     add("schema", _schema, "print the JSON schema of params.yaml", PARAMS)
     add("dvc-file", _dvc_file, "print dvc.yaml, as the declaration of the pipeline and params.yaml have it", PARAMS)
     # fmt: on
+
+
+def _init(args: argparse.Namespace) -> None:
+    from dacsm.cli.init import init
+
+    init(args)
 
 
 def _plan(args: argparse.Namespace) -> None:

@@ -207,19 +207,21 @@ class DatasetSpec(Frozen):
 
 
 def _require_distinct(key: str, names: Iterable[str], reserved: Sequence[str]) -> None:
-    """Raise ValueError for a name that stands twice, or for a reserved thing, by what a person sees of it.
-
-    So case and blanks do not count, nor do the ways to write é, nor signs that are not shown.
-    """
+    """Raise ValueError for a name that stands twice, or for a reserved thing, by what a person sees of it."""
     seen = {name: name for name in reserved}
     for name in names:
-        shown = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
-        plain = "_".join(unicodedata.normalize("NFC", shown).lower().split())
+        plain = seen_as(name)
         if plain in seen:
             if plain in reserved:
                 raise ValueError(f"{key} has {name!r}, which means something else in tables or folders")
             raise ValueError(f"{key} has a name twice, {seen[plain]!r} and {name!r}: case and blanks do not count")
         seen[plain] = name
+
+
+def seen_as(name: str) -> str:
+    """What a person sees of a name: case and blanks do not count, nor do ways to write é, nor signs without a shape."""
+    shown = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
+    return "_".join(unicodedata.normalize("NFC", shown).lower().split())
 
 
 def _all_tasks(domains: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sized
+from dataclasses import dataclass
 from pathlib import Path
 
 from dacsm.config import PARAMS_FILE, SOURCE_ONLY
@@ -71,9 +72,9 @@ def _downloads(project: Project, runs: list[Run], todo: list[Run]) -> Iterator[s
         yield "downloads  none" + (", all is here" if fetched and not wanted else "")
         return
     known = [archive for archive in remote if archive.bytes is not None]
-    yield f"downloads  {_bytes(sum(archive.bytes for archive in known))} of known size in {len(known)} archives"
+    yield f"downloads  {in_bytes(sum(archive.bytes for archive in known))} of known size in {len(known)} archives"
     for archive in known:
-        yield f"  {archive.file}: {_bytes(archive.bytes)}"
+        yield f"  {archive.file}: {in_bytes(archive.bytes)}"
     if unknown := [archive.file for archive in remote if archive.bytes is None]:
         yield f"  of unknown size: {', '.join(unknown)}"
     for archive in remote:
@@ -81,22 +82,19 @@ def _downloads(project: Project, runs: list[Run], todo: list[Run]) -> Iterator[s
             yield f"  {archive.file} is to be fetched by hand, from {archive.page}"
 
 
-def _disk(project: Project, runs: list[Run]) -> Iterator[str]:
-    """What the files take when all is made, and what is free."""
+def disk_of(project: Project, runs: list[Run]) -> dict[str, float]:
+    """The bytes of the files that runs make, by what they are; of archives those of known size."""
     dataset, params = project.dataset, project.params
     stored, recipe = params.recipe("shard", dataset.name), params.recipe("adapt", dataset.name)
     channels = dataset.channels if stored.encoding == "png" else 1
     image = stored.image_size**2 * BYTES_A_PIXEL[stored.encoding] * channels + BYTES_A_SAMPLE
     weights = 4 * parameters_of(params.recipe("pretrain", dataset.name).model, dataset)
     sizes = dict.fromkeys(("raw archives", "shards", "checkpoints", "predictions"), 0.0)
-    unknown = False
     for run in runs:
         _source, target = _domains(run, project)
         images = dataset.domains[target].stored if target else 0
         if run.stage == "download":
-            archive = dataset.archives[run.arguments["archive"]]
-            sizes["raw archives"] += archive.bytes or 0
-            unknown |= archive.bytes is None
+            sizes["raw archives"] += dataset.archives[run.arguments["archive"]].bytes or 0
         elif run.stage == "shard":
             sizes["shards"] += images * image
         elif run.stage == "pretrain":
@@ -106,35 +104,61 @@ def _disk(project: Project, runs: list[Run]) -> Iterator[str]:
             sizes["predictions"] += recipe.epochs * images * 2  # two class indices an epoch, compressed
         elif run.stage == "evaluate":
             sizes["predictions"] += images * 20
+    return sizes
+
+
+def _disk(project: Project, runs: list[Run]) -> Iterator[str]:
+    """What the files take when all is made, and what is free."""
+    sizes = disk_of(project, runs)
+    fetched = {run.arguments["archive"] for run in runs if run.stage == "download"}
+    unknown = any(project.dataset.archives[name].bytes is None for name in fetched)
     root = project.paths.root.absolute()
     free = shutil.disk_usage(next(folder for folder in (root, *root.parents) if folder.exists())).free
     less = " besides archives of unknown size" if unknown and sizes["raw archives"] else ""
-    parts = ", ".join(f"{what} {_bytes(size)}" for what, size in sizes.items() if size)
-    yield f"disk       about {_bytes(sum(sizes.values()))}{less} when all is made: {parts}; {_bytes(free)} are free"
+    parts = ", ".join(f"{what} {in_bytes(size)}" for what, size in sizes.items() if size)
+    yield f"disk       about {in_bytes(sum(sizes.values()))}{less} when all is made: {parts}; {in_bytes(free)} are free"
     if sum(sizes.values()) > free:
         yield "  that is more than is free: make room, or name another `root:`"
 
 
-def _hours(project: Project, todo: list[Run], compute: Compute) -> Iterator[str]:
-    """What the runs to do take on this device, one after the other."""
+@dataclass(frozen=True)
+class Time:
+    """What runs take on a device, in hours, and the speeds that were measured; by stage and, of adaptations, method."""
+
+    hours: dict[tuple[str, str], list[float]]
+    speeds: dict[tuple[str, str], Speed]
+
+    @property
+    def total(self) -> float:
+        return sum(map(sum, self.hours.values()))
+
+
+def time_of(project: Project, todo: list[Run], compute: Compute, rough: bool = False) -> Time:
+    """The hours of the runs that train or evaluate; roughly, they are those of an idle machine, and soon known."""
     params, dataset = project.params, project.dataset
-    predict = predict_speed(params, dataset, compute)
+    predict = predict_speed(params, dataset, compute, rough)
     methods = dict.fromkeys(run.arguments["method"] for run in todo if run.stage == "adapt")
-    train: dict[str, Speed] = {method: adapt_speed(params, dataset, method, compute) for method in methods}
+    train: dict[str, Speed] = {method: adapt_speed(params, dataset, method, compute, rough) for method in methods}
     if any(run.stage == "pretrain" for run in todo):
-        train[SOURCE_ONLY] = pretrain_speed(params, dataset, compute)
+        train[SOURCE_ONLY] = pretrain_speed(params, dataset, compute, rough)
     hours: dict[tuple[str, str], list[float]] = {}
     for run in todo:
         if run.stage in MODEL_STAGES:
             name = run.stage, run.arguments["method"] if run.stage == "adapt" else ""
             hours.setdefault(name, []).append(_seconds(project, run, predict, train) / 3600)
-    total = sum(map(sum, hours.values()))
-    yield f"time       at most {_hour(total)} of computing on {_device(compute)}, one run after the other:"
-    for (stage, method), each in hours.items():
-        speed = predict if stage == "evaluate" else train[method or SOURCE_ONLY]
+    speeds = {name: predict if name[0] == "evaluate" else train[name[1] or SOURCE_ONLY] for name in hours}
+    return Time(hours, speeds)
+
+
+def _hours(project: Project, todo: list[Run], compute: Compute) -> Iterator[str]:
+    """What the runs to do take on this device, one after the other."""
+    time = time_of(project, todo, compute)
+    yield f"time       at most {in_hours(time.total)} of computing on {device_name(compute)}, one run after the other:"
+    for (stage, method), each in time.hours.items():
+        speed = time.speeds[stage, method]
         unit = "pairs" if stage == "adapt" else "images"
         yield (
-            f"  {f'{stage} {method}'.strip()}: {_count(each, 'run')}, {_hour(sum(each))}, "
+            f"  {f'{stage} {method}'.strip()}: {_count(each, 'run')}, {in_hours(sum(each))}, "
             f"at {1 / speed.seconds:.3g} {unit}/s (measured at {speed.batch} a step)"
         )
     yield "  where reading images is as fast; pairs are counted as if the filter left all, so that adapting takes less"
@@ -167,7 +191,7 @@ def _domains(run: Run, project: Project) -> tuple[str, str]:
     return run.arguments.get("source", ""), run.arguments.get("domain", "")
 
 
-def _device(compute: Compute) -> str:
+def device_name(compute: Compute) -> str:
     if compute.device.type == "cuda":
         import torch
 
@@ -179,7 +203,7 @@ def _count(things: Sized, name: str) -> str:
     return f"{len(things)} {name}" if len(things) == 1 else f"{len(things)} {name}s"
 
 
-def _bytes(size: float) -> str:
+def in_bytes(size: float) -> str:
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.3g} {unit}"
@@ -187,7 +211,7 @@ def _bytes(size: float) -> str:
     return f"{size:.3g} TB"
 
 
-def _hour(hours: float) -> str:
+def in_hours(hours: float) -> str:
     if hours < 1 / 60:
         return f"{3600 * hours:.0f} s"
     return f"{60 * hours:.0f} min" if hours < 1 else f"{hours:.1f} h" if hours < 100 else f"{hours:,.0f} h"

@@ -21,6 +21,7 @@ from dacsm.training.learner import Learner
 from dacsm.training.optim import build_optimiser, descend
 
 ENOUGH = 2.0  # seconds that a measurement takes before its batch is large enough
+ENOUGH_ROUGHLY = 0.3
 STEPS = 2  # some parts of a method come at every second step
 
 
@@ -57,12 +58,12 @@ def parameters_of(model: Model, dataset: DatasetSpec) -> int:
     return sum(tensor.numel() for tensor in classifier.state_dict().values())
 
 
-def pretrain_speed(params: Params, dataset: DatasetSpec, compute: Compute) -> Speed:
+def pretrain_speed(params: Params, dataset: DatasetSpec, compute: Compute, rough: bool = False) -> Speed:
     """A step of pretraining, for each image."""
     recipe = params.recipe("pretrain", dataset.name)
     classifier = _classifier(params, dataset, compute).train()
     optimiser = build_optimiser(recipe.optimiser, [classifier])
-    _set_threads(recipe.threads)
+    threads = min(recipe.threads, os.cpu_count() or 1)  # more than there are cores would only wait for each other
 
     def step(batch: int) -> None:
         with autocast(compute.device, recipe.precision):
@@ -71,26 +72,26 @@ def pretrain_speed(params: Params, dataset: DatasetSpec, compute: Compute) -> Sp
         loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
         descend(loss, optimiser, classifier.parameters(), recipe.optimiser.clip_norm)
 
-    return _measure(step, recipe.batch_size, compute)
+    return _timed(step, recipe.batch_size, compute, threads, rough)
 
 
-def adapt_speed(params: Params, dataset: DatasetSpec, method: str, compute: Compute) -> Speed:
+def adapt_speed(params: Params, dataset: DatasetSpec, method: str, compute: Compute, rough: bool = False) -> Speed:
     """A step of a method, for each pair; where it cannot be tried, that of two images in pretraining."""
     recipe = params.adaptation(dataset.name, method)
     steps = AdaptationSteps(recipe, params.method(method), _classifier(params, dataset, compute), compute)
     if not steps.method.made_up_batches(1):
-        speed = pretrain_speed(params, dataset, compute)
+        speed = pretrain_speed(params, dataset, compute, rough)
         return Speed(2 * speed.seconds, speed.batch)
-    _set_threads(recipe.threads)
-    return _measure(steps.step, recipe.batch_size, compute)
+    threads = min(recipe.threads, os.cpu_count() or 1)  # more than there are cores would only wait for each other
+    return _timed(steps.step, recipe.batch_size, compute, threads, rough)
 
 
-def predict_speed(params: Params, dataset: DatasetSpec, compute: Compute) -> Speed:
+def predict_speed(params: Params, dataset: DatasetSpec, compute: Compute, rough: bool = False) -> Speed:
     """Features and logits, for each image."""
     recipe = params.recipe("adapt", dataset.name)
     classifier = _classifier(params, dataset, compute).eval()
     model = classifier.description.model
-    _set_threads(recipe.threads)
+    threads = min(recipe.threads, os.cpu_count() or 1)  # more than there are cores would only wait for each other
 
     @torch.inference_mode()
     def step(batch: int) -> None:
@@ -98,12 +99,7 @@ def predict_speed(params: Params, dataset: DatasetSpec, compute: Compute) -> Spe
             features = classifier.features(_images(model, batch, compute))
         classifier.classify(features)
 
-    return _measure(step, 256, compute)
-
-
-def _set_threads(threads: int) -> None:
-    """Those of the recipe, but no more than there are cores: more would only wait for each other."""
-    torch.set_num_threads(min(threads, os.cpu_count() or 1))
+    return _timed(step, 256, compute, threads, rough)
 
 
 def _classifier(params: Params, dataset: DatasetSpec, compute: Compute) -> Classifier:
@@ -114,6 +110,24 @@ def _classifier(params: Params, dataset: DatasetSpec, compute: Compute) -> Class
 
 def _images(model: Model, batch: int, compute: Compute) -> Tensor:
     return torch.randn(batch, model.channels, model.image_size, model.image_size, device=compute.device)
+
+
+def _timed(step: Callable[[int], None], most: int, compute: Compute, threads: int, rough: bool) -> Speed:
+    """The speed of a step on so many threads; a rough one in a second, whatever else the machine does."""
+    if not rough or compute.device.type != "cpu":
+        torch.set_num_threads(threads)
+        return _measure(step, most, compute)
+    torch.set_num_threads(1)  # several would wait for each other where other programs run
+    batch = min(2, most)
+    step(batch)
+    while True:
+        started = time.process_time()
+        for _ in range(STEPS):
+            step(batch)
+        seconds = time.process_time() - started
+        if batch >= most or seconds >= ENOUGH_ROUGHLY:
+            return Speed(seconds / STEPS / batch / threads, batch)
+        batch = min(most, 4 * batch)
 
 
 def _measure(step: Callable[[int], None], most: int, compute: Compute) -> Speed:
