@@ -24,6 +24,7 @@ from dacsm.config.project import Project
 from dacsm.ledger import provenance
 from dacsm.ledger.pipeline import STAGES
 from dacsm.runtime.files import sha256, write_json
+from dacsm.runtime.hashes import digest
 from dacsm.runtime.processes import count
 from dacsm.runtime.processor import CLEARED, VARIABLES, processor
 
@@ -96,6 +97,7 @@ def runs_of(project: Project, experiment: Experiment, stages: Sequence[str] | No
         "adapt": adapted,
         "evaluate": evaluated,
         "table": whole,
+        "summarise": whole,
         "rescale": evaluated,
         "scales": whole,
         "explain": [run for run in adapted if run["seed"] == experiment.seeds[0]],
@@ -111,7 +113,7 @@ def run_key(run: Run, settings: Mapping[str, Any], code: Mapping[str, str], devi
     """
     inputs = {str(path): sha256(path) if path.is_file() else None for path in run.inputs}
     versions = {name: version(name) for name in provenance.VERSIONS}
-    return provenance.digest([run.stage, dict(run.arguments), dict(settings), inputs, dict(code), versions, device])
+    return digest([run.stage, dict(run.arguments), dict(settings), inputs, dict(code), versions, device])
 
 
 @contextmanager
