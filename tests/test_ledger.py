@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny_project import BIN, ProjectFolder
+from tiny_project import BIN, CHECKOUT, ProjectFolder
 
 from dacsm.cli.main import main
 from dacsm.ledger.pipeline import STAGES
@@ -239,8 +239,11 @@ def test_an_experiment_runs_that_method_alone(changed: ProjectFolder, tmp_path: 
 
 def test_the_workflow_is_in_good_condition(changed: ProjectFolder, tmp_path: Path) -> None:
     """Check 15; `make lint` runs --lint and snakefmt."""
-    changed.snakemake("--report", str(tmp_path / "report.zip"))
-    assert (tmp_path / "report.zip").stat().st_size > 10_000
+    changed.snakemake("--report", str(tmp_path / "report.html"))
+    report = (tmp_path / "report.html").read_text()
+    for caption in (CHECKOUT / "workflow/report").glob("*.rst"):
+        words = caption.read_text().replace("\n", " ").split("``")[-1].split()[-3:]
+        assert caption.stem == "scales" or " ".join(words) in " ".join(report.replace("\\n", " ").split()), caption
     graph = changed.run("dvc", "dag", "--dot")
     for first, second in pairwise(stage.name for stage in STAGES.values() if not stage.optional):
         assert f'"{first}@tiny" -> "{second}@tiny"' in graph

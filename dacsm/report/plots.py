@@ -172,14 +172,15 @@ def curves(
     *,
     shared: bool = True,
     dashed: Sequence[str] = (),
+    order: Sequence[str] = (),
 ) -> None:
     """A panel a group, a line a name: the mean over seeds of `what` against `along`, of values (S, P).
 
     A name has the same colour in all panels. These have one scale where it is `shared`; the groups that `dashed` names
-    have broken lines.
+    have broken lines. `order` are names that come first, whether they have a line or not.
     """
     across = min(len(groups), 3)
-    names = list(dict.fromkeys(name for lines in groups.values() for name in lines))
+    names = list(dict.fromkeys([*order, *(name for lines in groups.values() for name in lines)]))
 
     def draw(figure: Figure) -> None:
         places = panels(figure, across, len(groups), sharey=shared)

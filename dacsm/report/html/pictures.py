@@ -1,6 +1,7 @@
 """The pictures that `table` has drawn: accuracies, differences and confusions; and confusions as a list."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 
 from dacsm.config.paths import Paths
 from dacsm.report.figures import DIFFERENCES, FIGURE, drawn_csv, drawn_runs, draws_classes
-from dacsm.report.html.content import Part, Picture
+from dacsm.report.html.content import Folded, Part, Picture
 from dacsm.report.measured import Runs, made_by, read_predictions
 from dacsm.report.plots import MOST_NUMBERED
 from dacsm.report.tables import AVERAGE, Table, arrow, printed
@@ -63,7 +64,7 @@ def _listed(runs: Runs, paths: Paths) -> Iterator[Part]:
             f"The {MOST_LISTED} most frequent confusions of each method with seed {experiment.seeds[0]}{over}, of "
             f"{len(classes)} classes; the fraction is of all images of the actual class."
         )
-        yield from tables
+        yield from (Folded(table.title, [replace(table, title="")]) for table in tables)
     if len(methods) < len(experiment.methods):
         yield f"Those of the first {len(methods)} of {len(experiment.methods)} methods are listed."
 

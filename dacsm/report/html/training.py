@@ -47,7 +47,8 @@ def training_section(runs: Runs, paths: Paths) -> Iterator[Part]:
         )
         alt = f"Curves against the epochs, a line a method; panels: {', '.join(scores).replace(chr(10), ' ')}."
         title = f"{runs.title}: label-free scores, {what}"
-        yield Picture(drawn(curves, title, "epoch", "", scores, shared=False, dashed=[AFTER]), alt)
+        colours = {"order": runs.experiment.methods}  # as in the bars
+        yield Picture(drawn(curves, title, "epoch", "", scores, shared=False, dashed=[AFTER], **colours), alt)
     if len(_adapted(runs)) < sum(method != SOURCE_ONLY for method in runs.experiment.methods):
         yield f"The curves are of the first {MOST_METHODS} methods."
 
