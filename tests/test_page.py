@@ -270,7 +270,7 @@ def test_sections_without_data_are_left_out(copied: Project) -> None:
     shutil.rmtree(copied.paths.plots("tiny"))
     summarise(copied, "tiny")
     headings = re.findall(r'<h2 id="([\w-]+)">', page_of(copied))
-    assert not {"images-right-and-wrong", "confusions", "accuracy-as-a-picture"} & set(headings)
+    assert not {"images-of-the-target", "confusions", "accuracy-as-a-picture"} & set(headings)
     assert {"accuracy", "training", "what-it-was-made-from"} <= set(headings)
 
 

@@ -147,7 +147,7 @@ def _table(project: "Project", experiment: str) -> list[Path]:
 
 def _summarise(project: "Project", experiment: str) -> list[Path]:
     shown, dataset, paths = project.params.experiment(experiment), project.dataset, project.paths
-    table = STAGES["table"].outputs_of(paths, {"experiment": experiment})
+    table = STAGES["table"].outputs_of(paths, {"experiment": experiment}, shown.has_labels(dataset))
     sources, targets = zip(*map(dataset.split_task, shown.tasks), strict=True)
     trained = [paths.pretrained(dataset.name, *run) for run in product(sources, shown.seeds)]
     adapted = [method for method in shown.methods if method != SOURCE_ONLY]

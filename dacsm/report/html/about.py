@@ -9,11 +9,12 @@ from dacsm.report.html.content import Facts, Part
 from dacsm.report.measured import Runs
 from dacsm.report.pages import about_numbers
 from dacsm.report.tables import AVERAGE, NONE, Table, arrow, printed
+from dacsm.report.unlabelled import UnlabelledRuns
 
 MOST_TASKS = 12  # that are listed one by one
 
 
-def one_sentence(runs: Runs) -> str:
+def one_sentence(runs: Runs | UnlabelledRuns) -> str:
     """What the page is about."""
     experiment, dataset = runs.experiment, runs.dataset
     sizes = ((experiment.methods, "method"), (experiment.tasks, "task"), (experiment.seeds, "seed"))
@@ -21,8 +22,8 @@ def one_sentence(runs: Runs) -> str:
     return f"Unsupervised domain adaptation on {dataset.title}: {counts}."
 
 
-def about_section(runs: Runs, params: Params) -> Iterator[Part]:
-    """Dataset, tasks, methods, seeds, and what the numbers are."""
+def about_section(runs: Runs | UnlabelledRuns, params: Params) -> Iterator[Part]:
+    """Dataset, tasks, methods, seeds; and what the numbers are, where these are accuracies."""
     dataset, experiment = runs.dataset, runs.experiment
     tasks = [_task(dataset, task) for task in experiment.tasks[:MOST_TASKS]]
     if more := len(experiment.tasks) - len(tasks):
@@ -36,7 +37,8 @@ def about_section(runs: Runs, params: Params) -> Iterator[Part]:
         ("Protocol", [f"{dataset.protocol}."]),
     ]
     yield Facts(rows)
-    yield about_numbers(runs)
+    if isinstance(runs, Runs):
+        yield about_numbers(runs)
 
 
 def _task(dataset: DatasetSpec, task: str) -> str:

@@ -1,8 +1,9 @@
 """Target images that were classified right and wrong, by a rule and not by hand; and where pairs can be seen."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from dacsm.data.shards import ShardedImages
 from dacsm.report.html.content import Commands, Gallery, Part, Picture
 from dacsm.report.measured import Runs, made_by
 from dacsm.report.tables import arrow
+from dacsm.report.unlabelled import UnlabelledRuns
 from dacsm.runtime.files import reading
 
 EACH = 6  # images of a run that are right, and as many that are wrong
@@ -23,32 +25,36 @@ SIDE = 112  # pixels; larger images are shrunk to it
 QUALITY = 85
 
 
-def example_section(runs: Runs, paths: Paths) -> Iterator[Part]:
-    """Per run of the first seed, the wrong images of which it is most sure, and the right ones of which it is least."""
+def example_section(runs: Runs | UnlabelledRuns, paths: Paths) -> Iterator[Part]:
+    """Per run of the first seed, the wrong images of which it is most sure, and the right ones of which it is least.
+
+    Where it is not known what is right: those of which it is most and least sure.
+    """
     experiment = runs.experiment
-    seed, every = experiment.seeds[0], [(task, method) for task in experiment.tasks for method in experiment.methods]
+    every = [(task, method) for task in experiment.tasks for method in experiment.methods]
     parts = [part for task, method in every[:MOST_RUNS] for part in _of_run(runs, task, method, paths)]
     if not parts:
         return
+    rule = f"the {EACH} wrong ones with the highest probability of the predicted class, and the {EACH} right ones with"
+    if isinstance(runs, UnlabelledRuns):
+        rule = f"the {EACH} with the highest probability of the predicted class, and the {EACH} with"
     yield (
-        f"Chosen by a rule, and not by hand: of the target's images with seed {seed}, the {EACH} wrong ones with the "
-        f"highest probability of the predicted class, and the {EACH} right ones with the lowest; of equal ones, the "
-        "first. The probability is in brackets."
+        f"Chosen by a rule, and not by hand: of the target's images with seed {experiment.seeds[0]}, {rule} the "
+        "lowest; of equal ones, the first. The probability is in brackets."
     )
     if len(every) > MOST_RUNS:
         yield f"Shown are the first {MOST_RUNS} of {len(every)} pairs of task and method, in the order of params.yaml."
     yield from parts
 
 
-def _of_run(runs: Runs, task: str, method: str, paths: Paths) -> Iterator[Part]:
+def _of_run(runs: Runs | UnlabelledRuns, task: str, method: str, paths: Paths) -> Iterator[Part]:
     dataset, seed = runs.dataset, runs.experiment.seeds[0]
     domain = dataset.evaluation_domain(dataset.split_task(task)[1])
     path = paths.evaluated(dataset.name, method, task, seed) / "predictions.csv"
-    found = _predictions(path, made_by("evaluate", dataset, method, task, seed))
-    if found is None:
+    if not path.is_file():
         return
-    name = f"{method}, {arrow(task)}" if runs.several else method
-    yield f"## {name}"
+    yield f"## {method}, {arrow(task)}" if len(runs.experiment.tasks) > 1 else f"## {method}"
+    found = _predictions(path, made_by("evaluate", dataset, method, task, seed))
     if found.empty:
         yield (
             "There are no probabilities: the checkpoint is of another epoch than the validator selects now "
@@ -60,30 +66,30 @@ def _of_run(runs: Runs, task: str, method: str, paths: Paths) -> Iterator[Part]:
         yield f"The images are not here: {folder} has no index.json. `dvc pull` brings it, or `snakemake` makes it."
         return
     images = ShardedImages(folder)
-    right = found["label"] == found["predicted"]
-    for title, rows, upwards in (("Wrong, and most sure", ~right, False), ("Right, and least sure", right, True)):
-        chosen = found[rows].sort_values(["probability", "index"], ascending=[upwards, True])[:EACH]
+    groups = [("Most sure", found, False), ("Least sure", found, True)]
+    if "label" in found:
+        right = found["label"] == found["predicted"]
+        groups = [("Wrong, and most sure", found[~right], False), ("Right, and least sure", found[right], True)]
+    for title, rows, upwards in groups:
+        chosen = rows.sort_values(["probability", "index"], ascending=[upwards, True])[:EACH]
         if chosen.empty:
             yield f"No image is {title.split(',')[0].lower()}."
             continue
-        yield Gallery(title, [_example(images, domain, row, dataset.classes) for row in chosen.itertuples(index=False)])
+        yield Gallery(title, [_example(images, domain, row, dataset.classes) for row in chosen.to_dict("records")])
 
 
-def _predictions(path: Path, command: str) -> pd.DataFrame | None:
-    """The images with a probability, of the right classes; None where it is not known what is right."""
-    if not path.is_file():
-        return None
+def _predictions(path: Path, command: str) -> pd.DataFrame:
+    """The images with a probability: index, predicted class, probability, and label where that is known."""
     with reading(path, command):
-        rows = pd.read_csv(path)
-        if not {"label", "probability"} <= set(rows):
-            return None
-        return rows.dropna(subset=["label", "probability"]).astype({"label": int, "predicted": int})
+        rows = pd.read_csv(path, usecols=lambda name: name in ("index", "label", "predicted", "probability"))
+        return rows.dropna(subset=["probability"]).astype({"predicted": int})
 
 
-def _example(images: ShardedImages, domain: str, row: tuple, classes: tuple[str, ...]) -> Picture:
-    actual, predicted = classes[row.label], classes[row.predicted]
-    said = f"{actual}" if actual == predicted else f"{actual}, taken for {predicted}"
-    return Picture(_thumbnail(images[row.index]), f"image {row.index} of {domain}", f"{said} ({row.probability:.2f})")
+def _example(images: ShardedImages, domain: str, row: Mapping[str, Any], classes: tuple[str, ...]) -> Picture:
+    index, predicted = int(row["index"]), classes[row["predicted"]]
+    actual = classes[int(row["label"])] if "label" in row else predicted
+    said = actual if actual == predicted else f"{actual}, taken for {predicted}"
+    return Picture(_thumbnail(images[index]), f"image {index} of {domain}", f"{said} ({row['probability']:.2f})")
 
 
 def _thumbnail(stored: Image.Image | np.ndarray) -> bytes:
@@ -100,7 +106,7 @@ def _thumbnail(stored: Image.Image | np.ndarray) -> bytes:
     return kept.getvalue()
 
 
-def pair_section(runs: Runs, project: Project) -> Iterator[Part]:
+def pair_section(runs: Runs | UnlabelledRuns, project: Project) -> Iterator[Part]:
     """How to see pairs: which source image is near a target image is not kept, and takes a model to find."""
     adapted = [method for method in runs.experiment.methods if method != SOURCE_ONLY]
     methods = [method for method in adapted if project.params.method(method).kind == "cdtrans"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from dacsm.config import PARAMS_FILE, SOURCE_ONLY
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
-from dacsm.report.costs import HEADER, costs_csv
+from dacsm.report.costs import HEADER, TIMES, costs_csv, times_csv
 from dacsm.report.html.content import Commands, Facts, Part
 from dacsm.report.measured import Runs
 from dacsm.report.records import (
@@ -20,7 +20,8 @@ from dacsm.report.records import (
     memory_of,
     most_memory,
 )
-from dacsm.report.tables import AVERAGE, Table
+from dacsm.report.tables import Table
+from dacsm.report.unlabelled import CONFIDENCE, UnlabelledRuns
 from dacsm.runtime.files import read_json, reading
 
 NO_RECORDS = "The runs left no run records here, so that this is not known."
@@ -37,7 +38,7 @@ HEADS = {
 Grouped = Mapping[tuple[str, str], Sequence[Record]]  # by stage and method
 
 
-def grouped_records(runs: Runs, paths: Paths) -> Grouped:
+def grouped_records(runs: Runs | UnlabelledRuns, paths: Paths) -> Grouped:
     """The run records of all trainings and evaluations, as far as they are there.
 
     Raises InputError where one cannot be read.
@@ -65,16 +66,20 @@ def _read(path: Path) -> Record:
     return record
 
 
-def cost_section(runs: Runs, records: Grouped, paths: Paths) -> Iterator[Part]:
+def cost_section(runs: Runs | UnlabelledRuns, records: Grouped, paths: Paths) -> Iterator[Part]:
     """Time and memory of each method, and of each stage."""
     if not records:
         yield NO_RECORDS
         return
-    rows = [dict(zip(HEADER, row, strict=True)) for row in costs_csv(runs, paths)]
+    if isinstance(runs, Runs):
+        accuracy, names, found = f"accuracy is {runs.measure}, ", HEADER, costs_csv(runs, paths)
+    else:
+        accuracy, names, found = "", TIMES, times_csv(runs.dataset, runs.experiment, paths)
+    rows = [dict(zip(names, row, strict=True)) for row in found]
     trained = [row for row in rows if row["runs"] != "0"]
-    heads = {name: head for name, head in HEADS.items() if any(row[name] for row in trained)}
+    heads = {name: head for name, head in HEADS.items() if any(row.get(name) for row in trained)}
     if trained:
-        yield f"Adaptation: accuracy is {runs.measure}, time the mean over runs, memory the most of any."
+        yield f"Adaptation: {accuracy}time the mean over runs, memory the most of any."
         cells = [row | {"training_seconds": duration(float(row["training_seconds"]))} for row in trained]
         yield Table("", list(heads.values()), [[row[name] or "–" for name in heads] for row in cells])
     stages = []
@@ -90,7 +95,7 @@ def cost_section(runs: Runs, records: Grouped, paths: Paths) -> Iterator[Part]:
     )
 
 
-def origin_section(runs: Runs, records: Grouped, project: Project) -> Iterator[Part]:
+def origin_section(runs: Runs | UnlabelledRuns, records: Grouped, project: Project) -> Iterator[Part]:
     """Hashes of settings, code and data, packages, processors, and the commands to make it again."""
     name = runs.experiment.name
     if records:
@@ -98,8 +103,10 @@ def origin_section(runs: Runs, records: Grouped, project: Project) -> Iterator[P
     else:
         yield NO_RECORDS
     yield "To make all of this again, to check it, and to see what one number rests on:"
-    one_task = runs.dataset.table_form == "classes" and not runs.several
-    cell = f"{runs.experiment.methods[-1]} {runs.dataset.headline if one_task else AVERAGE}"
+    of_task = CONFIDENCE if isinstance(runs, UnlabelledRuns) else runs.dataset.headline
+    one_task = runs.dataset.table_form == "classes" and len(runs.experiment.tasks) == 1
+    task = "" if one_task else f" --task {runs.experiment.tasks[0]}"
+    cell = f"{runs.experiment.methods[-1]} {of_task}{task}"
     other = project.file != PARAMS_FILE
     configfile, params = (f" {option} {project.file}" * other for option in ("--configfile", "--params"))
     yield Commands([

@@ -13,9 +13,10 @@ from dacsm.report.html.content import Folded, Part, Picture
 from dacsm.report.measured import Runs, made_by, read_predictions
 from dacsm.report.plots import MOST_NUMBERED
 from dacsm.report.tables import AVERAGE, Table, arrow, printed
+from dacsm.report.unlabelled import UnlabelledRuns
 
 MOST_LISTED = 10  # confusions of a method
-MOST_METHODS = 12  # whose confusions are listed
+MOST_METHODS = 12  # whose confusions are listed; also the most tasks with a picture of their own
 
 
 def accuracy_section(runs: Runs, paths: Paths) -> Iterator[Part]:
@@ -28,6 +29,15 @@ def accuracy_section(runs: Runs, paths: Paths) -> Iterator[Part]:
         runs.dataset.table_form, "Bars, a group a class" if draws_classes(runs.dataset) else "Bars, a group a task"
     )
     yield from _read(path, f"{what}. {runs.measure.capitalize()}: {numbers}. All numbers are in the table above.")
+
+
+def predicted_pictures(runs: UnlabelledRuns, paths: Paths) -> Iterator[Part]:
+    """How often each class is predicted, for the first tasks."""
+    for task in runs.experiment.tasks[:MOST_METHODS]:
+        path = paths.plots(runs.experiment.name) / f"predicted_{task}.png"
+        yield from _read(
+            path, f"Bars, a group a class: how often it is predicted on {arrow(task)}; no accuracy is known."
+        )
 
 
 def difference_picture(runs: Runs, paths: Paths) -> Iterator[Part]:
