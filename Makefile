@@ -33,6 +33,7 @@ demo: env
 	@snakemake --cores $(CORES) --quiet host reason
 	@dvc repro --quiet
 	@cat results/digits_table.md
+	@echo "results/digits/report.html shows this and more in a browser."
 
 verify: env
 	@dacsm verify --cores $(CORES)

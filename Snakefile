@@ -1,6 +1,6 @@
-# From archives to a table: `snakemake --cores 2` makes each table that params.yaml names.
+# From archives to a table and its page: `snakemake --cores 2` makes those that params.yaml names.
 #
-#     download -> shard -> pretrain -> adapt -> evaluate -> table
+#     download -> shard -> pretrain -> adapt -> evaluate -> table -> summarise
 #
 # Each stage is a rule, a command `dacsm <stage>` and a module in dacsm/stages/. dacsm/ledger/pipeline.py declares what
 # each reads and writes; docs/pipeline.md says how rules, stages and DVC connect.
@@ -10,6 +10,9 @@ min_version("9.27")
 
 
 include: "workflow/rules/common.smk"
+
+
+report: "workflow/report/workflow.rst"
 
 
 wildcard_constraints:
@@ -29,7 +32,7 @@ localrules:
 
 rule all:
     input:
-        [PATHS.table(experiment) for experiment in PARAMS.tables],
+        [of(experiment) for experiment in PARAMS.tables for of in (PATHS.table, PATHS.report)],
 
 
 include: "workflow/rules/stages.smk"

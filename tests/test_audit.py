@@ -18,6 +18,7 @@ from dacsm.runtime.files import sha256
 
 ADAPTED = Path("results/tiny/adapted/dacsm/synthetic-mnist/seed0")
 EVALUATED = Path("results/tiny/evaluated/dacsm/synthetic-mnist/seed0")
+PAGE = "results/tiny/report.html"
 CHECKPOINT = ADAPTED / "model.safetensors"
 
 pytestmark = pytest.mark.slow
@@ -67,7 +68,7 @@ def kinds(findings: list[dict[str, str]]) -> dict[str, set[str]]:
 def test_nothing_is_found_of_what_snakemake_made(audit: Audit, project: ProjectFolder) -> None:
     assert audit() == audit("--deep") == []
     printed = project.run("python", "-m", "dacsm", "audit")
-    assert printed == "dacsm audit: 13 results looked at, nothing found.\n"
+    assert printed == "dacsm audit: 14 results looked at, nothing found.\n"
 
 
 @pytest.mark.parametrize("stage", [stage.name for stage in STAGES.values() if not stage.optional])
@@ -99,7 +100,7 @@ def test_metrics_edited_by_hand_are_noticed_twice(audit: Audit, changed: Callabl
     assert kinds(found) == {
         "output": {str(EVALUATED / "metrics.json")},
         "numbers": {str(EVALUATED / "metrics.json")},
-        "input": {"results/tiny_table.csv"},
+        "input": {"results/tiny_table.csv", PAGE},
     }
     assert "says selected.overall 99.0, where its predictions give" in next(
         f["text"] for f in found if f["kind"] == "numbers"
@@ -128,14 +129,14 @@ def test_a_table_whose_record_was_made_to_fit_is_noticed(
     text = path.read_text()
     digits = next(word for word in re.split(r"[\s,|&$\\]+", text) if word.count(".") == 1)
     path.write_text(text.replace(digits, "99.9", 1))
-    assert kinds(audit()) == {"output": {f"results/{name}"}, "numbers": {f"results/{name}"}}
+    assert kinds(audit()) == {"output": {f"results/{name}"}, "numbers": {f"results/{name}"}, "input": {PAGE}}
     record = project.folder / "results/tiny/records/tabled.json"
     before = record.read_text()
     content = json.loads(before)
     content["outputs"][f"results/{name}"] = sha256(path)
     record.write_text(json.dumps(content))
     try:
-        assert kinds(audit()) == {"numbers": {f"results/{name}"}}
+        assert kinds(audit()) == {"numbers": {f"results/{name}"}, "input": {PAGE}}
     finally:
         record.write_text(before)
 

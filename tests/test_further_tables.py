@@ -25,14 +25,14 @@ def test_two_experiments_of_a_dataset_share_its_runs(built: ProjectFolder, tmp_p
     """The second table asks for what the first lacks; the first stays as it is, and both can be audited."""
     project = built.copy(tmp_path)
     write_params(project, {"methods": ["dacsm", "cdtrans"], "seeds": [1]})
-    assert project.jobs("results/more_table.csv") == {"adapt": 1, "evaluate": 1, "table": 1}
+    assert project.jobs("results/more/report.html") == {"adapt": 1, "evaluate": 1, "table": 1, "summarise": 1}
     plan = project.run("dacsm", "plan", "more")
-    assert "adapt        1      1" in plan
-    assert "table        1      0" in plan
+    assert "adapt         1      1" in plan
+    assert "table         1      0" in plan
     assert project.jobs() == {}
-    project.snakemake("results/more_table.csv")
-    assert NOTHING in project.snakemake("-n", "results/more_table.csv", "results/tiny_table.csv")
-    assert project.run("dacsm", "audit", "tiny", "more") == "dacsm audit: 16 results looked at, nothing found.\n"
+    project.snakemake("results/more/report.html")
+    assert NOTHING in project.snakemake("-n", "results/more_table.csv", "results/more/report.html", "all")
+    assert project.run("dacsm", "audit", "tiny", "more") == "dacsm audit: 18 results looked at, nothing found.\n"
     assert project.run("dacsm", "cell", "more", "cdtrans", "3").startswith("more, cdtrans, 3 of synthetic → mnist: ")
     assert (project.folder / "results/more_table.md").read_text().startswith("# Digits (more)\n")
     new = project.git("ls-files", "--others", "--exclude-standard", "results").split()
@@ -40,6 +40,8 @@ def test_two_experiments_of_a_dataset_share_its_runs(built: ProjectFolder, tmp_p
         "tiny/records/adapted/cdtrans/synthetic-mnist/seed1.json",
         "tiny/records/evaluated/cdtrans/synthetic-mnist/seed1.json",
         "more/records/tabled.json",
+        "more/records/summarised.json",
+        "more/report.html",
         *(
             f"more_{name}"
             for name in (
@@ -71,7 +73,7 @@ def test_a_further_table_is_recorded_with_its_dataset(built: ProjectFolder, tmp_
     assert_up_to_date(project)
 
     write_params(project, {"methods": ["cdtrans", "dacsm"], "seeds": [0, 1]}, "more")
-    assert made(project.run("dvc", "repro")) == {"adapt": 1, "evaluate": 1, "table": 1}
+    assert made(project.run("dvc", "repro")) == {"adapt": 1, "evaluate": 1, "table": 1, "summarise": 1}
     project.commit("more, by DVC")
     printed = project.run("python", "-m", "dacsm", "compare", "HEAD~1", "HEAD")
     assert "tiny  " not in printed

@@ -10,20 +10,22 @@ import re
 import signal
 import subprocess
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import yaml
-from tiny_project import BIN, ProjectFolder
+from tiny_project import BIN, CHECKOUT, ProjectFolder
 
 from dacsm.cli.main import main
+from dacsm.ledger.pipeline import STAGES
 from dacsm.runtime.files import sha256
 
 NOTHING = "Nothing to be done"
 CLEAN = "Data and pipelines are up to date."
 CHECKPOINT = Path("results/tiny/adapted/dacsm/synthetic-mnist/seed0/model.safetensors")
 WEIGHT = "adapt.methods.dacsm.mix_cross_entropy"
-METHOD = {"adapt": 2, "evaluate": 2, "table": 1}  # the jobs of one method with two seeds
+METHOD = {"adapt": 2, "evaluate": 2, "table": 1, "summarise": 1}  # the jobs of one method with two seeds
 
 pytestmark = pytest.mark.slow
 
@@ -84,6 +86,7 @@ def test_a_clone_that_changed_one_setting(changed: ProjectFolder) -> None:
         "results/tiny_table.csv",
         "results/tiny_table.md",
         "results/tiny_table.tex",
+        "results/tiny/report.html",
         "results/tiny_validators.csv",
     }
 
@@ -236,10 +239,13 @@ def test_an_experiment_runs_that_method_alone(changed: ProjectFolder, tmp_path: 
 
 def test_the_workflow_is_in_good_condition(changed: ProjectFolder, tmp_path: Path) -> None:
     """Check 15; `make lint` runs --lint and snakefmt."""
-    changed.snakemake("--report", str(tmp_path / "report.zip"))
-    assert (tmp_path / "report.zip").stat().st_size > 10_000
+    changed.snakemake("--report", str(tmp_path / "report.html"))
+    report = (tmp_path / "report.html").read_text()
+    for caption in (CHECKOUT / "workflow/report").glob("*.rst"):
+        words = caption.read_text().replace("\n", " ").split("``")[-1].split()[-3:]
+        assert caption.stem == "scales" or " ".join(words) in " ".join(report.replace("\\n", " ").split()), caption
     graph = changed.run("dvc", "dag", "--dot")
-    for first, second in (("download", "shard"), ("pretrain", "adapt"), ("adapt", "evaluate"), ("evaluate", "table")):
+    for first, second in pairwise(stage.name for stage in STAGES.values() if not stage.optional):
         assert f'"{first}@tiny" -> "{second}@tiny"' in graph
 
 
@@ -252,7 +258,7 @@ def test_new_seeds_run_alone(changed: ProjectFolder) -> None:
     content["experiments"]["tiny"]["seeds"] += [7, 8]
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     try:
-        assert changed.jobs() == {"pretrain": 2, "adapt": 2, "evaluate": 4, "table": 1}
+        assert changed.jobs() == {"pretrain": 2, "adapt": 2, "evaluate": 4, "table": 1, "summarise": 1}
     finally:
         path.write_text(before)
 

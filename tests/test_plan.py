@@ -48,18 +48,18 @@ def planned(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_runs_of_visda(planned: Callable[..., list[str]]) -> None:
     lines = planned("visda")
     assert lines[0] == "VisDA-2017: 1 task, 3 methods, 3 seeds, deit_base_patch16_224"
-    counts = {words[0]: words[1:] for line in lines[2:8] if (words := line.split())}
+    counts = {words[0]: words[1:] for line in lines[2:9] if (words := line.split())}
     assert counts == {"download": ["2", "0"], "shard": ["2", "0"], "pretrain": ["3", "0"], "adapt": ["6", "0"],
-                      "evaluate": ["9", "0"], "table": ["1", "0"]}  # fmt: skip
+                      "evaluate": ["9", "0"], "table": ["1", "0"], "summarise": ["1", "0"]}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("name", "stages"),
     [
-        ("office_home", {"shard": 4, "pretrain": 12, "adapt": 72, "evaluate": 108, "table": 1}),
-        ("domainnet", {"shard": 6, "pretrain": 18, "adapt": 180, "evaluate": 270, "table": 1}),
-        ("office31", {"shard": 3, "pretrain": 9, "adapt": 36, "evaluate": 54, "table": 1}),
-        ("office_caltech10", {"shard": 4, "pretrain": 8, "adapt": 48, "evaluate": 72, "table": 1}),
+        ("office_home", {"shard": 4, "pretrain": 12, "adapt": 72, "evaluate": 108, "table": 1, "summarise": 1}),
+        ("domainnet", {"shard": 6, "pretrain": 18, "adapt": 180, "evaluate": 270, "table": 1, "summarise": 1}),
+        ("office31", {"shard": 3, "pretrain": 9, "adapt": 36, "evaluate": 54, "table": 1, "summarise": 1}),
+        ("office_caltech10", {"shard": 4, "pretrain": 8, "adapt": 48, "evaluate": 72, "table": 1, "summarise": 1}),
     ],
 )
 def test_the_number_of_runs(params: Params, name: str, stages: dict[str, int]) -> None:
@@ -95,10 +95,10 @@ def test_the_hours_are_those_of_the_steps(planned: Callable[..., list[str]]) -> 
 
 def test_what_is_made_is_not_counted(planned: Callable[..., list[str]]) -> None:
     lines = planned("visda", made=("download", "shard", "pretrain"))
-    assert "  pretrain     0      3" in lines
+    assert "  pretrain      0      3" in lines
     assert "downloads  none, all is here" in lines
     assert not any(line.startswith("  pretrain:") for line in lines)
-    lines = planned("visda", made=("download", "shard", "pretrain", "adapt", "evaluate", "table"))
+    lines = planned("visda", made=("download", "shard", "pretrain", "adapt", "evaluate", "table", "summarise"))
     assert lines[-1] == "time       none: every model is made and evaluated"
 
 

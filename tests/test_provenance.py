@@ -124,6 +124,7 @@ RUNS = {
     "mic": ("adapt", {"method": "mic", "task": "synthetic-mnist"}),
     "evaluate": ("evaluate", {"method": "dacsm", "task": "synthetic-mnist"}),
     "table": ("table", {"experiment": "tiny"}),
+    "page": ("summarise", {"experiment": "tiny"}),
     "shard": ("shard", {"domain": "mnist"}),
 }
 OF_CDTRANS = {"cdtrans", "csm", "dacsm"}
@@ -133,7 +134,9 @@ MEASURED = {"source_only", "evaluate"}
 EDITS = [
     # An edit of this file re-makes these runs, and no others.
     ("stages/table.py", {"table"}),
-    ("report/statistics.py", {"table"}),
+    ("stages/summarise.py", {"page"}),
+    ("report/html/examples.py", {"page"}),
+    ("report/statistics.py", {"table", "page"}),
     ("stages/evaluate.py", MEASURED),
     ("stages/pretrain.py", {"pretrain"}),
     ("stages/adapt.py", ADAPTED),

@@ -32,7 +32,7 @@ from dacsm.ledger.dvc_file import plots_of
 from dacsm.ledger.recommend import describe_recommendation
 from dacsm.ledger.runs import run_of
 from dacsm.report.unlabelled import collect_unlabelled
-from dacsm.report.unlabelled_pages import unlabelled_latex, unlabelled_page
+from dacsm.report.unlabelled_pages import NO_LABELS, unlabelled_latex, unlabelled_page
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
 from dacsm.stages.adapt import adapt
@@ -40,6 +40,7 @@ from dacsm.stages.download import download
 from dacsm.stages.evaluate import evaluate
 from dacsm.stages.pretrain import pretrain
 from dacsm.stages.shard import shard
+from dacsm.stages.summarise import summarise
 from dacsm.stages.table import table
 
 CLASSES = ("cat", "dog", "emu")
@@ -339,6 +340,25 @@ def test_the_table_pretends_no_accuracy(made: Made) -> None:
         assert not ACCURACY.search(found)
     plots = {path.name for path in paths.plots("mine").iterdir()}
     assert plots == {f"predicted_{TASK}.png", *(f"predicted_{method}_{TASK}.csv" for method in METHODS)}
+
+
+def test_the_page_has_no_accuracy(made: Made) -> None:
+    summarise(made.flat, "mine")
+    text = re.sub(r"base64,[^\"]+", "", made.flat.paths.report("mine").read_text())
+    assert NO_LABELS in text
+    assert not ACCURACY.search(text)
+    assert "after the fact" not in text
+    assert [text.count(f"<h4>{group} sure</h4>") for group in ("Most", "Least")] == [len(METHODS)] * 2
+    assert "of the target&#39;s images with seed 0, the 6 with the highest probability" in text
+    for row in unlabelled_rows(made):
+        assert all(cell in text for cell in row)
+
+
+def unlabelled_rows(made: Made) -> list[list[str]]:
+    """The cells of the page of Markdown, as HTML has them."""
+    lines = made.flat.paths.table("mine", "md").read_text().splitlines()
+    rows = [line.strip("|").split("|") for line in lines if line.startswith("|") and not line.startswith("|:")]
+    return [[cell.strip(" ") for cell in row] for row in rows]
 
 
 def test_every_number_of_the_table(made: Made) -> None:

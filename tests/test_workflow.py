@@ -35,6 +35,9 @@ def test_one_command_makes_the_table(project: ProjectFolder) -> None:
         rows = {(row["method"], row["selection"], row["seeds"]) for row in csv.DictReader(file)}
     assert {("source_only", "last epoch", "0 1"), ("dacsm", "infomax", "0 1")} <= rows
     assert "dacsm" in (project.folder / "results/tiny_table.md").read_text()
+    page = (project.folder / "results/tiny/report.html").read_text()
+    assert page.count("<img ") > 20  # of the images right and wrong, and the pictures
+    assert "left no run records" not in page
     records = (project.folder / "results/tiny/records").rglob("*.json")
     assert Counter(path.relative_to(project.folder).parts[3] for path in records) == {
         "downloaded": 2,
@@ -43,6 +46,7 @@ def test_one_command_makes_the_table(project: ProjectFolder) -> None:
         "adapted": 2,
         "evaluated": 4,
         "tabled.json": 1,
+        "summarised.json": 1,
     }
 
 
@@ -76,7 +80,7 @@ def test_a_methods_key_touches_that_method_alone(project: ProjectFolder) -> None
     with project.setting("adapt.methods.dat.noise.prior", 0.25):  # it is not in the experiment
         assert project.jobs() == {}
     with project.setting("adapt.methods.dacsm.style.weight", 2.0):
-        assert project.jobs() == {"adapt": 2, "evaluate": 2, "table": 1}
+        assert project.jobs() == {"adapt": 2, "evaluate": 2, "table": 1, "summarise": 1}
 
 
 def test_pretraining_settings_touch_all_that_follows(project: ProjectFolder) -> None:
@@ -84,7 +88,7 @@ def test_pretraining_settings_touch_all_that_follows(project: ProjectFolder) -> 
         assert project.jobs() == {}
     tiny = (project.folder / "params.yaml").read_text().split("pretrain:")[1].split("adapt:")[0].split("  tiny:")[1]
     with project.edited("params.yaml", tiny, tiny.replace("label_smoothing: 0.1", "label_smoothing: 0.2")):
-        assert project.jobs() == {"pretrain": 2, "adapt": 2, "evaluate": 4, "table": 1}
+        assert project.jobs() == {"pretrain": 2, "adapt": 2, "evaluate": 4, "table": 1, "summarise": 1}
 
 
 def test_a_preset_touches_what_it_says_alone(project: ProjectFolder) -> None:
@@ -99,7 +103,7 @@ def test_a_preset_touches_what_it_says_alone(project: ProjectFolder) -> None:
             assert "preset: briefly" in (project.folder / "params.yaml").read_text()
             assert project.jobs() == {}
             preset.write_text("epochs: 3\nbatch_size: 16\n")
-            assert project.jobs() == {"adapt": 2, "evaluate": 2, "table": 1}
+            assert project.jobs() == {"adapt": 2, "evaluate": 2, "table": 1, "summarise": 1}
             preset.write_text("epochs: 2\n")
             printed = project.snakemake("-n", ok=False).rstrip().splitlines()[-1]
             assert "adapt.recipes.tiny.batch_size is missing" in printed
@@ -111,7 +115,7 @@ def test_a_new_seed_runs_alone(project: ProjectFolder) -> None:
     text = (project.folder / "params.yaml").read_text()
     tiny = text.split("experiments:")[1].split("  tiny:")[1].split("shard:")[0]
     with project.edited("params.yaml", tiny, tiny.replace("    - 1\n", "    - 1\n    - 7\n")):
-        assert project.jobs() == {"pretrain": 1, "adapt": 1, "evaluate": 2, "table": 1}
+        assert project.jobs() == {"pretrain": 1, "adapt": 1, "evaluate": 2, "table": 1, "summarise": 1}
 
 
 def test_a_cell_names_the_command_that_makes_it_again(project: ProjectFolder) -> None:
@@ -129,13 +133,13 @@ def test_a_cell_names_the_command_that_makes_it_again(project: ProjectFolder) ->
 
 def test_a_plan_knows_what_is_made(project: ProjectFolder) -> None:
     printed = project.run("dacsm", "plan", "tiny")
-    assert "evaluate     0      4" in printed
+    assert "evaluate      0      4" in printed
     assert "time       none" in printed
     methods = "    methods:\n    - source_only\n"
     tiny = f"    - synthetic-mnist\n{methods}    - dacsm\n"
     with project.edited("params.yaml", tiny, tiny.replace(methods, f"{methods}    - cdtrans\n")):
         printed = project.run("dacsm", "plan", "tiny")
-    assert "adapt        2      2" in printed
+    assert "adapt         2      2" in printed
     assert "adapt cdtrans: 2 runs, " in printed
 
 
@@ -181,10 +185,10 @@ def test_comments_in_every_module_re_make_nothing(project: ProjectFolder) -> Non
 @pytest.mark.parametrize(
     ("file", "jobs"),
     [
-        ("dacsm/report/statistics.py", {"table": 1}),
-        ("dacsm/stages/evaluate.py", {"evaluate": 4, "table": 1}),
-        ("dacsm/methods/cdtrans/parts/noise.py", {"adapt": 2, "evaluate": 2, "table": 1}),
-        ("dacsm/stages/pretrain.py", {"pretrain": 2, "adapt": 2, "evaluate": 4, "table": 1}),
+        ("dacsm/report/statistics.py", {"table": 1, "summarise": 1}),
+        ("dacsm/stages/evaluate.py", {"evaluate": 4, "table": 1, "summarise": 1}),
+        ("dacsm/methods/cdtrans/parts/noise.py", {"adapt": 2, "evaluate": 2, "table": 1, "summarise": 1}),
+        ("dacsm/stages/pretrain.py", {"pretrain": 2, "adapt": 2, "evaluate": 4, "table": 1, "summarise": 1}),
         ("dacsm/config/params.py", {}),
         ("dacsm/cli/main.py", {}),
     ],
@@ -237,7 +241,7 @@ def test_an_override_needs_a_root_of_its_own(project: ProjectFolder, tmp_path: P
     printed = project.snakemake("-n", "--configfile", str(variant), ok=False)
     assert "root=runs/NAME" in printed.rstrip().splitlines()[-1]
     jobs = project.jobs("--configfile", str(variant), "--config", "root=runs/short")
-    assert jobs == {"download": 2, "shard": 2, "pretrain": 2, "adapt": 2, "evaluate": 4, "table": 1}
+    assert jobs == {"download": 2, "shard": 2, "pretrain": 2, "adapt": 2, "evaluate": 4, "table": 1, "summarise": 1}
     assert not (project.folder / "runs/short").exists()  # a dry run writes nothing
 
 

@@ -136,7 +136,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     add("audit", _audit, "check that results are what their run records and params.yaml say",
         _positional("experiments", "those in tables, where none is named", metavar="EXPERIMENT", nargs="*"),
         _option("--dataset", "those in tables that are of this dataset", "DATASET"),
-        _option("--phase", "downloaded, sharded, … tabled: results of that phase alone", "PHASE"),
+        _option("--phase", "downloaded, sharded, … summarised: results of that phase alone", "PHASE"),
         _option("--deep", "read every byte again, whatever an earlier audit found", action="store_true"),
         JSON, PARAMS,
         about="Check every result of the experiments: files against run records, settings and code against those "

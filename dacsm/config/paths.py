@@ -64,6 +64,10 @@ class Paths:
     def plots(self, experiment: str) -> Path:
         return self.results / experiment / "plots"
 
+    def report(self, experiment: str) -> Path:
+        """The page of an experiment."""
+        return self.results / experiment / "report.html"
+
     def records(self, name: str) -> Path:
         """The folder of the run records of a dataset, or of what is made of an experiment as a whole."""
         return self.results / name / "records"

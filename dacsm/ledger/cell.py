@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import pandas as pd
 
@@ -17,14 +17,22 @@ from dacsm.ledger.audit.traces import read_record
 from dacsm.ledger.pipeline import recipe_behind
 from dacsm.ledger.runs import runs_of
 from dacsm.report.measured import KINDS, Metrics, collect
+from dacsm.report.records import (
+    Record,
+    commit_of,
+    data_of,
+    distinct,
+    duration,
+    hashes_of,
+    memory_of,
+    most_memory,
+)
 from dacsm.report.tables import AVERAGE, MEAN, MEASURES, Number, arrow, decimal
 from dacsm.report.unlabelled import CONFIDENCE, PREDICTED, SCORE, collect_unlabelled
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.hashes import digest
 
 MOST_LISTED = 12  # runs whose times are listed one by one; of more, the sums
-HASH = 12  # digits of a hash that are shown
-Record = Mapping[str, Any]
 
 
 class Cell(NamedTuple):
@@ -181,7 +189,7 @@ def _over_seeds(number: Number) -> str:
 def _chosen(metrics: Sequence[Metrics]) -> str:
     """The epochs that were selected of a seed's runs, one a task, and how."""
     chosen = [one["selected"] for one in metrics]
-    how = _distinct(choice["selection"] for choice in chosen)
+    how = distinct(choice["selection"] for choice in chosen)
     epochs = ", ".join(str(choice["epoch"]) for choice in chosen[:MOST_LISTED]) + ", …" * (len(chosen) > MOST_LISTED)
     where = f"epoch {epochs}" if len(chosen) == 1 else f"epochs {epochs} of {len(chosen)} tasks"
     return f"{where}, selected by {how}"
@@ -194,44 +202,21 @@ def _made_with(records: Iterable[Record]) -> Iterator[str]:
         stages.setdefault(record["stage"], []).append(record)
     yield "made with" if stages else "its runs left no run records"
     for stage, found in stages.items():
-        settings = _distinct(digest(record["settings"])[:HASH] for record in found)
-        code = _distinct(digest(record["code"])[:HASH] for record in found)
-        commits = _distinct(map(_commit, found))
-        yield f"  {stage}: settings {settings}; code {code} ({commits}); {_distinct(one['device'] for one in found)}"
-    inputs = [entry for record in records for entry in record["inputs"].items()]
-    for path, sha256 in dict(entry for entry in inputs if entry[0].endswith("index.json")).items():
-        yield f"  data: {Path(path).parent.name} {sha256[:HASH]}"
-
-
-def _commit(record: Record) -> str:
-    git = record["git"]
-    return f"commit {git['commit'][:HASH]}{'' if git['clean'] else ' with changes'}" if git["commit"] else "no commit"
+        settings, code = (hashes_of(found, section) for section in ("settings", "code"))
+        commits, devices = distinct(map(commit_of, found)), distinct(one["device"] for one in found)
+        yield f"  {stage}: settings {settings}; code {code} ({commits}); {devices}"
+    for path, sha256 in data_of(records).items():
+        yield f"  data: {Path(path).parent.name} {sha256}"
 
 
 def _costs(records: Mapping[Path, Record]) -> Iterator[str]:
     """Time and memory, run by run or in sum."""
     if not records:
         return
-    peaks = [record["peak_memory_mb"] for record in records.values()]
-    most = {where: max(peak.get(where, 0) for peak in peaks) for where in ("ram", "cuda")}
     seconds = sum(record["seconds"] for record in records.values())
-    yield f"took {_duration(seconds)} in {len(records)} runs, with at most {_memory(most, ' of memory')}"
+    most = memory_of(most_memory(records.values()), " of memory")
+    yield f"took {duration(seconds)} in {len(records)} runs, with at most {most}"
     if len(records) <= MOST_LISTED:
         for place, record in records.items():
             name = f"{record['stage']} {'/'.join(place.parts[-3:])}"
-            yield f"  {name}: {_duration(record['seconds'])}, {_memory(record['peak_memory_mb'])}"
-
-
-def _memory(peak: Mapping[str, int], of_memory: str = "") -> str:
-    return f"{peak['ram']} MiB{of_memory}" + (f", {peak['cuda']} MiB on the GPU" if peak.get("cuda") else "")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _distinct(values: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(values))
+            yield f"  {name}: {duration(record['seconds'])}, {memory_of(record['peak_memory_mb'])}"

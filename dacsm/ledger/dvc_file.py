@@ -25,6 +25,7 @@ HEADER = """\
 """
 ITEM, KEY = "${item}", "${key}"  # the dataset; the experiment, whose item is its dataset
 TARGET_LOSS = "target"  # the column of a log, which methods of the kind `cdtrans` have
+LAST = "summarise"  # the last stage
 RUNS = ("experiments", "tables")  # they say which runs there are
 
 
@@ -42,8 +43,10 @@ def dvc_file(params: Params) -> str:
 
 def _stage(stage: Stage) -> dict[str, Any]:
     of_table = "experiment" in stage.arguments
-    if of_table:
-        commands = [f"snakemake --cores all {Paths().table(KEY)}", f"python -m dacsm audit {KEY}"]
+    if of_table:  # the last stage has all audited
+        phase = "" if stage.name == LAST else f" --phase {stage.phase}"
+        target = stage.place_of(Paths(), {"experiment": KEY})
+        commands = [f"snakemake --cores all {target}", f"python -m dacsm audit {KEY}{phase}"]
     else:
         target = f"{ITEM}_{stage.phase}"
         commands = [
@@ -51,7 +54,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
             f"python -m dacsm audit --dataset {ITEM} --phase {stage.phase}",
         ]
     described = {"cmd": commands, "deps": list(_deps(stage)), "params": _params(stage), "outs": _outs(stage)}
-    if of_table:
+    if stage.name == "table":
         described["metrics"] = [_out(str(Paths().metrics(KEY)), cache=False)]
     return {"foreach": "${tables}" if of_table else "${datasets}", "do": described}
 
@@ -62,7 +65,7 @@ def _deps(stage: Stage) -> Iterator[str]:
     yield from dict.fromkeys("/".join(path if path[1] == "stages" else path[:2]) for path in parts)
     yield from (place for name in stage.reads for place in _places(STAGES[name]))
     yield str(PRESETS)  # DVC reads params.yaml as it is written, with the names of presets in it
-    if stage.name == "table":
+    if "experiment" in stage.arguments:
         yield from (f"{CATALOG}/{ITEM}.yaml", str(PUBLISHED))
 
 
@@ -73,11 +76,16 @@ def _params(stage: Stage) -> list[Any]:
     keys = [key.format(recipe=recipe, dataset=ITEM, method="*", experiment=KEY)
             for key in stage.settings for recipe in ("pretrain", "adapt.recipes")]  # fmt: skip
     written = [key.partition(f"{ITEM}.")[0] + ITEM if f"{ITEM}." in key else key.removesuffix(".*") for key in keys]
-    return [*of_file, *dict.fromkeys(written), *(() if stage.name == "table" else RUNS)]
+    return [*of_file, *dict.fromkeys(written), *(() if "experiment" in stage.arguments else RUNS)]
 
 
 def _places(stage: Stage) -> list[str]:
-    """The folder of a phase; receipts lie in one of their own."""
+    """The folder of a phase; receipts lie in one of their own, and what is of an experiment is in several places."""
+    if "experiment" in stage.arguments:
+        given = {"experiment": KEY}
+        folders = stage.folders_of(Paths(), given)
+        files = [file for file in stage.outputs_of(Paths(), given) if file.parent not in folders]
+        return list(map(str, (*files, *folders)))
     if stage.name == "download":
         return [str(Paths().receipt(ITEM, "x").parent)]
     if stage.name == "shard":
@@ -86,11 +94,9 @@ def _places(stage: Stage) -> list[str]:
 
 
 def _outs(stage: Stage) -> list[dict[str, Any]]:
-    if stage.name != "table":
-        return [_out(place, cache=stage.name != "download") for place in _places(stage)]
-    files = STAGES["table"].outputs_of(Paths(), {"experiment": KEY})
-    kept = [str(file) for file in files if file.parent == Paths().results and file != Paths().metrics(KEY)]
-    return [_out(place, cache=False) for place in (*kept, str(Paths().plots(KEY)))]
+    in_git = stage.name == "download" or "experiment" in stage.arguments
+    places = [place for place in _places(stage) if place != str(Paths().metrics(KEY))]  # which has a section of its own
+    return [_out(place, cache=not in_git) for place in places]
 
 
 def _out(place: str, cache: bool) -> dict[str, Any]:

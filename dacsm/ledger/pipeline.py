@@ -154,6 +154,20 @@ def _table(project: "Project", experiment: str) -> list[Path]:
     return [*inputs, *([published] if published else [])]
 
 
+def _summarise(project: "Project", experiment: str) -> list[Path]:
+    shown, dataset, paths = project.params.experiment(experiment), project.dataset, project.paths
+    table = STAGES["table"].outputs_of(paths, {"experiment": experiment}, shown.has_labels(dataset))
+    sources, targets = zip(*map(dataset.split_task, shown.tasks), strict=True)
+    trained = [paths.pretrained(dataset.name, *run) for run in product(sources, shown.seeds)]
+    adapted = [method for method in shown.methods if method != SOURCE_ONLY]
+    trained += [paths.adapted(dataset.name, *run) for run in product(adapted, shown.tasks, shown.seeds)]
+    first = product(shown.methods, shown.tasks, shown.seeds[:1])  # of which images and confusions are shown
+    predictions = [paths.evaluated(dataset.name, *run) / "predictions.csv" for run in first]
+    images = [file for target in targets for file in _shards(project, dataset.evaluation_domain(target))]
+    logs = [folder / "log.csv" for folder in trained]
+    return list(dict.fromkeys([*table, *_table(project, experiment), *logs, *predictions, *images]))
+
+
 def _scales(project: "Project", experiment: str) -> list[Path]:
     for task in project.params.experiment(experiment).tasks:
         project.dataset.require_labels(project.dataset.split_task(task)[1], NO_SCALES)
@@ -215,6 +229,11 @@ STAGES = {
             files=("{experiment}_table.csv", "{experiment}_table.md", "{experiment}_table.tex",
                    "{experiment}_differences.csv", "{experiment}_validators.csv", "{experiment}_metrics.json"),
             of_labels=("{experiment}/plots/accuracy.png",), folder="plots", settings=("experiments.{experiment}",),
+        ),
+        Stage(
+            "summarise", "summarised", ("experiment",), "write an experiment's page, one HTML file with its pictures",
+            place="report", inputs=_summarise, reads=("shard", "pretrain", "adapt", "evaluate", "table"),
+            files=("{experiment}/report.html",), settings=("experiments.{experiment}",),
         ),
         Stage(
             "rescale", "rescaled", RUN, "measure a model on its target at several object scales",

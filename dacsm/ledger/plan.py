@@ -32,10 +32,10 @@ def describe_plan(project: Project, table: str, compute: Compute) -> Iterator[st
     yield f"{experiment.title(dataset)}: {', '.join(sizes)}, {model.name}"
     unmade = pending(project, table)
     todo = [run for run in runs if run.outputs[0] in unmade]
-    yield "runs       to do   made"
+    yield "runs        to do   made"
     every, left = (Counter(run.stage for run in some) for some in (runs, todo))
     for stage, count in every.items():
-        yield f"  {stage:8} {left[stage]:5}  {count - left[stage]:5}"
+        yield f"  {stage:9} {left[stage]:5}  {count - left[stage]:5}"
     yield from _downloads(project, runs, todo)
     yield from _disk(project, runs)
     if any(run.stage in MODEL_STAGES for run in todo):
@@ -45,12 +45,12 @@ def describe_plan(project: Project, table: str, compute: Compute) -> Iterator[st
 
 
 def pending(project: Project, table: str) -> set[Path]:
-    """The files that Snakemake would make or make again for a table.
+    """The files that Snakemake would make or make again for a table and its page.
 
     Raises InputError with Snakemake's last words, where it refuses.
     """
     settings = [] if project.file == PARAMS_FILE else ["--configfile", str(project.file)]
-    command = [sys.executable, "-m", "snakemake", "--summary", *settings, "--", str(project.paths.table(table))]
+    command = [sys.executable, "-m", "snakemake", "--summary", *settings, "--", str(project.paths.report(table))]
     result = subprocess.run(command, capture_output=True, text=True)
     rows = [line.split("\t") for line in result.stdout.splitlines()]
     if affected := result.stderr.partition("affected files:")[2].split():

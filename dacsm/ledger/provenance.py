@@ -9,6 +9,8 @@ inside functions. Where a module is chosen by name, only the chosen one counts:
 * a module in a folder `parts` counts where the method's settings name it;
 * `import_module(f"dacsm.adaptation.validators.{name}")` brings nothing: `evaluate` scores all epochs anew, and, as the
   audit does, says where the checkpoint that an adaptation kept is no longer of the selected epoch.
+
+Templates of pages count byte by byte, with the modules that they lie beside.
 """
 
 import ast
@@ -24,10 +26,12 @@ from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.ledger.pipeline import STAGES
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.files import sha256
 
 PACKAGE = Path(__file__).parents[1]
 NOT_COMPUTING = ("config", "runtime")
 PARTS = "parts"
+TEMPLATES = (".j2", ".css")  # they count with the modules beside them
 VERSIONS = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "webdataset")  # they decide a run's bits
 
 
@@ -85,6 +89,9 @@ def code_of(stage: str, chosen: Chosen = None) -> dict[str, str]:
     waiting = {PACKAGE / "stages" / f"{stage}.py"}
     while waiting:
         path = waiting.pop()
+        if path.suffix != ".py":
+            found[path] = sha256(path)
+            continue
         package = ".".join(path.relative_to(PACKAGE.parent).parts[:-1])
         imports, found[path] = _understood(path.read_bytes(), package)
         waiting |= {file for name, by_name in imports for file in _files(name, by_name, chosen)} - found.keys()
@@ -145,7 +152,8 @@ def _files(module: str, by_name: bool, chosen: Chosen) -> Iterable[Path]:
             return []
     packages = [PACKAGE.joinpath(*inside[: depth + 1]) / "__init__.py" for depth in range(len(inside))]
     own = PACKAGE.joinpath(*inside).with_suffix(".py")
-    return [path for path in (*packages, own) if path.is_file()]
+    templates = [path for end in TEMPLATES for path in own.parent.glob(f"*{end}")]
+    return [path for path in (*packages, own, *templates) if path.is_file()]
 
 
 def require_records(paths: Paths, records: Path = Path(".snakemake/metadata")) -> None:

@@ -97,6 +97,7 @@ def runs_of(project: Project, experiment: Experiment, stages: Sequence[str] | No
         "adapt": adapted,
         "evaluate": evaluated,
         "table": whole,
+        "summarise": whole,
         "rescale": evaluated,
         "scales": whole,
         "explain": [run for run in adapted if run["seed"] == experiment.seeds[0]],

@@ -42,7 +42,8 @@ def clear_figures(folder: Path) -> None:
             stale.unlink()
 
 
-def _draws_classes(dataset: DatasetSpec) -> bool:
+def draws_classes(dataset: DatasetSpec) -> bool:
+    """Whether the bars are of classes, and confusions are drawn."""
     return dataset.table_form == "classes" and len(dataset.classes) <= MOST_CLASSES
 
 
@@ -51,7 +52,7 @@ def drawn_runs(dataset: DatasetSpec, experiment: Experiment) -> list[tuple[str, 
     if not experiment.has_labels(dataset):
         return []
     runs = [(task, method) for task in experiment.tasks for method in experiment.methods]
-    return runs if _draws_classes(dataset) and len(runs) <= MOST_CONFUSIONS else []
+    return runs if draws_classes(dataset) and len(runs) <= MOST_CONFUSIONS else []
 
 
 def drawn_csv(what: str, method: str, task: str, experiment: Experiment, paths: Paths) -> Path:
@@ -70,7 +71,7 @@ def _average(experiment: Experiment) -> str:
 def _draw_bars(runs: Runs, path: Path) -> None:
     """A group of bars for each class, averaged over tasks, or for each task; and one for their mean."""
     experiment, title = runs.experiment, runs.title
-    if _draws_classes(runs.dataset):
+    if draws_classes(runs.dataset):
         title += f", {_average(experiment) if runs.several else arrow(*experiment.tasks)}: accuracy per class"
         columns = {name: name for name in (*runs.dataset.classes, "mean_per_class")} | MEASURES
         columns.pop("overall")

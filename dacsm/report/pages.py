@@ -25,26 +25,31 @@ HEAD = "% Made by dacsm; wants \\usepackage{booktabs} and \\usepackage{graphicx}
 
 def table_page(runs: Runs, published: Sequence[Line], comparisons: Comparisons, judged: list[dict[str, Any]]) -> str:
     """The whole text."""
-    sections = (_measured(runs), difference_section(runs, comparisons), validator_section(runs, judged))
+    sections = (measured_section(runs), difference_section(runs, comparisons), validator_section(runs, judged))
     parts = [part for section in sections for part in section]
-    return page([*_introduction(runs), *parts, *_published(runs, published)])
+    return page([*_introduction(runs), *parts, *published_section(runs, published)])
 
 
 def _introduction(runs: Runs) -> Iterator[str]:
     yield f"# {runs.title}"
     yield f"Protocol: {runs.dataset.protocol}."
+    yield about_numbers(runs)
+
+
+def about_numbers(runs: Runs) -> str:
+    """What the numbers are, and how the checkpoints were selected."""
     seeds = runs.experiment.seeds
     over = f"means over seeds {', '.join(map(str, seeds))} ± sample standard deviation"
     if len(seeds) == 1:
         over = f"those of seed {seeds[0]} alone, so that nothing is known of their spread"
-    yield (
+    return (
         f"Accuracy on the target in percent; numbers are {over}. A class's accuracy is its recall, “mean per class” is "
         "the mean of these, “overall” is the fraction of all images that are right. The checkpoint of each run was "
         f"selected without target labels; {SOURCE_ONLY} is the source model after its last epoch."
     )
 
 
-def _measured(runs: Runs) -> Iterator[str | Table]:
+def measured_section(runs: Runs) -> Iterator[str | Table]:
     """The table itself, how the checkpoints were chosen, and every seed: of each task, or of the average alone."""
     tasks, dataset = runs.experiment.tasks, runs.dataset
     by_class = dataset.table_form == "classes"
@@ -111,7 +116,8 @@ def _every_seed(runs: Runs, task: str) -> Iterator[str | Table]:
     yield Table("", ["method", *(f"seed {seed}" for seed in runs.experiment.seeds)], rows)
 
 
-def _published(runs: Runs, published: Sequence[Line]) -> Iterator[str | Table]:
+def published_section(runs: Runs, published: Sequence[Line]) -> Iterator[str | Table]:
+    """What others printed, in tables of its own; nothing where nothing is known."""
     if not published:
         return
     yield "## Published numbers"

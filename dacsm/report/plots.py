@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,8 @@ from dacsm.runtime.files import whole_file
 COLOURS = ("#8C8C8C", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 HATCHES = ("", "//", "xx", "..")  # of bars: past the last colour, the colours begin again with the next hatch
 MARKERS = "osD^vPX"  # of curves, beside the colours
+DASHES = ("-", "-.", ":")  # of curves, past the last colour
+MOST_TICKS = 12  # along a curve; past that matplotlib chooses
 WIDTH = 10.0  # inches
 DPI = 160
 STYLE = {
@@ -162,18 +163,39 @@ def _draw_difference(axes: Axes, place: int, found: Difference) -> Artist:
     return axes.scatter(found.mean, place, s=46, color=colour, marker=mark, edgecolors="white", zorder=4)
 
 
-def curves(path: Path, title: str, along: str, what: str, groups: Mapping[str, Mapping[str, pd.DataFrame]]) -> None:
-    """A panel a group, a line a name: the mean over seeds of `what` against `along`, of values (S, P)."""
+def curves(
+    path: Path,
+    title: str,
+    along: str,
+    what: str,
+    groups: Mapping[str, Mapping[str, pd.DataFrame]],
+    *,
+    shared: bool = True,
+    dashed: Sequence[str] = (),
+    order: Sequence[str] = (),
+) -> None:
+    """A panel a group, a line a name: the mean over seeds of `what` against `along`, of values (S, P).
+
+    A name has the same colour in all panels. These have one scale where it is `shared`; the groups that `dashed` names
+    have broken lines. `order` are names that come first, whether they have a line or not.
+    """
     across = min(len(groups), 3)
+    names = list(dict.fromkeys([*order, *(name for lines in groups.values() for name in lines)]))
 
     def draw(figure: Figure) -> None:
-        places = panels(figure, across, len(groups), sharey=True)
-        for axes, (name, lines) in zip(places, groups.items(), strict=True):
-            for colour, marker, (label, values) in zip(cycle(COLOURS), cycle(MARKERS), lines.items(), strict=False):
-                line = {"color": colour, "marker": marker, "markersize": 5, "capsize": 3, "label": label}
-                axes.errorbar(values.columns, values.mean(), yerr=values.std() if len(values) > 1 else None, **line)
-            axes.set(xticks=values.columns, xlabel=along)
-            axes.set_title(name, fontsize=11)
+        places = panels(figure, across, len(groups), sharey=shared)
+        for axes, (group, lines) in zip(places, groups.items(), strict=True):
+            for name, values in lines.items():
+                place = names.index(name)
+                line = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], "label": name}
+                line |= {"linestyle": "--" if group in dashed else DASHES[place // len(COLOURS) % len(DASHES)]}
+                spread = values.std() if len(values) > 1 else None
+                axes.errorbar(values.columns, values.mean(), yerr=spread, markersize=5, capsize=3, **line)
+            steps = sorted({step for values in lines.values() for step in values.columns})
+            if len(steps) <= MOST_TICKS:
+                axes.set_xticks(steps)
+            axes.set_xlabel(along)
+            axes.set_title(group, fontsize=11)
             axes.grid(axis="y")
         for axes in places[::across]:
             axes.set_ylabel(what)
@@ -214,10 +236,12 @@ def percentages(
 
 
 def _legend(figure: Figure, marks: Mapping[str, Artist] | None = None) -> None:
-    """Below the picture, of these marks by name; of the first panel's, where none are given."""
+    """Below the picture, of these marks by name; of all panels', where none are given."""
     if marks is None:
-        handles, names = figure.axes[0].get_legend_handles_labels()
-        marks = dict(zip(names, handles, strict=True))
+        marks = {}
+        for axes in figure.axes:
+            for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+                marks.setdefault(name, handle)
     columns = min(len(marks), 5)
     figure.legend(marks.values(), marks.keys(), loc="outside lower center", ncol=columns, frameon=False)
 

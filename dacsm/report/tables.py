@@ -51,7 +51,7 @@ def printed(value: float | None, digits: int = 2, sign: str = "") -> str:
 
 def markdown(table: Table) -> str:
     """The table under its title, if it has one."""
-    heads, *rows = [[_in_markdown(cell) for cell in row] for row in (table.heads, *table.rows)]
+    heads, *rows = [[shown(cell).replace("|", r"\|") for cell in row] for row in (table.heads, *table.rows)]
     align = ["left"] * table.names + ["right"] * (len(heads) - table.names)
     text = tabulate(rows, heads, tablefmt="pipe", colalign=align, disable_numparse=True)
     return f"### {table.title}\n\n{text}" if table.title else text
@@ -62,10 +62,10 @@ def page(parts: Iterable[str | Table]) -> str:
     return "\n\n".join(part if isinstance(part, str) else markdown(part) for part in parts) + "\n"
 
 
-def _in_markdown(cell: Cell) -> str:
+def shown(cell: Cell) -> str:
     """74.1 ± 0.8, with spaces that do not break; the mean alone where there is no deviation."""
     if isinstance(cell, str):
-        return cell.replace("|", r"\|")
+        return cell
     mean = printed(cell.mean, max(1, cell.digits))
     return mean if math.isnan(cell.spread) else f"{mean}\u00a0±\u00a0{cell.spread:.1f}"
 

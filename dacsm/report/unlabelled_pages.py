@@ -17,10 +17,17 @@ NO_LABELS = "The target has no labels, so there is no accuracy: nothing here say
 
 def unlabelled_page(runs: UnlabelledRuns) -> str:
     """The whole text."""
-    parts: list[str | Table] = [f"# {runs.title}", f"**{NO_LABELS}**", *_introduction(runs)]
+    return page([f"# {runs.title}", *described_section(runs)])
+
+
+def described_section(runs: UnlabelledRuns) -> Iterator[str | Table]:
+    """What was predicted on each task, and what the numbers are."""
+    yield f"**{NO_LABELS}**"
+    yield from _introduction(runs)
     for task in runs.experiment.tasks:
-        parts += [*_about_task(runs, task), *_of_task(runs, task), *_agreement(runs, task)]
-    return page(parts)
+        yield from _about_task(runs, task)
+        yield from _of_task(runs, task)
+        yield from _agreement(runs, task)
 
 
 def _introduction(runs: UnlabelledRuns) -> Iterator[str]:

@@ -130,9 +130,31 @@ def told(function):
     return of_wildcards(of_run)
 
 
+# What `snakemake --report` shows of an experiment, by how a file's name ends: its caption, and what it is called there.
+REPORTED = {
+    "/report.html": ("page.rst", "the page"),
+    "_table.csv": ("table.rst", "the table"),
+    "_differences.csv": ("differences.rst", "differences"),
+    "_validators.csv": ("validators.rst", "validators"),
+    "/plots/accuracy.png": ("accuracy.rst", "accuracy"),
+    "_scales.csv": ("scales.rst", "accuracy by object scale"),
+    "_scales.png": ("scales.rst", "accuracy by object scale, as curves"),
+}
+
+
 def patterns(stage, labelled):
-    """The outputs of a stage's runs, for any arguments."""
-    return stage.outputs_of(PATHS, {name: f"{{{name}}}" for name in stage.arguments}, labelled)
+    """The outputs of a stage's runs, for any arguments; some with a caption for Snakemake's report."""
+    files = stage.outputs_of(PATHS, {name: f"{{{name}}}" for name in stage.arguments}, labelled)
+    return [reported(file) for file in files]
+
+
+def reported(file):
+    """The file, marked for the report where it belongs there."""
+    for end, (caption, name) in REPORTED.items():
+        if str(file).endswith(end):
+            caption = Path(workflow.basedir, "workflow/report", caption)
+            return report(str(file), caption=caption, category="{experiment}", labels={"content": name})
+    return file
 
 
 def rules_of(stage):

@@ -17,7 +17,7 @@ from dacsm.runtime.files import read_json, reading
 
 MOST = 3  # things of one kind that a finding names
 SECTIONS = ("settings", "code", "inputs", "outputs")
-IN_GIT = ("download", "table", "rescale", "scales")  # the stages whose results are
+IN_GIT = ("download", "table", "summarise", "rescale", "scales")  # the stages whose results are
 AGAIN = "`snakemake` makes it again."
 Hash = Callable[[Path], str]
 Kind = Literal["missing", "record", "output", "input", "settings", "code", "data", "numbers", "device"]

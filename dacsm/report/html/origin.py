@@ -1,0 +1,135 @@
+"""What the runs took, and what they were made from, as their run records say."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+
+from dacsm.config import PARAMS_FILE, SOURCE_ONLY
+from dacsm.config.paths import Paths
+from dacsm.config.project import Project
+from dacsm.report.costs import HEADER, TIMES, costs_csv, times_csv
+from dacsm.report.html.content import Commands, Facts, Part
+from dacsm.report.measured import Runs
+from dacsm.report.records import (
+    Record,
+    commit_of,
+    data_of,
+    distinct,
+    duration,
+    hashes_of,
+    memory_of,
+    most_memory,
+)
+from dacsm.report.tables import Table
+from dacsm.report.unlabelled import CONFIDENCE, UnlabelledRuns
+from dacsm.runtime.files import read_json, reading
+
+NO_RECORDS = "The runs left no run records here, so that this is not known."
+HEADS = {
+    "method": "method",
+    "accuracy": "accuracy (%)",
+    "accuracy_std": "±",
+    "training_seconds": "training",
+    "of_cdtrans": "of cdtrans' time",
+    "images_per_second": "images/s",
+    "ram_mib": "memory (MiB)",
+    "gpu_mib": "GPU memory (MiB)",
+}
+Grouped = Mapping[tuple[str, str], Sequence[Record]]  # by stage and method
+
+
+def grouped_records(runs: Runs | UnlabelledRuns, paths: Paths) -> Grouped:
+    """The run records of all trainings and evaluations, as far as they are there.
+
+    Raises InputError where one cannot be read.
+    """
+    experiment, dataset = runs.experiment, runs.dataset
+    sources = dict.fromkeys(dataset.split_task(task)[0] for task in experiment.tasks)
+    places = {("pretrain", ""): [paths.pretrained(dataset.name, *one) for one in product(sources, experiment.seeds)]}
+    for method in experiment.methods:
+        of = [(dataset.name, method, *one) for one in product(experiment.tasks, experiment.seeds)]
+        if method != SOURCE_ONLY:
+            places["adapt", method] = [paths.adapted(*run) for run in of]
+        places["evaluate", method] = [paths.evaluated(*run) for run in of]
+    found = {name: [paths.record(place) for place in of] for name, of in places.items()}
+    records = {name: [_read(path) for path in of if path.is_file()] for name, of in found.items()}
+    return {name: of for name, of in records.items() if of}
+
+
+def _read(path: Path) -> Record:
+    record = read_json(path, "snakemake")
+    with reading(path, "snakemake"):
+        for of_record in (commit_of, lambda one: memory_of(one["peak_memory_mb"])):
+            of_record(record)
+        for key in ("settings", "code", "inputs", "versions", "device", "seconds"):
+            record[key]  # it has what is asked of it
+    return record
+
+
+def cost_section(runs: Runs | UnlabelledRuns, records: Grouped, paths: Paths) -> Iterator[Part]:
+    """Time and memory of each method, and of each stage."""
+    if not records:
+        yield NO_RECORDS
+        return
+    if isinstance(runs, Runs):
+        accuracy, names, found = f"accuracy is {runs.measure}, ", HEADER, costs_csv(runs, paths)
+    else:
+        accuracy, names, found = "", TIMES, times_csv(runs.dataset, runs.experiment, paths)
+    rows = [dict(zip(names, row, strict=True)) for row in found]
+    trained = [row for row in rows if row["runs"] != "0"]
+    heads = {name: head for name, head in HEADS.items() if any(row.get(name) for row in trained)}
+    if trained:
+        yield f"Adaptation: {accuracy}time the mean over runs, memory the most of any."
+        cells = [row | {"training_seconds": duration(float(row["training_seconds"]))} for row in trained]
+        yield Table("", list(heads.values()), [[row[name] or "–" for name in heads] for row in cells])
+    stages = []
+    for (stage, method), of in records.items():
+        seconds = [record["seconds"] for record in of]
+        name = f"{stage} {method}".strip()
+        stages.append([name, str(len(of)), duration(sum(seconds)), duration(max(seconds)), memory_of(most_memory(of))])
+    yield "All runs, by stage:"
+    yield Table("", ["stage", "runs", "time in all", "longest run", "most memory"], stages)
+    yield (
+        "Clocks differ from one repetition to the next, and runs that shared a machine with others took longer than "
+        "they need."
+    )
+
+
+def origin_section(runs: Runs | UnlabelledRuns, records: Grouped, project: Project) -> Iterator[Part]:
+    """Hashes of settings, code and data, packages, processors, and the commands to make it again."""
+    name = runs.experiment.name
+    if records:
+        yield from _made_from(records)
+    else:
+        yield NO_RECORDS
+    yield "To make all of this again, to check it, and to see what one number rests on:"
+    of_task = CONFIDENCE if isinstance(runs, UnlabelledRuns) else runs.dataset.headline
+    one_task = runs.dataset.table_form == "classes" and len(runs.experiment.tasks) == 1
+    task = "" if one_task else f" --task {runs.experiment.tasks[0]}"
+    cell = f"{runs.experiment.methods[-1]} {of_task}{task}"
+    other = project.file != PARAMS_FILE
+    configfile, params = (f" {option} {project.file}" * other for option in ("--configfile", "--params"))
+    yield Commands([
+        f"snakemake --cores all{configfile} -- {project.paths.report(name)}",
+        f"dacsm audit {name}{params}",
+        f"dacsm cell {name} {cell}{params}",
+    ])  # fmt: skip
+
+
+def _made_from(records: Grouped) -> Iterator[Part]:
+    rows = []
+    for (stage, method), of in records.items():
+        hashes = [hashes_of(of, part) for part in ("settings", "code")]
+        rows.append([f"{stage} {method}".strip(), *hashes, distinct(map(commit_of, of))])
+    yield "Short hashes of what the runs were made from; the run records have them whole, with every file and setting."
+    yield Table("", ["runs", "settings", "code", "git"], rows, names=4)
+    every = [record for of in records.values() for record in of]
+    data = [f"{Path(path).parent.name}: `{sha256}`" for path, sha256 in sorted(data_of(every).items())]
+    names = dict.fromkeys(name for record in every for name in record["versions"])
+    packages = [f"{name} {distinct(str(record['versions'].get(name)) for record in every)}" for name in names]
+    devices = list(dict.fromkeys(record["device"] for record in every))
+    yield Facts([
+        ("Data, by the hash of its index", data),
+        ("Processor", devices),
+        ("Packages", [", ".join(packages)]),
+    ])  # fmt: skip
