@@ -30,7 +30,6 @@ from dacsm.report.records import (
 from dacsm.report.tables import AVERAGE, MEAN, MEASURES, Number, arrow, decimal
 from dacsm.report.unlabelled import CONFIDENCE, PREDICTED, SCORE, collect_unlabelled
 from dacsm.runtime.errors import InputError
-from dacsm.runtime.hashes import digest
 
 MOST_LISTED = 12  # runs whose times are listed one by one; of more, the sums
 
