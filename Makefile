@@ -1,6 +1,7 @@
 # make env    set up .venv from requirements.lock         make demo   make results/digits_table.csv from nothing
 # make test   run the tests                               make lint   check style, without changing anything
 # make verify   whether this machine gives the published bytes: about three minutes
+# make docs   build the documentation into site/, without the network
 # make generated   renew the files that are made from the code
 # make test-cluster   the pipeline on a Slurm of this machine, for which it installs Debian's packages, as root
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo verify test test-all test-cluster lint format generated lock
+.PHONY: help env demo verify test test-all test-cluster lint docs format generated lock
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
@@ -55,6 +56,11 @@ lint: env
 	@ruff format --check --quiet .
 	@snakefmt --check Snakefile workflow/rules
 	@snakemake --lint
+
+# Warnings end it, broken links and anchors among them. It fetches nothing, and the pages fetch nothing either.
+docs: env
+	@NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --strict
+	@echo site/index.html
 
 format: env
 	ruff check --quiet --fix .

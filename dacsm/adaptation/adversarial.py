@@ -14,10 +14,10 @@ DELTA = 10.0  # how steeply the reversal sets in
 
 
 class Adversary(nn.Module):
-    """A discriminator of the domains, and the loss through which the features come to deceive it.
+    r"""A discriminator of the domains, and the loss through which the features come to deceive it.
 
     It sees features and predicted probabilities as their product, outer where that is not too wide, and else
-    (R_f f ⊙ R_g p) / √d with two fixed random matrices: CDAN's multilinear and randomized multilinear maps.
+    $(R_f f \odot R_g p) / \sqrt{d}$ with two fixed random matrices: CDAN's multilinear and randomized multilinear maps.
     """
 
     def __init__(self, width: int, classes: int, settings: Adversarial, seed: int):
@@ -60,7 +60,7 @@ class Adversary(nn.Module):
 
 
 def reversal(progress: float) -> float:
-    """The factor λ on the reversed gradient: from 0 to nearly 1 over training, 2 / (1 + exp(−10 p)) − 1."""
+    r"""The factor on the reversed gradient: from 0 to nearly 1 over training, $2 / (1 + e^{-10 u}) - 1$."""
     return 2 / (1 + math.exp(-DELTA * progress)) - 1
 
 

@@ -8,7 +8,7 @@ LEAST = 1e-12  # of a sum that is divided by: a class that nothing is taken for 
 
 
 def certainty(probabilities: Tensor) -> Tensor:
-    """Weights 1 + exp(−entropy) of predictions (N, K), of mean 1 over the batch: (N,). No gradient flows through them.
+    r"""Weights $1 + e^{-H(p)}$ of predictions (N, K), of mean 1 over the batch: (N,). No gradient flows through them.
 
     CDAN's entropy conditioning (arXiv 1705.10667), which minimum class confusion takes up.
     """
@@ -17,8 +17,9 @@ def certainty(probabilities: Tensor) -> Tensor:
 
 
 def information_loss(logits: Tensor) -> Tensor:
-    """Mean entropy of predictions less the entropy of their mean, logits (N, K) to a scalar.
+    r"""Mean entropy of predictions less the entropy of their mean, logits (N, K) to a scalar.
 
+    $\mathbb{E}_x\,H(p(x)) - H(\mathbb{E}_x\,p(x))$.
     SHOT's information maximisation (arXiv 2002.08546): each prediction is sure, and all together are diverse.
     """
     logs = F.log_softmax(logits, dim=1)
@@ -28,7 +29,11 @@ def information_loss(logits: Tensor) -> Tensor:
 
 
 def confusion_loss(logits: Tensor, temperature: float) -> Tensor:
-    """How often predictions waver between two classes, logits (N, K) to a scalar.
+    r"""How often predictions waver between two classes, logits (N, K) to a scalar.
+
+    $$
+    \frac{1}{K} \sum_k\,\sum_{l \neq k}\,\frac{C_{kl}}{\sum_j\,C_{kj}}, \qquad C_{kl} = \sum_n\,w_n\,p_{nk}\,p_{nl}
+    $$
 
     Minimum class confusion (arXiv 1912.03699): the sum of the normed matrix of class correlations off its diagonal.
     """

@@ -50,7 +50,13 @@ def transport(
 
 
 def class_offsets(scores: list[Tensor], fractions: Tensor, marginal_relaxation: float) -> Tensor:
-    """What to add to the classes' scores so that their softmax comes closer to the fractions (K,): (K,).
+    r"""What to add to the classes' scores so that their softmax comes closer to the fractions (K,): (K,).
+
+    With the fractions $\pi$, the relaxation $\rho$, and the softmax $p_{nk}$ of the scores with the offsets $b$:
+
+    $$
+    b_k \leftarrow (1 - \rho)\left(b_k + \log \pi_k - \log \frac{1}{N} \sum_n\,p_{nk}\right)
+    $$
 
     Scores (N, K) come in blocks of rows, and are read where the fractions are.
     """

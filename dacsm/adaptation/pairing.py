@@ -44,7 +44,11 @@ def widened(features: Tensor) -> Tensor:
 
 
 def centre_labels(features: Tensor, logits: Tensor) -> Tensor:
-    """Pseudo labels (N,) by the nearest class centre, for target features (N, D) and logits (N, K).
+    r"""Pseudo labels (N,) by the nearest class centre, for target features (N, D) and logits (N, K).
+
+    $$
+    c_k = \frac{\sum_n\,w_{nk}\,\tilde{f}_n}{\sum_n\,w_{nk}}, \qquad \hat{y}_n = \arg\max_k\,\cos(\tilde{f}_n, c_k)
+    $$
 
     Centres are first means weighted by probability, then means of the labels that these give; classes that no image is
     predicted as take no part. A constant 1 is appended to the features before they are scaled to unit length.

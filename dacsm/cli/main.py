@@ -28,7 +28,7 @@ Usually `snakemake` calls the stages in order; each also runs by hand, from the 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Bad input ends in one sentence on stderr and exit code 2."""
     _open_streams()
-    args = _parser().parse_args(arguments)
+    args = command_line().parse_args(arguments)
     try:
         with _logged(getattr(args, "log", None) if first() else None):
             try:
@@ -59,7 +59,8 @@ def _open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """The parser of all commands; the reference of the documentation is made from it."""
     parser = _Parser(prog="dacsm", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"dacsm {__version__}")
     commands = parser.add_subparsers(title="commands, in the order of the pipeline", metavar="COMMAND", required=True)

@@ -51,7 +51,14 @@ def descend(
 
 
 def cdtrans_rate(base: float, group: float, warmup_epochs: float, epochs: int, epoch: int) -> float:
-    """CDTrans' rate in an epoch: linear warm-up from 1 % of the base rate, then an unshifted cosine to 0.2 % of it.
+    r"""CDTrans' rate in an epoch: linear warm-up from 1 % of the base rate, then an unshifted cosine to 0.2 % of it.
+
+    With the base rate $\eta$, that of the group $\eta_g$, and $W$ epochs of warm-up, in epoch $e$ of $E$:
+
+    $$
+    0.01\,\eta + \frac{e}{W}\left(\eta_g - 0.01\,\eta\right) \quad (e < W), \qquad
+    0.002\,\eta + \frac{\eta_g - 0.002\,\eta}{2}\left(1 + \cos\frac{\pi e}{E}\right) \quad (W \leq e < E)
+    $$
 
     Ten epochs of warm-up in ten epochs of pretraining, as CDTrans has it, never reach the base rate, and the last epoch
     falls to the floor; that is the original's way, and kept.
@@ -66,7 +73,10 @@ def cdtrans_rate(base: float, group: float, warmup_epochs: float, epochs: int, e
 
 
 def cosine_rate(group: float, warmup_epochs: float, epochs: int, passed: float) -> float:
-    """A linear warm-up to the group's rate, then a cosine to zero; `passed` counts epochs, with fractions."""
+    r"""A linear warm-up to the group's rate, then a cosine to zero; `passed` counts epochs, with fractions.
+
+    After $W$ epochs of warm-up it is $\frac{\eta_g}{2}\left(1 + \cos\frac{\pi (e - W)}{E - W}\right)$.
+    """
     if passed < warmup_epochs:
         return group * max(passed, 0.02 * warmup_epochs) / warmup_epochs
     return group / 2 * (1 + math.cos(math.pi * (passed - warmup_epochs) / (epochs - warmup_epochs)))

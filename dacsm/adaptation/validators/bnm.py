@@ -6,9 +6,9 @@ from dacsm.evaluation.outputs import Outputs
 
 
 def score(epoch: Outputs) -> float:
-    """Nuclear norm of the predictions (M, K).
+    r"""Nuclear norm of the predictions (M, K).
 
-    In units of its bound sqrt(M · min(M, K)), which confident predictions in equal fractions reach.
+    In units of its bound $\sqrt{M \cdot \min(M, K)}$, which confident predictions in equal fractions reach.
     """
     probabilities = epoch.probabilities
     bound = (len(probabilities) * min(probabilities.shape)) ** 0.5

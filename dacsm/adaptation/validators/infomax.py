@@ -4,5 +4,8 @@ from dacsm.evaluation.outputs import Outputs, entropy
 
 
 def score(epoch: Outputs) -> float:
-    """Entropy of the mean prediction less the mean entropy: high where predictions are confident and varied."""
+    r"""Entropy of the mean prediction less the mean entropy: high where predictions are confident and varied.
+
+    $H(\mathbb{E}_x\,p(x)) - \mathbb{E}_x\,H(p(x))$.
+    """
     return (entropy(epoch.probabilities.mean(dim=0)) - entropy(epoch.probabilities).mean()).item()

@@ -22,8 +22,9 @@ def scale_views(
 
 
 def scale_loss(classifier: Classifier, images: Tensor, log_probabilities: Tensor) -> Tensor:
-    """KL from what is known of the images to the prediction on them at another scale: (B, C, H, W), (B, K) to a scalar.
+    r"""KL from what is known of images to the prediction on them at another scale: (B, C, H, W), (B, K) to a scalar.
 
+    $\mathbb{E}_x [\max_k q_k \cdot \mathrm{KL}(q \,\|\, p(\tilde{x}))]$.
     Each image counts by how sure the first is. The neck takes the batch's statistics but does not learn from them, so
     that evaluation is untouched.
     """

@@ -74,9 +74,9 @@ class BeneficialNoise(nn.Module):
 
     @torch.no_grad()
     def gain(self, classifier: Classifier, batch: Batch) -> float:
-        """Task entropy of the mix stream without the noise less that with it, in nats, on a batch.
+        r"""Task entropy of the mix stream without the noise less that with it, in nats, on a batch.
 
-        Positive means that the noise helps the task: I(T; E) = H(T) - H(T|E), as in arXiv 2212.09541.
+        Positive means that the noise helps the task: $I(T; E) = H(T) - H(T \mid E)$, as in arXiv 2212.09541.
         """
         classifier.eval()
         streams = (three_stream(classifier, batch.source, batch.target, noise) for noise in (None, self))
@@ -86,7 +86,13 @@ class BeneficialNoise(nn.Module):
 
 
 class StyleTranslation:
-    """The target's content in a style on the way to the source's, with random spread.
+    r"""The target's content in a style on the way to the source's, with random spread.
+
+    $$
+    \tilde{\mu} = (1 - \lambda)\,\mu_t + \lambda\,\mu_s + g\,\Sigma_{\mu}\,\varepsilon_1, \qquad
+    \tilde{\sigma} = \left((1 - \lambda)\,\sigma_t + \lambda\,\sigma_s\right)
+    \exp\left(g\,\Sigma_{\log\sigma}\,\varepsilon_2\right)
+    $$
 
     Style is the channel mean and deviation over the patch tokens, as in DSU (arXiv 2202.03958); content is what is left
     when it is taken out. The way travelled is depth · progress · weight. The spread is in units of the batch's own
@@ -127,11 +133,11 @@ class SourceTranslation:
 
 
 class LogitNoise(nn.Module):
-    """Gaussian noise on the attention logits, of a strength learned by reparameterisation.
+    r"""Gaussian noise on the attention logits, of a strength learned by reparameterisation.
 
-    Every key is moved by σ_c · d_c · ε_jc in channel c, where d_c is the deviation of the image's own keys: the logit
-    of query i and key j gets noise of deviation |q_i ⊙ σ ⊙ d| / √d, which depends on what the query looks for. Moving
-    all keys alike would change nothing, as softmax cancels it; here each has a draw of its own.
+    Key $j$ is moved by $s \odot d \odot \varepsilon_j$, where $d$ is the deviation of the image's own keys. So the
+    logit of query $i$ gets noise of deviation $\| q_i \odot s \odot d \| / \sqrt{d_h}$, which depends on what the query
+    looks for. Moving all keys alike would change nothing, as softmax cancels it; here each has a draw of its own.
     """
 
     def __init__(self, width: int, settings: Noise):
@@ -201,6 +207,12 @@ def _draw(statistic: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def gaussian_divergence(deviation: Tensor, prior: float) -> Tensor:
-    """Mean KL(N(0, deviation²) || N(0, prior²)): keeps noise from vanishing and from exploding."""
+    r"""Keeps noise from vanishing and from exploding: a mean over channels of the divergence from the prior.
+
+    $$
+    \mathrm{KL}\left(\mathcal{N}(0, s^2) \,\|\, \mathcal{N}(0, \sigma_0^2)\right)
+    = \frac{1}{2}\left(\frac{s^2}{\sigma_0^2} - 1 - \log\frac{s^2}{\sigma_0^2}\right)
+    $$
+    """
     ratio = (deviation.float() / prior).square()
     return 0.5 * (ratio - 1 - torch.log(ratio + EPSILON)).mean()

@@ -12,7 +12,11 @@ from dacsm.runtime.together import gathered
 
 
 def pyramid_loss(source_patches: Tensor, target_patches: Tensor, settings: Pyramid) -> Tensor:
-    """Distance of a pair over the pairs of scales that match best: patch tokens (B, n, D) each, to a scalar.
+    r"""Distance of a pair over the pairs of scales that match best: patch tokens (B, n, D) each, to a scalar.
+
+    $$
+    \sum_{a,b}\,\alpha_{ab}\,d_{ab} - \eta\,H(\alpha), \qquad \alpha = \mathrm{softmax}(-d / \tau)
+    $$
 
     Both patch grids are pooled to several resolutions. The distance of source resolution a and target resolution b is
     the mean, over source cells, of the distance to the closest target cell. A softmax over all (a, b) chooses softly;
