@@ -1,6 +1,7 @@
 # make env    set up .venv from requirements.lock         make demo   make results/digits_table.csv from nothing
-# make test   run the tests                               make lint   check style, without changing anything
+# make test   run the tests                               make lint   check style and types, without changing anything
 # make verify   whether this machine gives the published bytes: about three minutes
+# make coverage   run the quick tests, and show which lines they do not reach
 # make docs   build the documentation into site/, without the network
 # make generated   renew the files that are made from the code
 # make test-cluster   the pipeline on a Slurm of this machine, for which it installs Debian's packages, as root
@@ -10,7 +11,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo verify test test-all test-cluster lint docs format generated lock
+.PHONY: help env demo verify test test-all test-cluster lint coverage docs format generated lock
 
 help:
 	@sed -n 's/^# \(make.*\)/\1/p' Makefile
@@ -56,6 +57,11 @@ lint: env
 	@ruff format --check --quiet .
 	@snakefmt --check Snakefile workflow/rules
 	@snakemake --lint
+	@mypy
+
+# The lines that the quick tests reach, and those that they do not: coverage/index.html.
+coverage: env
+	@pytest -n $(CORES) --dist loadfile -m "not long and not slow" --cov --cov-report=term --cov-report=html
 
 # Warnings end it, broken links and anchors among them. It fetches nothing, and the pages fetch nothing either.
 docs: env

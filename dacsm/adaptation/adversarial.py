@@ -1,6 +1,7 @@
 """Adversarial alignment of two domains: CDAN (arXiv 1705.10667), and DANN (arXiv 1505.07818) without conditioning."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,10 +69,10 @@ class _Reversal(torch.autograd.Function):
     """The identity, whose gradient is turned round and multiplied by a factor."""
 
     @staticmethod
-    def forward(context, values: Tensor, factor: float) -> Tensor:
+    def forward(context: Any, values: Tensor, factor: float) -> Tensor:
         context.factor = factor
         return values.view_as(values)
 
     @staticmethod
-    def backward(context, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return -context.factor * gradient, None

@@ -1,5 +1,7 @@
 """Pseudo labels by entropic optimal transport from images to class centres, with a relaxed class marginal."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -37,7 +39,8 @@ def transport(
     scores = [F.log_softmax(logits[start : start + BLOCK].to(kept), dim=1) for start in starts]
     for _ in range(ROUNDS):
         offsets = class_offsets(scores, fractions, marginal_relaxation)
-        total = weight = 0
+        total: Any = 0
+        weight: Any = 0
         for start, block in zip(starts, scores, strict=True):
             plan = F.softmax(block.to(device) + offsets, dim=1)  # (block, K)
             total = total + plan.T @ extended(features[start : start + BLOCK].to(device))  # (K, D + 1)

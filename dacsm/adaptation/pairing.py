@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +64,8 @@ def centre_labels(features: Tensor, logits: Tensor) -> Tensor:
 
 def _nearest_centre(features: Tensor, blocks: list[slice], members: Iterable[Tensor], classes: Tensor) -> Tensor:
     """The class, among `classes`, whose centre is closest in angle: (N, D) and blocks of (N, K) to (N,)."""
-    total, weight = 0, 0
+    total: Any = 0
+    weight: Any = 0
     for block, membership in zip(blocks, members, strict=True):
         total = total + membership.T @ extended(features[block])  # (K, D + 1)
         weight = weight + membership.sum(dim=0)

@@ -1,9 +1,9 @@
 """What each stage's command does: one run, which leaves its run record."""
 
 import argparse
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dacsm.config import SOURCE_ONLY
 from dacsm.ledger.pipeline import Stage, recipe_behind
@@ -37,14 +37,16 @@ def run_stage(stage: Stage, args: argparse.Namespace) -> None:
         require_writable(file.parent)  # else it would be found after hours of training
     settings = settings_of(project, stage.name, run.arguments)
     code = code_of(stage.name, chosen_by(project, run.arguments))
-    given = {"workers": workers_of(args, project)} if "workers" in stage.takes else {}
+    given: dict[str, Any] = {"workers": workers_of(args, project)} if "workers" in stage.takes else {}
     if "compute" in stage.takes:
         recipe = project.params.recipe(recipe_behind(run.arguments), project.dataset.name)
         if recipe.arithmetic == "portable":
             hold_libraries()  # before torch is loaded
         given["compute"] = compute_of(args, project)
     device = given["compute"].device if "compute" in given else None
-    record = recorded(run, settings, code, device) if first() else nullcontext({})
+    record: AbstractContextManager[dict[str, Any]] = nullcontext({})
+    if first():
+        record = recorded(run, settings, code, device)
     with ExitStack() as inside, record as measured:
         if "resume" in stage.takes:
             from dacsm.runtime.resume import Resume
@@ -52,7 +54,9 @@ def run_stage(stage: Stage, args: argparse.Namespace) -> None:
 
             inside.enter_context(joined(device))
             remove_partials(run.place)
-            given["resume"] = Resume(project.paths.resume(run.place), run_key(run, settings, code, device.type))
+            given["resume"] = Resume(
+                project.paths.resume(run.place), run_key(run, settings, code, given["compute"].device.type)
+            )
         work = getattr(import_module(f"dacsm.stages.{stage.name}"), stage.name)
         measured.update(work(project, **arguments, **given) or {})
     if "resume" in given:

@@ -27,7 +27,9 @@ RESERVED = ("overall", "mean_per_class", "average", "mean", "task", "method", "s
 class Archive(Frozen):
     """One raw file, and where it comes from. Where nothing is known to hold it to, its first download is held to."""
 
-    file: FileName = Field(description="its name in data/raw/<dataset>/, where it may also be put by hand")
+    file: FileName = Field(  # type: ignore[valid-type]  # made by text_of
+        description="its name in data/raw/<dataset>/, where it may also be put by hand"
+    )
     urls: tuple[str, ...] = Field((), description="http, https or file; mirrors in the order in which they are tried")
     bytes: int | None = Field(None, gt=0, description="its size, where it is known")
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
@@ -79,7 +81,7 @@ class DatasetSpec(Frozen):
     archives: dict[Name, Archive] = Field(min_length=1)
     archives_of: Name | None = Field(None, description="the dataset whose raw files these are, so that none is twice")
     domains: dict[Name, Domain] = Field(min_length=2)
-    classes: tuple[ClassName, ...] = Field(min_length=2)
+    classes: tuple[ClassName, ...] = Field(min_length=2)  # type: ignore[valid-type]  # made by text_of
     tasks: tuple[str, ...] = Field(min_length=1, description="source-target; all pairs, where the file has none")
     development_tasks: tuple[str, ...] = Field((), description="their target labels may be used to choose settings")
     protocol: str = Field(description="which target images are adapted on, and which are evaluated on")
@@ -145,8 +147,8 @@ class DatasetSpec(Frozen):
             )
         counts, fractions = domain.per_class, len(domain.thinned or self.classes)
         if domain.thinned and (domain.held_out or counts is None):
-            found = "held_out" if domain.held_out else "no per_class"
-            raise ValueError(f"domains.{name} has thinned and {found}, expected per_class and no held_out")
+            other = "held_out" if domain.held_out else "no per_class"
+            raise ValueError(f"domains.{name} has thinned and {other}, expected per_class and no held_out")
         if fractions != len(self.classes):
             raise ValueError(f"domains.{name}.thinned has {fractions} fractions, expected {len(self.classes)}")
         if counts is not None and (len(counts), sum(counts)) != (len(self.classes), domain.images):

@@ -30,7 +30,7 @@ class Shard(Frozen):
     image_size: Pixels = Field(description="pixels; images are resized once to this square")
     encoding: Literal["png", "jpeg"] = Field(description="png loses nothing; jpeg is quality 95, without subsampling")
     images_per_shard: int = Field(ge=1, le=1_000_000, description="a shard is one tar file")
-    url: Url | None = Field(
+    url: Url | None = Field(  # type: ignore[valid-type]  # made by text_of
         None,
         description="where shards lie already, a folder for each domain; null: they are made from the archives",
     )
@@ -132,7 +132,9 @@ class AdaptRecipe(Training):
 
 class Adapt(Frozen):
     recipes: dict[Name, AdaptRecipe] = Field(description="settings of each dataset, the same for every method")
-    methods: dict[Name, settings_of_any_kind()] = Field(description="each method's kind, and its settings")
+    methods: dict[Name, settings_of_any_kind()] = Field(  # type: ignore[valid-type]  # of the modules that are there
+        description="each method's kind, and its settings"
+    )
 
     @model_validator(mode="after")
     def _reserved(self) -> "Adapt":

@@ -39,5 +39,5 @@ class Project:
 def open_project(file: Path, *, dataset: str | None = None, experiment: str | None = None) -> Project:
     """The project of a dataset or experiment; raises InputError where its settings or facts cannot be used."""
     params = load_params(file)
-    facts = load_dataset(dataset) if experiment is None else params.load_dataset_of(experiment)
+    facts = load_dataset(dataset or "") if experiment is None else params.load_dataset_of(experiment)
     return Project(params, facts, Paths(Path(params.root)), file)

@@ -1,7 +1,7 @@
 """From what a file holds to a typed object, or to one sentence that names the file and the key."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -89,7 +89,7 @@ def validate(model: type[Model], content: Any, name: str | Path | Callable[[Key]
     return found
 
 
-def _sentence(model: type[BaseModel], error: dict[str, Any]) -> str:
+def _sentence(model: type[BaseModel], error: Mapping[str, Any]) -> str:
     key = ".".join(map(str, _place(model, error["loc"])[0])) or "the file"
     if error["type"] == "extra_forbidden":
         holder = _place(model, error["loc"][:-1])[1]
@@ -124,7 +124,7 @@ def _place(model: Any, location: Key) -> tuple[Key, Any]:
             model = choices[part]
             continue
         key.append(part)
-        field = model.model_fields.get(part) if isinstance(model, type) else None
+        field = getattr(model, "model_fields", {}).get(part)
         if field is not None:
             model = field.annotation
         elif getattr(model, "__args__", None):
@@ -144,7 +144,7 @@ def _number_from_truth(content: Any, found: Any, key: Key = ()) -> Key | None:
     """The key of the first true or false that was taken for the number 1 or 0, as pydantic does."""
     if isinstance(content, bool) and not isinstance(found, bool):
         return key
-    inside = enumerate(content) if isinstance(content, list) else ()
+    inside: Iterable[tuple[Any, Any]] = enumerate(content) if isinstance(content, list) else ()
     if isinstance(content, dict):
         inside = [(name, value) for name, value in content.items() if name in found]  # a receipt may say more
     keys = (_number_from_truth(value, found[name], (*key, name)) for name, value in inside)

@@ -49,10 +49,10 @@ def _require_plain(text: str, path: Path) -> None:
     events = yaml.parse(text, LOADER)
     sizes: dict[str, int] = {}  # values that each anchor stands for
 
-    def refused(event: yaml.NodeEvent, reason: str) -> InputError:
+    def refused(event: Any, reason: str) -> InputError:
         return InputError(f"{path} {reason}, in line {event.start_mark.line + 1}; mend it there.")
 
-    def size_of(event: yaml.NodeEvent, depth: int) -> int:
+    def size_of(event: Any, depth: int) -> int:
         """Go to the end of the node that begins with `event`; returns how many values it stands for."""
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes:

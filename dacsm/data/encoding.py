@@ -71,6 +71,9 @@ def encoded_images(encoder: Encoder, order: np.ndarray, workers: int = 1) -> Ite
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+_encoder: Encoder  # of a worker
+
+
 def _start(encoder: Encoder) -> None:
     """Give a worker its encoder, once."""
     global _encoder

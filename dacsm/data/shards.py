@@ -232,6 +232,8 @@ def _decode(encoded: bytes, index: Index, what: str, command: str) -> Picture:
         reason = str(error).splitlines()[0]
         raise InputError(f"{what} cannot be decoded ({reason}); make the shards again with `{command}`.") from error
     side = index.image_size
+    found: tuple[object, ...]
+    expected: tuple[object, ...]
     if isinstance(image, Image.Image):
         found, expected = (image.mode, image.size), ("RGB" if index.channels == 3 else "L", (side, side))
     else:

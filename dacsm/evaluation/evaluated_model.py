@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-from dacsm.config.params import SOURCE_ONLY, Training
+from dacsm.config.params import SOURCE_ONLY
 from dacsm.config.project import Project
 from dacsm.data.shards import ShardedImages, read_labels, require_size
 from dacsm.evaluation.predictions import Predictions, predict
@@ -22,7 +23,7 @@ class EvaluatedModel:
     """Where a run's checkpoints lie, the recipe that they were trained by, and the command that makes them."""
 
     folder: Path
-    recipe: Training
+    recipe: Any  # Pretrain, or AdaptRecipe
     made_by: str
 
 
@@ -33,6 +34,7 @@ def evaluated_model(project: Project, method: str, task: str, seed: int) -> Eval
     """
     dataset = project.dataset.name
     source, _target = project.dataset.split_task(task)
+    stage: Literal["pretrain", "adapt"]
     if method == SOURCE_ONLY:
         stage, run = "pretrain", source
     else:

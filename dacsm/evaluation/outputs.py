@@ -47,7 +47,7 @@ def sample_outputs(number: int, predictions: Predictions, source_accuracy: float
     return Outputs(number, logits.half(), predictions.features[few].half(), source_accuracy)
 
 
-def best_epoch(scores: Sequence[float]) -> int:
+def best_epoch(scores: Sequence[float] | np.ndarray) -> int:
     """The epoch with the highest score, counted from 1: the first of equals, and 1 where none has a score."""
     known = [score if math.isfinite(score) else -math.inf for score in scores]
     return known.index(max(known)) + 1

@@ -58,9 +58,9 @@ def find_cell(project: Project, experiment: Experiment, name: str, task: str | N
     if task is not None:
         found = closest(name, of_task, f"{arrow(task)} of {experiment.name} has no cell")
         return Cell(f"{MEASURES.get(found, found)} of {arrow(task)}", found, (task,))
-    if found := _matching(name, of_task):
+    if known := _matching(name, of_task):
         raise InputError(
-            f"{found!r} is a cell of each task of {experiment.name}; "
+            f"{known!r} is a cell of each task of {experiment.name}; "
             f"say of which, as in `--task {experiment.tasks[0]}`."
         )
     return _over_tasks(project, experiment, name)

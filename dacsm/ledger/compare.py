@@ -96,9 +96,9 @@ def _dvc(kind: str, commits: Sequence[str], *options: str) -> dict[str, dict[str
 def _records(commit: str, table: str) -> dict[str, Record]:
     """The records in a commit of the runs of a table's dataset, by path; of the seeds that the table shows."""
     dataset, seeds = table, None
-    record = STAGES["table"].record_of(Paths(), {"experiment": table})
-    if written := _committed(commit, str(record)):
-        with _from_commit(commit, record):
+    of_table = STAGES["table"].record_of(Paths(), {"experiment": table})
+    if written := _committed(commit, str(of_table)):
+        with _from_commit(commit, of_table):
             experiment = written["settings"][f"experiments.{table}"]
             dataset, seeds = experiment["dataset"] or table, experiment["seeds"]
     folder = str(Paths().records(dataset))
@@ -106,10 +106,11 @@ def _records(commit: str, table: str) -> dict[str, Record]:
     if result.returncode != 0:
         return {}  # a commit without records
     with tarfile.open(fileobj=io.BytesIO(result.stdout)) as files:
-        records = {member.name: files.extractfile(member).read() for member in files if member.isfile()}
-    records = {path: _object(commit, path, content) for path, content in records.items()}
-    for path, record in records.items():
-        with _from_commit(commit, path):
+        # For mypy: a file can be extracted
+        read = {member.name: files.extractfile(member).read() for member in files if member.isfile()}  # type: ignore[union-attr]
+    records = {name: _object(commit, name, content) for name, content in read.items()}
+    for name, record in records.items():
+        with _from_commit(commit, name):
             _ = [record[key].keys() for key in ("arguments", "settings", "inputs")]
     return {
         path: record

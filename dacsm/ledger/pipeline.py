@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dacsm.config import SOURCE_ONLY
 from dacsm.config.paths import Paths
@@ -70,7 +70,7 @@ class Stage:
         return paths.records(arguments["dataset"]) / self.phase / f"{place.stem}.json"
 
 
-def recipe_behind(arguments: Mapping[str, Any]) -> str:
+def recipe_behind(arguments: Mapping[str, Any]) -> Literal["pretrain", "adapt"]:
     """The recipe that trained a run's model, by the run's arguments: `pretrain`, or `adapt` where a method did."""
     return "pretrain" if arguments.get("method", SOURCE_ONLY) == SOURCE_ONLY else "adapt"
 

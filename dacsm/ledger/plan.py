@@ -72,9 +72,9 @@ def _downloads(project: Project, runs: list[Run], todo: list[Run]) -> Iterator[s
         yield "downloads  none" + (", all is here" if fetched and not wanted else "")
         return
     known = [archive for archive in remote if archive.bytes is not None]
-    yield f"downloads  {in_bytes(sum(archive.bytes for archive in known))} of known size in {len(known)} archives"
+    yield f"downloads  {in_bytes(sum(archive.bytes or 0 for archive in known))} of known size in {len(known)} archives"
     for archive in known:
-        yield f"  {archive.file}: {in_bytes(archive.bytes)}"
+        yield f"  {archive.file}: {in_bytes(archive.bytes or 0)}"
     if unknown := [archive.file for archive in remote if archive.bytes is None]:
         yield f"  of unknown size: {', '.join(unknown)}"
     for archive in remote:

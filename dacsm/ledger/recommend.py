@@ -53,9 +53,9 @@ def describe_recommendation(project: Project, name: str) -> Iterator[str]:
     trusted = _trusted(project, asked)
     yield from _about_trust(trusted)
     able = {name: trust for name, trust in trusted.items() if trust.ranks}
-    best = max(able, key=lambda name: able[name].correlation.mean, default=None)
+    best = max(able, key=lambda name: able[name].correlation.mean, default=None)  # type: ignore[union-attr]  # it ranks
     for task, (scores, seeds, missing) in found.items():
-        chosen = {name: max(of, key=of.get) for name, of in scores.items() if of}
+        chosen = {name: max(of, key=of.__getitem__) for name, of in scores.items() if of}
         yield ""
         unfinished = f"; not finished: {', '.join(missing)}" if missing else ""
         yield f"{project.dataset.name}, {arrow(task)}, {_count(len(seeds), 'seed')}{unfinished}"
@@ -96,8 +96,8 @@ def _scores_of(project: Project, experiment: Experiment, task: str) -> tuple[Sco
     for method, seed in product(finished, seeds):
         command = f"dacsm adapt {dataset.name} {method} {task} --seed {seed}"
         epochs = read_epochs(files[method, seed], command, images=images, classes=len(dataset.classes))
-        for name, scores in score_epochs(epochs, runs).items():
-            runs[name].setdefault(method, []).append(float(scores[best_epoch(scores) - 1]))
+        for name, of_epochs in score_epochs(epochs, runs).items():
+            runs[name].setdefault(method, []).append(float(of_epochs[best_epoch(of_epochs) - 1]))
     scores = {
         name: {method: mean(values) for method, values in of.items() if np.isfinite(values).all()}
         for name, of in runs.items()

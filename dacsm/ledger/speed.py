@@ -37,7 +37,7 @@ class AdaptationSteps:
     """An adaptation by a method, halfway through, on batches of random values."""
 
     def __init__(self, recipe: AdaptRecipe, settings: MethodSettings, classifier: Classifier, compute: Compute):
-        self.method = load_kind(settings.kind)(classifier.train(), recipe, settings, None, 0, compute)
+        self.method = load_kind(settings.kind)(classifier.train(), recipe, settings, None, 0, compute)  # type: ignore[arg-type]  # no image is read
         self.learner = Learner(recipe, classifier, self.method.modules, compute)
         self.taken = count()
         self.batches: dict[int, list] = {}  # by size, so that making up images takes no time of a step

@@ -12,12 +12,15 @@ from torch.nn import functional as F
 
 from dacsm.adaptation.adversarial import Adversary
 from dacsm.adaptation.unpaired import Batch, made_up_batch, unpaired_batches
+from dacsm.config.kinds.cdan import Settings
 from dacsm.methods import Method
 from dacsm.models.precision import autocast
 
 
 class Kind(Method):
     """Cross-entropy on the source, and an adversary between the domains. Both domains pass the network in one batch."""
+
+    settings: Settings
 
     def __init__(self, *given: Any):
         super().__init__(*given)

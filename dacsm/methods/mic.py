@@ -15,6 +15,7 @@ from dacsm.adaptation.certainty import confusion_loss
 from dacsm.adaptation.masking import block_masks, masked, masked_loss, statistics_kept
 from dacsm.adaptation.teacher import Teacher
 from dacsm.adaptation.unpaired import Batch, made_up_batch, unpaired_batches
+from dacsm.config.kinds.mic import Settings
 from dacsm.methods import Method
 from dacsm.models.precision import autocast
 
@@ -23,6 +24,8 @@ MaskedBatch = tuple[Batch, Tensor]  # and which blocks of the target images are 
 
 class Kind(Method):
     """The base of MIC's classification, without its sharpness-aware steps, and a teacher that sees whole images."""
+
+    settings: Settings
 
     def __init__(self, *given: Any):
         super().__init__(*given)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from dacsm.adaptation.certainty import information_loss
 from dacsm.adaptation.pairing import centre_labels
 from dacsm.adaptation.unpaired import made_up_batch, unpaired_batches
+from dacsm.config.kinds.shot import Settings
 from dacsm.evaluation.predictions import Predictions, predict
 from dacsm.methods import Method
 from dacsm.models.classifier import Classifier
@@ -25,6 +26,7 @@ Batch = tuple[Tensor, Tensor]  # target images (B, C, H, W) and their pseudo lab
 class Kind(Method):
     """Information maximisation, and pseudo labels by the nearest class centre, renewed in each epoch."""
 
+    settings: Settings
     refresh_epochs = 1
 
     def __init__(self, *given: Any):
@@ -48,7 +50,7 @@ class Kind(Method):
 
     def batches(self, epoch: int, start: int) -> tuple[Iterator[Batch], int]:
         """Target images in a new order and with new views."""
-        labels = self.pseudo_labels.to(self.compute.device)
+        labels = self.pseudo_labels.to(self.compute.device)  # type: ignore[union-attr]  # refreshed before
         model = self.classifier.description.model
         batches, steps = unpaired_batches(self.domains, model, self.recipe, self.seed, epoch, start, self.compute)
         return ((batch.target, labels[batch.indices]) for batch in batches), steps

@@ -36,7 +36,7 @@ def build_backbone(config: Model) -> nn.Module:
 
 
 def _create(config: Model, shape: dict[str, int]) -> nn.Module:
-    options = {SHAPE[key]: value for key, value in shape.items()}
+    options: dict[str, float] = {SHAPE[key]: value for key, value in shape.items()}
     options |= {"img_size": config.image_size, "drop_path_rate": config.drop_path}
     while True:
         try:

@@ -48,7 +48,7 @@ def compare_methods(runs: Runs) -> Comparisons:
 
     def compare(task: str, method: str, baseline: str) -> Comparison:
         first, second = (runs.rows["selected", task, name].accuracy.to_dict() for name in (method, baseline))
-        return Comparison(method, baseline, {cell: paired_difference(first[cell], second[cell]) for cell in first})
+        return Comparison(method, baseline, {str(cell): paired_difference(first[cell], second[cell]) for cell in first})
 
     tasks = [*runs.experiment.tasks, *([AVERAGE] if runs.several else [])]
     return {task: [compare(task, *pair) for pair in pairs] for task in tasks}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,7 +46,8 @@ def draw_attention(
     columns = [(place, layer, kind) for place, layer in enumerate(maps.layers) for kind in kinds]
 
     def draw(figure: Figure) -> None:
-        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+        # For mypy: the engine is the constrained one, which has these
+        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)  # type: ignore[union-attr, call-arg]
         grid = figure.subplots(len(names), 2 + len(columns), squeeze=False)
         heads = ("source", "target", *(f"layer {layer}\n{kind}" for _, layer, kind in columns))
         for axes, head in zip(grid[0], heads, strict=True):
@@ -82,7 +84,7 @@ def _show_map(axes: Axes, target: Tensor, values: np.ndarray, most: float, signe
     """A map over the target's image, which shows through in grey."""
     height, width = target.shape[1:]
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    limits = {"cmap": "RdBu_r", "vmin": -most} if signed else {"cmap": "magma", "vmin": 0}
+    limits: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -most} if signed else {"cmap": "magma", "vmin": 0}
     image = axes.imshow(values, extent=extent, vmax=most, interpolation="nearest", **limits)
     ink = np.full((height, width, 4), 0.0 if signed else 1.0)
     ink[..., 3] = FADED * target.float().mean(dim=0).numpy() / 255

@@ -110,7 +110,7 @@ def _draw_run(runs: Runs, task: str, method: str, paths: Paths) -> None:
     write_csv(confusion, ("actual", "predicted"), np.array(dataset.classes)[predictions[0]].tolist())
     title = f"{runs.title}, {arrow(task)}: {method}\nselection: {row.selection}; {_over_seeds(experiment)}"
     every = range(len(dataset.classes))
-    fractions = [pd.crosstab(*pairs.T, normalize="index") for pairs in predictions]  # of each actual class
+    fractions = [pd.crosstab(*pairs.T, normalize="index") for pairs in predictions]  # type: ignore[call-overload]  # of each actual class
     full = [one.reindex(columns=every, fill_value=0).reindex(every) for one in fractions]  # NaN for one without images
     percent = 100 * np.mean(full, axis=0)
     plots.confusion(confusion.with_suffix(".png"), title, dataset.classes, percent)

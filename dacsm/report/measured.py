@@ -33,7 +33,7 @@ class Row:
     def numbers(self) -> dict[str, Number]:
         """The mean over seeds of each cell, with its sample standard deviation."""
         columns = (self.accuracy, self.accuracy.mean().tolist(), self.accuracy.std().tolist())
-        return {cell: Number(mean, spread) for cell, mean, spread in zip(*columns, strict=True)}
+        return {str(cell): Number(mean, spread) for cell, mean, spread in zip(*columns, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Runs:
             for method in self.experiment.methods:
                 of = [rows[kind, task, method] for task in self.experiment.tasks if (kind, task, method) in rows]
                 if len(of) == len(self.experiment.tasks):  # averaged seed by seed: the spread is that of the average
-                    mean = sum(row.accuracy for row in of) / len(of)
+                    mean: Any = sum(row.accuracy for row in of) / len(of)
                     rows[kind, AVERAGE, method] = Row(_distinct(row.selection for row in of), (), mean)
         return rows
 
@@ -88,7 +88,7 @@ class Runs:
         for domain in domains:
             others = [other for other in domains if other != domain]
             for mean, of in ((f"{domain}-{MEAN}", f"{domain}-{{}}"), (f"{MEAN}-{domain}", f"{{}}-{domain}")):
-                cells[mean] = cells.reindex(columns=map(of.format, others)).mean(axis=1, skipna=False)
+                cells[mean] = cells.reindex(columns=[of.format(other) for other in others]).mean(axis=1, skipna=False)
         return Row(self.rows[kind, AVERAGE, method].selection, (), cells)
 
     def lines(self, kind: str = "selected") -> list[Line]:

@@ -101,7 +101,7 @@ def _choices(runs: Runs, task: str) -> Iterator[str | Table]:
     for method in runs.experiment.methods:
         found = [runs.rows.get((kind, task, method)) for kind in KINDS]
         numbers = ["–" if row is None else row.numbers[runs.dataset.headline] for row in found]
-        rows.append([method, *numbers, ", ".join(map(str, found[0].epochs))])
+        rows.append([method, *numbers, ", ".join(map(str, found[0].epochs if found[0] else ()))])
     shown = len(heads) - (task == AVERAGE)  # of an average there are no epochs
     yield Table("", heads[:shown], [row[:shown] for row in rows])
 
@@ -144,7 +144,8 @@ def table_csv(runs: Runs, published: Sequence[Line]) -> tuple[list[str], list[li
     }[dataset.table_form]
     header = [*names, *columns, *(f"{column}_std" for column in columns), *(ORIGIN if published else ())]
     origin = {"origin": "measured", "backbone": runs.backbone, "protocol": dataset.protocol}
-    measured = {}  # a line that repeats the selected one, as source-only's last epoch does, is left out
+    # A line that repeats the selected one, as source-only's last epoch does, is left out.
+    measured: dict[tuple[str, ...], Line] = {}
     for line in (line for kind in KINDS for line in runs.lines(kind)):
         measured.setdefault(tuple(line.facts.values()), Line(line.facts | origin, line.cells))
     rows = []

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -73,7 +74,7 @@ def bars(
                     error_kw={"ecolor": "#222222", "elinewidth": 1, "capsize": min(2.5, 18 * width)},
                     label=method,
                 )
-            turned = {"rotation": 35, "ha": "right"} if slanted else {}
+            turned: dict[str, Any] = {"rotation": 35, "ha": "right"} if slanted else {}
             axes.set_xticks(positions, (columns if slanted else names)[part], **turned)
             axes.tick_params(axis="x", length=0)
             axes.set(xlim=(-0.6, in_panel - 0.4), ylim=(0, top * 1.01), ylabel=what, **ticks)
@@ -205,7 +206,7 @@ def curves(
     save_figure(path, (min(WIDTH, 2.4 + 3.8 * across), 1.3 + 3.3 * -(-len(groups) // across)), draw)
 
 
-def panels(figure: Figure, across: int, count: int, **options: bool) -> list[Axes]:
+def panels(figure: Figure, across: int, count: int, **options: Any) -> list[Axes]:
     """So many panels, `across` side by side."""
     places = figure.subplots(-(-count // across), across, squeeze=False, **options).ravel()
     for axes in places[count:]:
@@ -213,7 +214,7 @@ def panels(figure: Figure, across: int, count: int, **options: bool) -> list[Axe
     return list(places[:count])
 
 
-def heat_map(axes: Axes, values: np.ndarray, names: Sequence[str], size: float, **colours: object) -> AxesImage:
+def heat_map(axes: Axes, values: np.ndarray, names: Sequence[str], size: float, **colours: Any) -> AxesImage:
     """A square matrix as colours; `names`, if any, stand at its lines and columns, in letters of that size."""
     image = axes.imshow(values, interpolation="nearest", **colours)
     axes.spines[:].set_visible(False)

@@ -96,10 +96,13 @@ def deviation_bounds(seeds: int) -> tuple[float, float]:
     return float(low) ** 0.5, float(high) ** 0.5
 
 
-def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
+Numbers = Sequence[float] | np.ndarray | pd.Series
+
+
+def rank_correlation(first: Numbers, second: Numbers) -> float:
     """Spearman's rank correlation of the pairs in which both are finite; equal values share their mean rank.
 
     NaN where fewer than FEWEST_RANKED pairs are left, or one side has but one value.
     """
     pairs = pd.DataFrame({"first": first, "second": second}, dtype=float).replace([np.inf, -np.inf], np.nan)
-    return float(pairs.corr("spearman", min_periods=FEWEST_RANKED).loc["first", "second"])
+    return float(pairs.corr("spearman", min_periods=FEWEST_RANKED).loc["first", "second"])  # type: ignore[arg-type]  # a number

@@ -77,7 +77,7 @@ class Line:
     An average over all tasks is called `average`, a mean in a matrix `<source>-mean` or `mean-<target>`.
     """
 
-    facts: Mapping[str, str]  # the task, the method, how its checkpoint was selected, and more
+    facts: dict[str, str]  # the task, the method, how its checkpoint was selected, and more
     cells: Mapping[str, Number]
 
 
@@ -116,12 +116,14 @@ def lay_out(dataset: DatasetSpec, tasks: Sequence[str], names: Sequence[str], li
         rows = matrix(dataset, tasks, line.cells)
         shown = [name for name in rows if name != MEAN or not published]  # no mean is added to what others printed
         title = ", ".join(line.facts[name] for name in names if name in ("method", "backbone"))
-        cells = [[source, *(rows[source][target] for target in shown)] for source in shown]
+        cells: list[list[Cell]] = [[source, *(rows[source][target] for target in shown)] for source in shown]
         tables.append(Table(f"{title} ({line.facts['selection']})", ["source ↓ target →", *shown], cells))
     return tables
 
 
 def _flat(title: str, names: Sequence[str], heads: Mapping[str, str], lines: Sequence[Line]) -> Table:
     """A row a line, a column a cell; `heads` are the columns' headings by cell."""
-    rows = [[*(one.facts[name] for name in names), *(one.cells.get(cell, NONE) for cell in heads)] for one in lines]
+    rows: list[list[Cell]] = [
+        [*(one.facts[name] for name in names), *(one.cells.get(cell, NONE) for cell in heads)] for one in lines
+    ]
     return Table(title, [*(name.replace("_", " ") for name in names), *heads.values()], rows, len(names))

@@ -101,12 +101,13 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 # A worker that outlives its run, which was killed, must not keep the next one out.
-os.register_at_fork(after_in_child=lambda: [os.close(_HELD.pop()) for _ in range(len(_HELD))])
+# For mypy: close returns nothing, and the list is thrown away
+os.register_at_fork(after_in_child=lambda: [os.close(_HELD.pop()) for _ in range(len(_HELD))])  # type: ignore[func-returns-value]
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
     """What to say where a file or folder cannot be written."""
-    remedy = REMEDIES.get(error.errno, "mend that")
+    remedy = REMEDIES.get(error.errno or 0, "mend that")
     return InputError(f"{path} cannot be written: {error.strerror or error}; {remedy} and run again.")
 
 

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -54,7 +54,7 @@ class TrainingProgress:
         self.images += images
         self.steps += 1
         if not self.bar.disable:
-            shown = {"status": _losses(losses())} if self.steps % SHOW_EVERY == 1 else {}
+            shown: dict[str, Any] = {"status": _losses(losses())} if self.steps % SHOW_EVERY == 1 else {}
             self.bar.update(self.task, advance=1, rate=f"{self.images_per_second:,.0f} images/s", **shown)
 
     def end_epoch(self, epoch: int, losses: Mapping[str, float], remark: str) -> None:
@@ -92,7 +92,7 @@ class TrainingProgress:
         return {"images": self.images, "seconds": time.perf_counter() - self.started, "resumed": self.resumed}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        self.images, self.resumed = state["images"], state["resumed"]
+        self.images, self.resumed = int(state["images"]), int(state["resumed"])
         self.started = time.perf_counter() - state["seconds"]
 
 
@@ -101,7 +101,8 @@ class TransferProgress:
 
     def __init__(self, name: str, bar: Progress) -> None:
         self.name, self.bar, self.task = name, bar, bar.add_task(name, total=None)
-        self.bytes, self.total, self.last_line = 0, None, time.monotonic()
+        self.bytes, self.last_line = 0, time.monotonic()
+        self.total: int | None = None
 
     def start(self, place: int, total: int | None) -> None:
         """A connection that begins at byte `place` of `total` was opened."""

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from dacsm.adaptation.pairing import Pairs
+from dacsm.config.kinds.cdtrans import Settings
 from dacsm.config.project import Project
 from dacsm.data.domains import open_domains
 from dacsm.data.transforms import normalise
@@ -42,7 +43,7 @@ def explain(project: Project, method: str, task: str, seed: int, compute: Comput
     """
     params, dataset, paths = project.params, project.dataset, project.paths
     recipe, settings = params.adaptation(dataset.name, method), params.method(method)
-    if settings.kind != "cdtrans":
+    if settings.kind != "cdtrans" or not isinstance(settings, Settings):
         raise InputError(
             f"{method} is of the kind {settings.kind}, and explain can only show methods of the kind cdtrans; name one."
         )
@@ -52,7 +53,7 @@ def explain(project: Project, method: str, task: str, seed: int, compute: Comput
     classifier = load_checkpoint(checkpoint, compute.device)
     folders = [paths.shards(dataset.name, domain) for domain in dataset.split_task(task)]
     fraction = params.recipe("pretrain", dataset.name).held_out
-    domains = open_domains(*folders, fraction, classifier.description.model.resize)
+    domains = open_domains(folders[0], folders[1], fraction, classifier.description.model.resize)
     run = CDTrans(classifier, recipe, settings, domains, seed, compute)
     _load_noise(run, checkpoint, model.made_by)
     noise = run.noise if settings.style.weight or settings.noise.weight else None
@@ -113,7 +114,7 @@ def shown_pairs(pairs: Pairs, classes: int) -> np.ndarray:
 def _views(run: CDTrans, pairs: Pairs, indices: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """The centre views of both images of some pairs, uint8 (P, C, H, W) each."""
     model, domains = run.classifier.description.model, run.domains
-    source = CentreViews(domains.source, model, pairs.source[indices])
+    source = CentreViews(domains.source, model, pairs.source[indices])  # type: ignore[arg-type]  # CDTrans has a source
     target = CentreViews(domains.target, model, pairs.target[indices])
     return torch.stack(list(source)), torch.stack(list(target))
 
@@ -136,7 +137,7 @@ def _scale_choice(run: CDTrans, pairs: Pairs, classes: int) -> tuple[np.ndarray,
         if not len(indices):
             continue
         images = _normalised(run, *_views(run, pairs, indices))
-        *_, before, _last = stream_tokens(run.classifier, *images, patches=False)
+        *_, before, _last = stream_tokens(run.classifier, *images, patches=False)  # type: ignore[misc]  # two
         source, target, _mix = before[:, 1:].chunk(3)
         _distance, choice = scale_choice(source, target, run.settings.pyramid.temperature)
         choices[label] = choice.mean(dim=0).view(count, count).cpu().numpy()

@@ -75,9 +75,9 @@ def _collect(dataset: DatasetSpec, experiment: Experiment, wanted: Sequence[floa
         return [scales[name][dataset.headline] for name in names]
 
     for task, method in product(tasks, experiment.methods):
-        runs[task, method] = pd.DataFrame([read(method, task, seed) for seed in seeds], seeds, wanted)
+        runs[task, method] = pd.DataFrame([read(method, task, seed) for seed in seeds], seeds, list(wanted))
     for method in experiment.methods if len(tasks) > 1 else ():
-        runs[AVERAGE, method] = sum(runs[task, method] for task in tasks) / len(tasks)
+        runs[AVERAGE, method] = sum(runs[task, method] for task in tasks) / len(tasks)  # type: ignore[assignment]  # no 0
     return runs
 
 
@@ -90,7 +90,8 @@ def _compared(runs: Runs, task: str, method: str) -> dict[float, Difference]:
     """By how much less a method loses than the baseline, paired by seed, at each scale but 1."""
     if method == BASELINE or (task, BASELINE) not in runs:
         return {}
-    first, second = _losses(runs[task, BASELINE]), _losses(runs[task, method])
+    first: Any = _losses(runs[task, BASELINE])
+    second: Any = _losses(runs[task, method])
     return {scale: paired_difference(first[scale].to_dict(), second[scale].to_dict()) for scale in first if scale != 1}
 
 
@@ -101,8 +102,14 @@ def _reading(difference: Difference) -> str:
 def _rows(runs: Runs) -> Iterator[list[str]]:
     for (task, method), run in runs.items():
         compared, losses, seeds = _compared(runs, task, method), _losses(run), " ".join(map(str, run.index))
+        scale: Any
         for scale in run:
-            numbers = [run[scale].mean(), run[scale].std(), losses[scale].mean(), losses[scale].std()]
+            numbers: list[float | None] = [
+                run[scale].mean(),
+                run[scale].std(),
+                losses[scale].mean(),
+                losses[scale].std(),
+            ]
             reading = ""
             if less := compared.get(scale):
                 numbers += [less.mean, *(less.interval or ())]
@@ -142,7 +149,8 @@ def _page(dataset: DatasetSpec, experiment: Experiment, runs: Runs) -> Iterator[
 
 
 def _table(title: str, of_task: Mapping[str, pd.DataFrame]) -> Table:
-    heads = ["method", *map(_percent, next(iter(of_task.values())))]
+    scales: Any = next(iter(of_task.values()))
+    heads = ["method", *map(_percent, scales)]
     return Table(title, heads, [[method, *Row("", (), frame).numbers.values()] for method, frame in of_task.items()])
 
 

@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
@@ -201,7 +202,8 @@ def _write_shards(folder: Path, images: Iterable[bytes], settings: Shard) -> tup
     """
     from webdataset import TarWriter
 
-    shards, offsets, waiting = [], array("q"), enumerate(images)
+    shards: list[dict[str, Any]] = []
+    offsets, waiting = array("q"), enumerate(images)
     while batch := list(islice(waiting, 1)):
         name = f"{len(shards):06d}.tar"
         with whole_file(folder / name) as partial:
@@ -219,7 +221,7 @@ def _places(tar: Path) -> Iterator[tuple[int, int]]:
     """Byte offset and size of each file in a tar."""
     with tarfile.open(tar) as members:
         for member in members:
-            members.members = []  # tarfile would keep a kilobyte a file
+            members.members = []  # type: ignore[attr-defined]  # tarfile would keep a kilobyte a file
             yield member.offset_data, member.size
 
 

@@ -45,7 +45,7 @@ class LossLog:
             self._refuse(table.tolist())
         self.checked = len(self.rows)
 
-    def _refuse(self, rows: list[list[float]]) -> NoReturn:
+    def _refuse(self, rows: list[list[float]]) -> NoReturn:  # type: ignore[misc]  # its loop ends only in an error
         """Name the first bad loss among rows that were not looked at yet."""
         for step, row in enumerate(rows, self.checked + 1):
             values = zip(self.names, row, strict=True)

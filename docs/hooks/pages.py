@@ -29,7 +29,7 @@ class AngleBrackets(Extension):
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put the pages of the code into the navigation."""
     config.markdown_extensions.append(AngleBrackets())
-    section = next(entry for entry in config.nav if CODE in entry)
+    section = next(entry for entry in config.nav or () if CODE in entry)
     section[CODE] = [{Path(path).stem: path} for path in code_pages()]
     return config
 

@@ -8,10 +8,10 @@ import re
 import zlib
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from pydantic import Field
@@ -97,7 +97,7 @@ def samples(dataset: DatasetSpec, domain: str, paths: Paths) -> ArchivedImages:
     members = open_members(_plain_tar(archive))
     folder = _folder(members, options.folder, place)
     if options.lists:
-        found = _listed(dataset, domain, members, folder, options.lists, paths)
+        found: Iterable[tuple[int, int]] = _listed(dataset, domain, members, folder, options.lists, paths)
     else:
         found = _in_folders(dataset, archive, members, folder)
     positions, labels = np.array(list(found), dtype=np.int64).reshape(-1, 2).T
@@ -123,7 +123,9 @@ def _listed(
     dataset: DatasetSpec, domain: str, members: Members, folder: str, lists: tuple[str, ...], paths: Paths
 ) -> list[tuple[int, int]]:
     """Position and label of each image that the lists name, once all of them are there."""
-    found, held, missing = [], Counter(), Counter()
+    found: list[tuple[int, int]] = []
+    held: Counter[Any] = Counter()
+    missing: Counter[Any] = Counter()
     for name in lists:
         for line, path, label in _lines(dataset, members, folder, name, paths):
             if not 0 <= label < len(dataset.classes):

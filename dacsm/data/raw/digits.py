@@ -118,7 +118,7 @@ def _draw_fonts(options: Options) -> Digits:
     fonts = sorted(options.ingredients)
     images, labels, names = [], [], []
     for label in range(DIGITS):
-        for number in range(options.per_class):
+        for number in range(options.per_class or 0):
             name = fonts[int(rng.random() * len(fonts))]
             size = FONT_SIZES[0] + int(rng.random() * (FONT_SIZES[1] - FONT_SIZES[0] + 1))
             angle = np.deg2rad(ROTATION * (2 * rng.random() - 1))
@@ -138,7 +138,7 @@ def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
 def _draw(text: str, font: ImageFont.FreeTypeFont, angle: float, shear: float) -> Image.Image:
     """White text on black, turned by `angle` (radians) and slanted by `shear` about the image's centre."""
     side = 2 * font.size
-    image = Image.new("L", (side, side))
+    image = Image.new("L", (side, side))  # type: ignore[arg-type]  # FreeType's sizes are whole here
     ImageDraw.Draw(image).text((side / 2, side / 2), text, fill=255, font=font, anchor="mm")
     cos, sin = np.cos(angle), np.sin(angle)
     a, b, c, d = cos, sin + shear * cos, -sin, cos - shear * sin  # output to input coordinates

@@ -85,9 +85,9 @@ def image_files(folder: Path) -> list[tuple[str, int]]:
             f"such as {folder / in_classes[0]}; move it into one of these, or, if {folder.name} has no labels, all "
             f"of its images directly into {folder}."
         )
-    odd = next((path for path, _ in listed if not is_text(path)), None)
-    if odd is not None:
-        raise InputError(f"{str(folder / odd)!r} has a name that is no UTF-8 or has control characters; rename it.")
+    no_text = next((name for name, _ in listed if not is_text(name)), None)
+    if no_text is not None:
+        raise InputError(f"{str(folder / no_text)!r} has a name that is no UTF-8 or has control characters; rename it.")
     return sorted(listed)
 
 

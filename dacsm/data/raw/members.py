@@ -95,7 +95,7 @@ def open_members(archive: Path) -> Members:
 def _tar_members(archive: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
     with tarfile.open(archive, "r:") as tar:
         for member in tar:
-            tar.members = []  # tarfile would keep a kilobyte a file
+            tar.members = []  # type: ignore[attr-defined]  # tarfile would keep a kilobyte a file
             try:
                 tarfile.data_filter(member, str(archive.parent))
             except tarfile.FilterError as error:

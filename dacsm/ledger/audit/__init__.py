@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from dacsm.config.project import Project
 from dacsm.ledger.audit.numbers import metrics_findings, recomputing, text_findings
@@ -32,7 +33,8 @@ def audit(projects: Mapping[str, Project], phase: str | None, deep: bool) -> tup
     """
     stages = None if phase is None else [PHASES[phase].name]
     hashes: Hashes | None = None
-    count, found = 0, {}
+    found: dict[Any, Any] = {}
+    count = 0
     for dataset in {project.dataset.name: project for project in projects.values()}.values():
         names = [name for name, project in projects.items() if project.dataset.name == dataset.dataset.name]
         every = [run for name in names for run in runs_of(dataset, dataset.params.experiment(name), stages)]

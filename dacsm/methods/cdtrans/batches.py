@@ -58,7 +58,7 @@ class Steps(Dataset):
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, tuple[Tensor, ...] | None]]:
         first = step * self.batch_size
         chosen = self.order[first : first + self.batch_size]
-        source = stack_views(self.source_views, self.domains.source, self.pairs.source[chosen], first)
+        source = stack_views(self.source_views, self.domains.source, self.pairs.source[chosen], first)  # type: ignore[arg-type]  # not None here
         target = stack_views(self.target_views, self.domains.target, self.pairs.target[chosen], first)
         labels = (torch.from_numpy(of[chosen]) for of in (self.pairs.source_labels, self.pairs.pseudo_labels))
         return source, target, *labels, {part: self._known(views(step)) for part, views in self.beside.items()}
@@ -68,7 +68,7 @@ class Steps(Dataset):
         if found is None:
             return None
         views, indices, *others = found
-        return views, self.soft_targets[indices], *others
+        return views, self.soft_targets[indices], *others  # type: ignore[index]  # a part with views has them
 
 
 def epoch_order(pairs: int, recipe: AdaptRecipe, *names: int | str) -> np.ndarray:

@@ -18,7 +18,7 @@ class Matches:
     the log probabilities (T, K) that predictions at other scales are held to, and what the next refresh will see.
     """
 
-    pairs: Pairs | None = None
+    pairs: Pairs = None  # type: ignore[assignment]  # there are none before the first refresh
     pseudo_labels: Tensor | None = None
     soft_targets: Tensor | None = None
     predictions: Predictions | None = None

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dacsm.adaptation.pairing import agreeing_pairs, centre_labels, nearest_over_scales
+from dacsm.config.kinds.cdtrans import Settings
 from dacsm.data.seeding import torch_generator
 from dacsm.data.stream import load_steps
 from dacsm.data.transforms import normalise, train_views
@@ -33,6 +34,8 @@ from dacsm.runtime.together import of_first
 
 class CDTrans(Method):
     """Pairs of source and target images that agree in label, through three streams of a Vision Transformer."""
+
+    settings: Settings
 
     def __init__(self, *given: Any):
         super().__init__(*given)
@@ -62,11 +65,11 @@ class CDTrans(Method):
             self.masking = MaskedConsistency(self.classifier, self.settings.masking)
 
     @property
-    def pseudo_labels(self) -> Tensor:
+    def pseudo_labels(self) -> Tensor | None:  # type: ignore[override]  # nobody sets it here
         return self.matches.pseudo_labels
 
     @property
-    def remark(self) -> str:
+    def remark(self) -> str:  # type: ignore[override]
         return f"{len(self.matches.pairs)} pairs"
 
     def refresh(self, epoch: int, model: Classifier, progress: TrainingProgress) -> None:
@@ -86,7 +89,8 @@ class CDTrans(Method):
         source = see(domains.source, indices=domains.training.numpy())
         neighbours = nearest_over_scales(source.features, [seen.features for seen in scales], device)
         labels = domains.source_labels[domains.training]
-        pairs = agreeing_pairs(*(index.cpu() for index in neighbours), labels, pseudo_labels)
+        # For mypy: there are two neighbours
+        pairs = agreeing_pairs(*(index.cpu() for index in neighbours), labels, pseudo_labels)  # type: ignore[call-arg]
         pairs, pseudo_labels, soft_targets = of_first((pairs, pseudo_labels, soft_targets))
         if not len(pairs) and matches.pairs is None:
             raise InputError(
@@ -106,7 +110,7 @@ class CDTrans(Method):
         order = epoch_order(len(pairs), recipe, self.seed, epoch)
         views = partial(train_views, model, recipe.augment, len(order), self.seed, epoch)
         of_epoch = (self.domains.target, model, recipe, self.seed, epoch, len(order) // recipe.batch_size)
-        beside = {}
+        beside: dict[str, Any] = {}
         if "consistency" in self.parts:
             from dacsm.methods.cdtrans.parts.consistency import scale_views
 
@@ -130,7 +134,8 @@ class CDTrans(Method):
 
         images = (normalise(moved(views), model) for views in (source, target))
         parts = {part: found and part_of(*found) for part, found in beside.items()}
-        return Batch(*images, moved(labels), moved(pseudo_labels), **parts)
+        # For mypy: there are two images, and parts have fields of their names
+        return Batch(*images, moved(labels), moved(pseudo_labels), **parts)  # type: ignore[call-arg]
 
     def losses(self, batch: Batch, passed: float) -> tuple[dict[str, Tensor], Tensor]:
         """CDTrans' three losses, each of weight 1, and those of the parts."""
@@ -203,7 +208,8 @@ class CDTrans(Method):
         labels = torch.arange(size, device=device) % classes
         plain = Batch(source, target, labels, labels)
         soft_targets = torch.zeros(size, classes, device=device).log_softmax(dim=1)
-        every, beside = {}, {}
+        every: dict[str, int] = {}
+        beside: dict[str, Any] = {}
         if "consistency" in self.parts:
             every["at_scale"], beside["at_scale"] = self.settings.consistency.every, (views, soft_targets)
         if "masking" in self.parts:

@@ -18,7 +18,8 @@ def scale_views(
     settings: Consistency, images: ShardedImages, model: Model, recipe: AdaptRecipe, *of_epoch: int
 ) -> TargetViews:
     """Views at other scales for an epoch: its seed, its number and its steps; the images need no pair."""
-    return TargetViews(images, model, recipe, settings.every, *of_epoch, "scales", settings.scales)
+    # For mypy: of_epoch are three numbers
+    return TargetViews(images, model, recipe, settings.every, *of_epoch, "scales", settings.scales)  # type: ignore[call-arg, arg-type]
 
 
 def scale_loss(classifier: Classifier, images: Tensor, log_probabilities: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ class MaskedConsistency:
 
     def views(self, images: ShardedImages, model: Model, recipe: AdaptRecipe, *of_epoch: int) -> "ViewsToMask":
         """The views of an epoch: its seed, its number and its steps."""
-        views = TargetViews(images, model, recipe, self.settings.every, *of_epoch, "masked")
+        # For mypy: of_epoch are three numbers
+        views = TargetViews(images, model, recipe, self.settings.every, *of_epoch, "masked")  # type: ignore[call-arg, arg-type]
         return ViewsToMask(views, block_masks(views.positions, self.settings, *of_epoch[:2]))
 
     def follow(self, classifier: Classifier) -> None:
