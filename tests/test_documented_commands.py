@@ -85,6 +85,8 @@ def test_the_tutorial(tmp_path: Path) -> None:
     sizes = 'PER_CLASS = {"fine": 200, "coarse": 100}'
     assert sizes in program
     (project.folder / "make_pictures.py").write_text(program.replace(sizes, 'PER_CLASS = {"fine": 20, "coarse": 10}'))
+    project.git("init", "--quiet")
+    project.commit("the project")
     printed = {}
     for command in to_run(TUTORIAL):
         printed[command] = project.run("bash", "-c", command) if "|" in command else project.run(*shlex.split(command))
