@@ -156,6 +156,6 @@ def selection(validator: str) -> str:
     return LAST if validator == "last" else validator
 
 
-def percent(fraction: float) -> float:
+def percent(fraction: float | np.floating[Any]) -> float:
     """A fraction in percent, with 2 decimals."""
     return round(100 * float(fraction), 2)
