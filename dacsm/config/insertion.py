@@ -76,7 +76,8 @@ def with_entry(text: str, entry: Entry) -> str:
     if lines and not lines[-1].endswith(("\n", "\r")):
         lines[-1] += end
     node = yaml.compose(text.removeprefix("\ufeff"), LOADER)
-    at, indent, above = len(lines), 0, ()
+    above: tuple[str, ...] = ()
+    at, indent = len(lines), 0
     for depth, key in enumerate(entry.inside):
         found = _pair(node, key)
         if found is None:
@@ -101,7 +102,7 @@ def with_entry(text: str, entry: Entry) -> str:
 
 def _lines(entry: Entry, indent: int) -> list[str]:
     """An entry as lines: in one line where that is short enough."""
-    options = {"sort_keys": False, "allow_unicode": True, "width": 10_000}
+    options: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "width": 10_000}
     name = yaml.safe_dump({entry.name: None}, **options).rsplit(":", 1)[0]
     flow = yaml.safe_dump(dict(entry.value), default_flow_style=True, **options).strip()
     lines = [f"# {entry.comment}"] if entry.comment else []

@@ -164,7 +164,7 @@ class Proposal:
     def _small_model(self, side: int) -> dict[str, Any]:
         """What differs from the preset, which is for white digits on black."""
         preset = Presets("params.yaml").resolve({"preset": "small_images_pretrain"})["model"]
-        model = {"image_size": side, "resize": side} if side != preset["image_size"] else {}
+        model: dict[str, Any] = {"image_size": side, "resize": side} if side != preset["image_size"] else {}
         mean, std = self.pixels.mean[: self.channels], self.pixels.std[: self.channels]
         if self.channels != preset["channels"]:
             model["channels"] = self.channels

@@ -45,7 +45,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
     of_table = "experiment" in stage.arguments
     if of_table:  # the last stage has all audited
         phase = "" if stage.name == LAST else f" --phase {stage.phase}"
-        target = stage.place_of(Paths(), {"experiment": KEY})
+        target = str(stage.place_of(Paths(), {"experiment": KEY}))
         commands = [f"snakemake --cores all {target}", f"python -m dacsm audit {KEY}{phase}"]
     else:
         target = f"{ITEM}_{stage.phase}"

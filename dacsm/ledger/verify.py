@@ -22,7 +22,7 @@ TABLE = "digits"
 FILE = Path("docs/example/digits.sha256")
 ROOT = Path("runs", "verified")  # git and DVC leave `runs` alone
 UNLIKE = ("summarise",)  # its page tells of clocks and processors, so that it differs from machine to machine
-RUN: dict[str, Any] = {"method": "cdtrans", "task": "synthetic-mnist", "seed": 0}  # the quickest of the table's adaptations
+RUN: dict[str, Any] = {"method": "cdtrans", "task": "synthetic-mnist", "seed": 0}  # the quickest adaptation
 
 
 def publish(project: Project) -> str:

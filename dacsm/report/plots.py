@@ -191,7 +191,7 @@ def curves(
                 line = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)], "label": name}
                 line |= {"linestyle": "--" if group in dashed else DASHES[place // len(COLOURS) % len(DASHES)]}
                 spread = values.std() if len(values) > 1 else None
-                axes.errorbar(values.columns, values.mean(), yerr=spread, markersize=5, capsize=3, **line)
+                axes.errorbar(values.columns, values.mean(), yerr=spread, markersize=5, capsize=3, **line)  # type: ignore[arg-type]  # texts
             steps = sorted({step for values in lines.values() for step in values.columns})
             if len(steps) <= MOST_TICKS:
                 axes.set_xticks(steps)

@@ -39,7 +39,7 @@ def sections(project: Project, runs: Runs | UnlabelledRuns) -> list[Section]:
     """All that has something to show, in the order in which it is read."""
     params, paths = project.params, project.paths
     records = grouped_records(runs, paths)
-    results, judged = (_measured if isinstance(runs, Runs) else _described)(runs, paths)
+    results, judged = _measured(runs, paths) if isinstance(runs, Runs) else _described(runs, paths)
     return [
         *section("What this is", about_section(runs, params)),
         *results,

@@ -43,11 +43,11 @@ def init(args: argparse.Namespace) -> None:
     raw = Paths(Path(str(content.get("root", ".")))).raw(name)
     asking = ask if sys.stdin.isatty() and not args.yes else take
     with ExitStack() as stack:
-        collections, domains, target, outside = _open(args.path, args.target, stack, raw.parent)
+        collections, domains, asked, outside = _open(args.path, args.target, stack, raw.parent)
         domains, spelt = in_one_spelling(domains)
         samples = show_found(domains, collections, outside, spelt)
-        target = next((domain for domain in domains if domain.name == target), None)
-        sources, target = choose_roles(domains, args.source or (), target, asking)
+        named = next((domain for domain in domains if domain.name == asked), None)
+        sources, target = choose_roles(domains, args.source or (), named, asking)
         domains = _used(domains, sources, target)
         plan = planned({domain.name: (domain.collection, domain.group) for domain in domains})
         in_place = lies_so(plan, collections[0])

@@ -61,7 +61,8 @@ def opened(path: Path, scratch: Path) -> Iterator[Collection]:
         raise unwritable(scratch, error) from error
     print(f"{printable(str(path))}: unpacking, to look at it", file=sys.stderr, flush=True)
     with plain:
-        _unpack(path, plain, max(MOST_UNPACKED, MOST_RATIO * path.stat().st_size))
+        most = max(MOST_UNPACKED, MOST_RATIO * path.stat().st_size)
+        _unpack(path, plain, most)  # type: ignore[arg-type]  # it is such a file
         plain.flush()
         yield _archive(path, Path(plain.name))
 
@@ -99,7 +100,8 @@ def _is_plain_tar(path: Path) -> bool:
 
 
 def _folder(root: Path) -> Collection:
-    sizes, hidden, tops = {}, 0, frozenset()
+    sizes, hidden = {}, 0
+    tops: frozenset[str] = frozenset()
     try:
         for place, folders, names in os.walk(root, onerror=_raise, followlinks=True):
             inside = "" if place == str(root) else os.path.relpath(place, root) + "/"

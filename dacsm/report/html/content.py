@@ -94,6 +94,6 @@ def section(title: str, parts: Iterable[Part]) -> list[Section]:
     """The section, or nothing where it has no part; without a title, the first part is a heading, and becomes it."""
     found = list(parts)
     if found and not title:
-        title, *found = found
-        title = str(title).lstrip("# ")
+        first, *found = found
+        title = str(first).lstrip("# ")
     return [Section(title, found)] if found else []

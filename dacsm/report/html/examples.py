@@ -85,7 +85,7 @@ def _predictions(path: Path, command: str) -> pd.DataFrame:
         return rows.dropna(subset=["probability"]).astype({"predicted": int})
 
 
-def _example(images: ShardedImages, domain: str, row: Mapping[str, Any], classes: tuple[str, ...]) -> Picture:
+def _example(images: ShardedImages, domain: str, row: Mapping[Any, Any], classes: tuple[str, ...]) -> Picture:
     index, predicted = int(row["index"]), classes[row["predicted"]]
     actual = classes[int(row["label"])] if "label" in row else predicted
     said = actual if actual == predicted else f"{actual}, taken for {predicted}"
@@ -94,9 +94,9 @@ def _example(images: ShardedImages, domain: str, row: Mapping[str, Any], classes
 
 def _thumbnail(stored: Image.Image | np.ndarray) -> bytes:
     """A small one as it is, in PNG; a larger one shrunk, in JPEG."""
-    image = stored
     if isinstance(stored, np.ndarray):  # (C, H, W)
-        image = Image.fromarray(stored[0] if len(stored) == 1 else np.ascontiguousarray(stored.transpose(1, 2, 0)))
+        stored = Image.fromarray(stored[0] if len(stored) == 1 else np.ascontiguousarray(stored.transpose(1, 2, 0)))
+    image = stored
     kept = io.BytesIO()
     if max(image.size) <= SIDE:
         image.save(kept, "PNG", optimize=True)

@@ -71,6 +71,7 @@ def cost_section(runs: Runs | UnlabelledRuns, records: Grouped, paths: Paths) ->
     if not records:
         yield NO_RECORDS
         return
+    names: tuple[str, ...]
     if isinstance(runs, Runs):
         accuracy, names, found = f"accuracy is {runs.measure}, ", HEADER, costs_csv(runs, paths)
     else:

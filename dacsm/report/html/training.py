@@ -107,7 +107,7 @@ def _logs(runs: Runs | UnlabelledRuns, method: str, paths: Paths) -> list[pd.Dat
 
 def _losses(runs: Runs | UnlabelledRuns, logs: list[pd.DataFrame]) -> Mapping[str, pd.DataFrame]:
     known = {name for found in runs.metrics.values() for run in found for name in run.get("validators", ())}
-    columns = dict.fromkeys(column for log in logs for column in log)
+    columns = dict.fromkeys(str(column) for log in logs for column in log)
     parts = [column for column in columns if not NO_LOSS.fullmatch(column) and column not in known]
     return {part: values for part in parts if not (values := _stack(logs, part)).empty}
 
