@@ -190,6 +190,7 @@ def flat(root: Path) -> None:
         (dates, {}, "for a domain without labels, put its images directly into its folder, mine/<domain>/<image>"),
         (mixed, {}, "others in folders of classes, such as mine/scans/cat/003.png; move it into one of these"),
         (nested, {}, "mine/scans/cat/2024/003.png is not where images are expected, mine/scans/<class>/<image>"),
+        (lambda root: (root / "new").mkdir(), {}, "mine/new has no images; put some there, or remove it"),
         (flat, {}, "has 2 domains and 0 classes, expected at least two of both"),
         (lambda root: None, {"held_out": 0.2}, "folders.mine.held_out is 0.2, but mine/scans has no labels"),
     ],

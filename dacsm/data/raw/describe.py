@@ -54,6 +54,8 @@ def _describe(name: str, folder: Folder, file: Path) -> None:
     except OSError as error:
         raise InputError(f"{root} cannot be read: {error.strerror}; correct its path under folders.") from error
     domains = {path.name: image_files(path) for path in folders}
+    if empty := [domain for domain, files in domains.items() if not files]:
+        raise InputError(f"folders.{name}: {root / empty[0]} has no images; put some there, or remove it.")
     classes_of = {domain: sorted(_counts(files)) for domain, files in domains.items()}
     classes = sorted({of for found in classes_of.values() for of in found})
     if len(domains) < 2 or len(classes) < 2:
@@ -64,7 +66,7 @@ def _describe(name: str, folder: Folder, file: Path) -> None:
         )
     _require_common_classes(name, root, classes_of)
     protocol = "transductive: the target's images are adapted on without labels, and evaluated on"
-    if unlabelled := [domain for domain, files in domains.items() if files and not classes_of[domain]]:
+    if unlabelled := [domain for domain, found in classes_of.items() if not found]:
         protocol += " where they have labels"
     if unlabelled and folder.held_out is not None:
         raise InputError(
@@ -124,7 +126,7 @@ def _domain(folder: Path, files: list[tuple[str, int]], classes: list[str], sett
         "options": {"folder": str(folder), "listing": listing(files)},
     }
     counts = _counts(files)
-    if files and not counts:
+    if not counts:
         return content | {"labelled": False}
     content |= {
         "per_class": [counts[name] for name in classes],

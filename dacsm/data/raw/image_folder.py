@@ -81,9 +81,9 @@ def image_files(folder: Path) -> list[tuple[str, int]]:
     direct, in_classes = ([path for path, _ in listed if ("/" in path) == deep] for deep in (False, True))
     if direct and in_classes:
         raise InputError(
-            f"{folder / direct[0]} is not where images are expected, since {folder} has others in folders of classes, "
-            f"such as {folder / in_classes[0]}; move it into one of these, or, if {folder.name} has no labels, all "
-            f"of its images directly into {folder}."
+            f"{folder / min(direct)} is not where images are expected, since {folder} has others in folders of "
+            f"classes, such as {folder / min(in_classes)}; move it into one of these, or, if {folder.name} has no "
+            f"labels, all of its images directly into {folder}."
         )
     no_text = next((name for name, _ in listed if not is_text(name)), None)
     if no_text is not None:
