@@ -58,7 +58,8 @@ def model_card(model: Exported) -> str:
 
 def _what(model: Exported) -> Iterator[str]:
     source, target = model.domains
-    shown = {domain: f"`{domain}` ({model.dataset.domains[domain].title or domain})" for domain in model.domains}
+    titles = {domain: model.dataset.domains[domain].title for domain in model.domains}
+    shown = {domain: f"`{domain}`{f' ({title})' * (title != domain)}" for domain, title in titles.items()}
     yield f"# {model.dataset.title}: {source} to {target}, {model.method}, seed {model.seed}"
     trained = (
         f"An image classifier for {model.classes} classes, on timm's `{model.config['architecture']}`. It was trained "
@@ -171,8 +172,8 @@ def _limits(model: Exported) -> Iterator[str]:
     yield "## Intended use and limits"
     yield _paragraph(
         f"For images like those of `{model.domains[1]}` that show one of the classes, and for research on domain "
-        "adaptation. Every image gets one of the classes, even one that shows none of them. On other images, neither "
-        "accuracy nor confidence was measured. Do not use it for decisions about people."
+        "adaptation. Every image gets one of the classes, even one that shows none of them. On other images nothing "
+        "was measured. Do not use it for decisions about people."
     )
 
 
