@@ -145,14 +145,14 @@ REPORTED = {
 def patterns(stage, labelled):
     """The outputs of a stage's runs, for any arguments; some with a caption for Snakemake's report."""
     files = stage.outputs_of(PATHS, {name: f"{{{name}}}" for name in stage.arguments}, labelled)
-    return [reported(file) for file in files]
+    return [reported(file, labelled) for file in files]
 
 
-def reported(file):
+def reported(file, labelled):
     """The file, marked for the report where it belongs there."""
     for end, (caption, name) in REPORTED.items():
         if str(file).endswith(end):
-            caption = Path(workflow.basedir, "workflow/report", caption)
+            caption = Path(workflow.basedir, "workflow/report", caption if labelled else "unlabelled.rst")
             return report(str(file), caption=caption, category="{experiment}", labels={"content": name})
     return file
 
