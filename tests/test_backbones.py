@@ -4,11 +4,14 @@ import csv
 import json
 
 import pytest
+import timm
+from torch import nn
 
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
+from dacsm.models.backbone import load_weights
 from dacsm.runtime.device import choose_compute
 from dacsm.runtime.errors import InputError
 from dacsm.stages.adapt import adapt
@@ -57,3 +60,17 @@ def test_source_only_takes_any_network_and_cdtrans_says_what_it_asks_for(
     with pytest.raises(InputError, match=rf"^methods of kind cdtrans ask for a plain Vision Transformer .* is {name};"):
         adapt(Project(params, tiny_dataset, paths), "cdtrans", TASK, 0, CPU)
     assert not paths.adapted("tiny", "cdtrans", TASK, 0).exists()
+
+
+def test_weights_that_timm_does_not_have_or_cannot_fetch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> nn.Module:
+        raise ConnectionError("no route\nto the hub")
+
+    network = timm.create_model("resnet10t", pretrained=False)
+    with pytest.raises(InputError, match="'timm:resnet_ten', which timm does not know; name another"):
+        load_weights(network, "timm:resnet_ten", "resnet10t")
+    with pytest.raises(InputError, match=r"model.weights names missing.pth, which is not a file"):
+        load_weights(network, "missing.pth", "resnet10t")
+    monkeypatch.setattr(timm, "create_model", refuse)
+    with pytest.raises(InputError, match=r"resnet10t could not be fetched \(no route to the hub\); give model.weights"):
+        load_weights(network, "timm:resnet10t", "resnet10t")

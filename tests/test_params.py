@@ -52,7 +52,8 @@ def changed(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("experiments.digits.methods", ["magic"], "has 'magic', expected one of source_only, cdtrans"),
         ("datasets", ["digits", "moons"], "datasets names 'moons', but tables has no experiment of it"),
         ("pretrain.digits.model.dim", 97, "dim 97 is not a multiple of heads"),
-        ("pretrain.digits.model.image_size", 30, "image_size 30 is not a multiple of patch_size|resize is 28, smaller"),
+        ("pretrain.digits.model.image_size", 27, "image_size 27 is not a multiple of patch_size 7"),
+        ("pretrain.digits.model.image_size", 35, "resize is 28, smaller than image_size 35"),
         ("pretrain.digits.model.mean", [0.1, 0.2], "mean and std must have one number for each of the 1 channels"),
         ("adapt.methods.cdtrans", {}, "adapt.methods.cdtrans.kind is missing; add it: one of cdan, cdtrans, mic, shot"),
         (
