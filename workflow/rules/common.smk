@@ -132,11 +132,11 @@ def told(function):
 
 # What `snakemake --report` shows of an experiment, by how a file's name ends: its caption, and what it is called there.
 REPORTED = {
-    "/report.html": ("page.rst", "the page"),
+    "report.html": ("page.rst", "the page"),
     "_table.csv": ("table.rst", "the table"),
     "_differences.csv": ("differences.rst", "differences"),
     "_validators.csv": ("validators.rst", "validators"),
-    "/plots/accuracy.png": ("accuracy.rst", "accuracy"),
+    "accuracy.png": ("accuracy.rst", "accuracy"),
     "_scales.csv": ("scales.rst", "accuracy by object scale"),
     "_scales.png": ("scales.rst", "accuracy by object scale, as curves"),
 }

@@ -202,14 +202,14 @@ def _plain_tar(archive: Path) -> Path:
     with locked(archive.with_name(f".{archive.name}.lock")):  # the domains of one archive are sharded at the same time
         if not plain.exists():
             with whole_file(plain) as partial, partial.open("wb") as file:
-                _unpack(archive, file, max(MOST_UNPACKED, MOST_RATIO * seen.st_size))
+                unpack(archive, file, max(MOST_UNPACKED, MOST_RATIO * seen.st_size))
             for old in archive.parent.iterdir():  # those of an earlier file
                 if re.fullmatch(rf"\.{re.escape(name)}\.\d+\.\d+\.tar", old.name) and old != plain:
                     old.unlink()
     return plain
 
 
-def _unpack(archive: Path, file: BinaryIO, most: int) -> None:
+def unpack(archive: Path, file: BinaryIO, most: int) -> None:
     """Write what a gzip file holds, up to `most` bytes."""
     try:
         with gzip.open(archive) as content:
