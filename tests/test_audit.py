@@ -11,8 +11,14 @@ import pytest
 from tiny_project import ProjectFolder
 
 from dacsm.cli.main import main
+from dacsm.config.datasets import DatasetSpec
+from dacsm.config.params import Params
+from dacsm.config.paths import Paths
+from dacsm.config.project import Project
 from dacsm.ledger import provenance
+from dacsm.ledger.audit.traces import missing
 from dacsm.ledger.pipeline import STAGES
+from dacsm.ledger.runs import run_of
 from dacsm.runtime import hashes
 from dacsm.runtime.files import sha256
 
@@ -217,6 +223,15 @@ def test_data_that_is_not_here_is_one_finding_a_phase(audit: Audit, project: Pro
         for folder in folders:
             folder.with_name("hidden").rename(folder)
     assert found == {"missing": {"data/shards", "results/tiny/adapted"}}
+
+
+@pytest.mark.parametrize(("stage", "stored"), [("adapt", True), ("explain", False), ("export", False)])
+def test_dvc_pull_is_advised_for_what_dvc_tracks(
+    tiny_params: Params, tiny_dataset: DatasetSpec, tmp_path: Path, stage: str, stored: bool
+) -> None:
+    project = Project(tiny_params, tiny_dataset, Paths(tmp_path))
+    run = run_of(project, stage, method="dacsm", task="synthetic-mnist", seed=0)
+    assert ("dvc pull" in missing(run.outputs[0], run).text) == stored
 
 
 def test_one_phase_alone(audit: Audit, changed: Callable[[Path], Path], capsys: pytest.CaptureFixture[str]) -> None:

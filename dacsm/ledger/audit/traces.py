@@ -40,7 +40,8 @@ def missing(path: Path, run: Run) -> Finding:
     again = made_by(run, path)
     while not path.parent.exists():
         path = path.parent
-    return Finding(str(path), "missing", f"is not here; bring it with `dvc pull`, or make it with `{again}`.")
+    stored = "" if STAGES[run.stage].optional else "bring it with `dvc pull`, or "  # DVC tracks no optional stage
+    return Finding(str(path), "missing", f"is not here; {stored}make it with `{again}`.")
 
 
 def made_by(run: Run, path: Path | None = None) -> str:
