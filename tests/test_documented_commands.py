@@ -26,8 +26,8 @@ NOT_RUN = {
     "dvc repro": "tests/test_ledger.py runs it on the same project",
     "dacsm plan visda": "measures a large network; tests/test_plan.py",
     "snakemake --cores 8 results/visda/report.html": "days on a GPU; tests/test_published_datasets.py has a look-alike",
-    "dacsm init my_images": "asks; the tutorial's takes what is proposed, and tests/test_init.py answers",
-    "snakemake --cores 2 results/my_images/report.html": "three seeds of 6,797 images; the tutorial's has fewer",
+    "dacsm init my_images": "tests/test_readme.py runs it with --yes; tests/test_init.py answers what it asks",
+    "snakemake --cores 2 results/my_images/report.html": "tests/test_readme.py runs it with one seed",
     'uv pip install --editable ".[slurm]"': "installs packages; make test-cluster",
     "snakemake --workflow-profile profiles/slurm results/domainnet_table.csv": "needs a Slurm; make test-cluster",
 }
@@ -81,7 +81,7 @@ LACKING = {words[1] for words in map(shlex.split, to_run(TUTORIAL)) if words[0] 
 @pytest.mark.long
 @pytest.mark.skipif(bool(LACKING), reason=f"dacsm has no {', '.join(sorted(LACKING))} yet")
 def test_the_tutorial(tmp_path: Path) -> None:
-    """With fewer pictures, one seed and one epoch; all else as it stands, in its order."""
+    """With fewer pictures, one seed, two methods and one epoch; all else as it stands, in its order."""
     project = copied(tmp_path / "project")
     (program,) = (text for language, text in blocks(TUTORIAL) if language == "python")
     sizes = 'PER_CLASS = {"fine": 200, "coarse": 100}'
@@ -105,10 +105,10 @@ def test_the_tutorial(tmp_path: Path) -> None:
 
 
 def shorten(project: ProjectFolder) -> None:
-    """One seed and one epoch of what `dacsm init` wrote."""
+    """One seed, two methods and one epoch of what `dacsm init` wrote."""
     file = project.folder / "params.yaml"
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
     assert content["experiments"]["my_pictures"]["seeds"] == [0, 1, 2]
-    content["experiments"]["my_pictures"]["seeds"] = [0]
+    content["experiments"]["my_pictures"] |= {"seeds": [0], "methods": ["source_only", "dacsm"]}
     content["pretrain"]["my_pictures"]["epochs"] = content["adapt"]["recipes"]["my_pictures"]["epochs"] = 1
     file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
