@@ -26,7 +26,7 @@ NOT_RUN = {
     "dvc repro": "tests/test_ledger.py runs it on the same project",
     "dacsm plan visda": "measures a large network; tests/test_plan.py",
     "snakemake --cores 8 results/visda/report.html": "days on a GPU; tests/test_published_datasets.py has a look-alike",
-    "dacsm init my_images": "tests/test_readme.py runs it with --yes; tests/test_init.py answers what it asks",
+    "dacsm init my_images": "tests/test_readme.py runs it where nobody answers; tests/test_init.py answers",
     "snakemake --cores 2 results/my_images/report.html": "tests/test_readme.py runs it with one seed",
     'uv pip install --editable ".[slurm]"': "installs packages; make test-cluster",
     "snakemake --workflow-profile profiles/slurm results/domainnet_table.csv": "needs a Slurm; make test-cluster",
