@@ -68,7 +68,7 @@ def test_the_site_has_every_command_setting_and_module(site: Path) -> None:
     for definition in Params.model_json_schema()["$defs"].values():
         for key, value in definition["properties"].items():
             assert f"<code>{key}</code>" in settings
-            assert value.get("description", "").split("<")[0].split("'")[0] in settings
+            assert re.split("[<'`]", value.get("description", ""))[0] in settings
     for module in (CHECKOUT / "dacsm").glob("*/*.py"):
         page, name = module.parent.name, module.stem
         found = "dacsm." + (page if name == "__init__" else f"{page}.{name}")
