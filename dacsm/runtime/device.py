@@ -54,10 +54,14 @@ def choose_compute(device: str = "auto", workers: int | None = None, features_fo
     if features_folder is not None and not features_folder.is_dir():
         raise InputError(f"--features-folder is {features_folder}, which is not a folder; make it, or name another.")
     if workers is None:
-        affinity = getattr(os, "sched_getaffinity", None)  # which macOS lacks
-        cores = (len(affinity(0)) if affinity else os.cpu_count() or 1) // count_here()
-        workers = max(0, min(8, cores - 1)) if chosen.type == "cuda" else 0
+        workers = max(0, min(8, cores() // count_here() - 1)) if chosen.type == "cuda" else 0
     return Compute(chosen, workers, features_folder)
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # which macOS lacks
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _be_exact() -> None:

@@ -1,7 +1,6 @@
 """`dacsm init`: from a folder of images to settings in params.yaml, with at most three questions."""
 
 import argparse
-import os
 import re
 import shlex
 import sys
@@ -26,7 +25,7 @@ from dacsm.data.raw.collection import Collection, opened
 from dacsm.data.raw.describe import describe_folders
 from dacsm.data.raw.found import LAYOUT, Domain, domains_of, in_one_spelling, title_of
 from dacsm.data.raw.survey import Sample, joined
-from dacsm.runtime.device import choose_compute
+from dacsm.runtime.device import choose_compute, cores
 from dacsm.runtime.errors import InputError, printable
 
 RESULT = "results/{name}/report.html"  # what is made in the end: a page with the table
@@ -120,7 +119,7 @@ def _used(domains: Sequence[Domain], sources: Sequence[Domain], target: Domain) 
 
 
 def _next(name: str) -> str:
-    return f"snakemake --cores {len(os.sched_getaffinity(0))} {RESULT.format(name=name)}"
+    return f"snakemake --cores {cores()} {RESULT.format(name=name)}"
 
 
 def _words(args: argparse.Namespace) -> list[str]:
