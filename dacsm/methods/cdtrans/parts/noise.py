@@ -1,6 +1,6 @@
 """The Domain-Adaptive Transformer's beneficial noise: what the mix stream reads from the target is perturbed.
 
-Only the paper's abstract is public (arXiv 2603.17474); the equations here are our reconstruction, see docs/method.md.
+Written from the paper's abstract alone (arXiv 2603.17474): the equations are our reconstruction, see docs/method.md.
 Nothing here touches the source or the target stream, so that inference is the plain network.
 """
 
