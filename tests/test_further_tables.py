@@ -59,7 +59,7 @@ def test_a_further_table_is_recorded_with_its_dataset(built: ProjectFolder, tmp_
     project = built.copy(tmp_path)
     lock = project.folder / "dvc.lock"
     write_params(project, {"methods": ["cdtrans", "dacsm"], "seeds": [1]})
-    project.snakemake("results/more_table.csv")
+    project.snakemake("results/more/report.html")
     project.commit("more, by Snakemake")
     assert made(project.run("dvc", "repro")) == {}
     assert "results/more" not in lock.read_text()

@@ -32,11 +32,11 @@ from dacsm.config.validation import validate
 from dacsm.config.yaml_file import read_yaml
 from dacsm.data.domains import open_domains
 from dacsm.data.encoding import eight_bits
+from dacsm.data.pictures import count_pictures, pictures
 from dacsm.data.raw import archives, members
 from dacsm.data.raw.describe import describe_folders
 from dacsm.data.raw.members import DamagedMemberError, open_members
 from dacsm.data.shards import ShardedImages, read_labels
-from dacsm.evaluation.classify import pictures
 from dacsm.runtime import fetching
 from dacsm.runtime.device import Compute, choose_compute
 from dacsm.runtime.errors import InputError
@@ -348,7 +348,7 @@ def test_hidden_files_and_folders_do_not_count(own: Own) -> None:
     (own.folder / "a/cat/._1.png").write_bytes(b"of macOS")
     dataset = own.describe()
     assert (dataset.classes, set(dataset.domains), dataset.domains["a"].images) == (("cat", "dog"), {"a", "b"}, 4)
-    assert [path.name for path in pictures([own.folder])] == [f"{number}.png" for number in range(1, 7)]
+    assert [Path(path).name for path in pictures([own.folder])] == [f"{number}.png" for number in range(1, 7)]
 
 
 def test_links_are_followed_and_rings_end(own: Own) -> None:
@@ -636,4 +636,4 @@ def test_a_file_in_place_of_a_folder(tiny_dataset: DatasetSpec, tmp_path: Path) 
 
 def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    refused(lambda: pictures([tmp_path / "pipe.png"]), "is neither a file nor a folder")
+    refused(lambda: count_pictures([tmp_path / "pipe.png"]), "is neither a file nor a folder")

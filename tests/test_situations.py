@@ -36,7 +36,7 @@ from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.data.encoding import Encoder
 from dacsm.data.shards import FORMAT_VERSION
-from dacsm.evaluation.classify import Classified, classify
+from dacsm.evaluation.classify import Classified, classify, load_trained
 from dacsm.ledger import compare
 from dacsm.ledger.audit.traces import files_findings, missing
 from dacsm.ledger.cell import describe_cell
@@ -328,7 +328,7 @@ def test_checkpoints(tmp_path: Path, said: dict[str, str], without: str, sentenc
     path, picture = tmp_path / "model.safetensors", tmp_path / "a.png"
     path.write_bytes(save({key: value for key, value in state.items() if key != without}, metadata=said))
     RED.save(picture)
-    found = said_of(lambda: list(classify(path, [picture], 1, Compute(torch.device("cpu")))))
+    found = said_of(lambda: list(classify(load_trained(path), [picture], 1, Compute(torch.device("cpu")))))
     assert re.search(sentence, found), found
 
 
@@ -490,12 +490,14 @@ def test_a_name_that_the_terminal_cannot_show(project: Path, monkeypatch: pytest
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(shown, "ascii"))
     monkeypatch.setattr("sys.stderr", io.TextIOWrapper(said, "ascii"))
     found = [
-        Classified(Path("é\udcff.png"), (("côte", 0.5),)),
-        Classified(Path("a\nb\x1b[31m.png"), (("c", 1.0),)),
-        Classified(Path("é\udcff.png"), problem="ö"),
+        Classified("é\udcff.png", (("côte", 0.5),)),
+        Classified("a\nb\x1b[31m.png", (("c", 1.0),)),
+        Classified("é\udcff.png", problem="ö"),
     ]
+    monkeypatch.setattr("dacsm.data.pictures.count_pictures", lambda _paths: len(found))
+    monkeypatch.setattr("dacsm.evaluation.classify.load_trained", lambda _path: None)
     monkeypatch.setattr("dacsm.evaluation.classify.classify", lambda *_: iter(found))
-    assert main(["predict", "x", "y", "--device", "cpu"]) == 2
+    assert main(["predict", "x", "y", "--device", "cpu"]) == 1
     sys.stdout.flush()
     sys.stderr.flush()
     assert shown.getvalue() == b"\\xe9\\udcff.png\tc\\xf4te\t0.5000\na\\nb\\x1b[31m.png\tc\t1.0000\n"

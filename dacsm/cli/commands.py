@@ -236,10 +236,10 @@ def _predict(args: argparse.Namespace) -> int:
         raise InputError("--csv writes the best class of each picture; leave out --json and --top.")
     if args.probabilities and not to_file:
         raise InputError("--probabilities are columns of a file; name it with --csv.")
-    total = count_pictures(args.paths)
+    compute, total = compute_of(args), count_pictures(args.paths)
     trained = load_trained(args.checkpoint)
     top = len(trained.classes) if args.probabilities else args.top or 1
-    results = classify(trained, args.paths, top, compute_of(args))
+    results = classify(trained, args.paths, top, compute)
     with counted("predict", total, wanted=to_file or not sys.stdout.isatty()) as passing:
         if to_file:
             unreadable = write_classified(args.csv, passing(results), trained.classes if args.probabilities else ())
