@@ -1,6 +1,6 @@
 """Your own folders of images in params.yaml. A dataset's file describes each, which `snakemake` writes once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +21,38 @@ class Folder(Frozen):
     held_out: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="fraction of each domain that is evaluated on, and not adapted on; null: all are both"
     )
+
+
+def folder_facts(
+    name: str, folder: Folder, domains: Mapping[str, Mapping[str, Any]], classes: Sequence[str], protocol: str
+) -> dict[str, Any]:
+    """What the catalogue's file of a folder says; of `domains`, as `domain_facts` has them."""
+    return {
+        "name": name,
+        "title": folder.title or name,
+        "reader": "image_folder",
+        "channels": folder.channels,
+        "archives": {domain: {"file": f"{domain}.csv"} for domain in domains},
+        "domains": dict(domains),
+        "classes": list(classes),
+        "development_tasks": [],
+        "protocol": protocol,
+        "headline": folder.headline,
+        "licence": "of your own images; complete it",
+        "citation": "of your own images; complete it",
+    }
+
+
+def domain_facts(
+    name: str, images: int, counts: Mapping[str, int], classes: Sequence[str], **more: Any
+) -> dict[str, Any]:
+    """What it says of a domain, of which `counts` are the images by class: none, where it has no labels."""
+    content = {"title": name, "images": images, "archives": [name], **more}
+    if not counts:
+        return {**content, "labelled": False}
+    per_class = [counts.get(label, 0) for label in classes]
+    absent = [label for label, count in zip(classes, per_class, strict=True) if not count]
+    return {**content, "per_class": per_class, "absent": absent}
 
 
 class _Folders(Frozen):

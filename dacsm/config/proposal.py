@@ -3,10 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from dacsm.config import SOURCE_ONLY
 from dacsm.config.datasets import DatasetSpec
+from dacsm.config.folders import Folder, domain_facts, folder_facts
 from dacsm.config.insertion import Entry
 from dacsm.config.presets import Presets
 from dacsm.config.validation import validate
@@ -60,29 +61,13 @@ def _largest_first(domains: Sequence[Facts]) -> list[Facts]:
     return sorted(domains, key=lambda domain: -domain.images)
 
 
-def described(name: str, title: str, domains: Sequence[Facts], channels: int) -> DatasetSpec:
+def described(name: str, title: str, domains: Sequence[Facts], channels: Literal[1, 3]) -> DatasetSpec:
     """The facts of the dataset that this would be, for a plan; raises InputError for classes that no table can have."""
     classes = sorted({label for domain in domains for label in domain.counts})
 
-    def facts_of(domain: Facts) -> dict[str, Any]:
-        counts = [domain.counts.get(label, 0) for label in classes]
-        absent = [label for label in classes if not domain.counts.get(label)]
-        labels = {"per_class": counts, "absent": absent} if domain.counts else {"labelled": False}
-        return {"title": domain.name, "images": domain.images, "archives": [domain.name], **labels}
-
-    content = {
-        "name": name,
-        "title": title,
-        "reader": "image_folder",
-        "channels": channels,
-        "archives": {domain.name: {"file": f"{domain.name}.csv"} for domain in domains},
-        "domains": {domain.name: facts_of(domain) for domain in domains},
-        "classes": classes,
-        "protocol": "transductive",
-        "headline": "mean_per_class",
-        "licence": "of your own images",
-        "citation": "of your own images",
-    }
+    facts = {domain.name: domain_facts(domain.name, domain.images, domain.counts, classes) for domain in domains}
+    folder = Folder(path=name, title=title, channels=channels)
+    content = folder_facts(name, folder, facts, classes, "transductive")
     try:
         return validate(DatasetSpec, content, f"folders.{name}")
     except InputError as error:  # what is there comes from the names of folders
@@ -115,7 +100,7 @@ class Proposal:
         return self.pixels.side <= SMALL
 
     @property
-    def channels(self) -> int:
+    def channels(self) -> Literal[1, 3]:
         return 1 if self.small and self.pixels.grey else 3
 
     @property

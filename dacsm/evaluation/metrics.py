@@ -131,10 +131,9 @@ def measure_epochs(
 
     validators = {}
     for name, of_epochs in scores.items():
-        epoch = best_epoch(of_epochs) if np.isfinite(of_epochs).any() else None
+        epoch = chosen_epoch(of_epochs)
         of_choice = {key: None if epoch is None else percent(all_[epoch - 1]) for key, all_ in accuracy.items()}
-        every = [float(score) if np.isfinite(score) else None for score in of_epochs]
-        validators[name] = {"epoch": epoch, **of_choice, "scores": every}
+        validators[name] = {"epoch": epoch, **of_choice, "scores": [if_known(score) for score in of_epochs]}
     pseudo_labels = {}  # a method may have none
     if (epochs.pseudo_labels >= 0).any():
         right = (epochs.pseudo_labels == labels).mean(axis=1)
@@ -154,6 +153,16 @@ def measure_epochs(
 def selection(validator: str) -> str:
     """What an epoch that a validator selects is called."""
     return LAST if validator == "last" else validator
+
+
+def chosen_epoch(scores: np.ndarray) -> int | None:
+    """The epoch that a validator chooses by its scores (E,); None where it has none of any epoch."""
+    return best_epoch(scores) if np.isfinite(scores).any() else None
+
+
+def if_known(score: float) -> float | None:
+    """A score for JSON: None for one that is not known."""
+    return float(score) if np.isfinite(score) else None
 
 
 def percent(fraction: float | np.floating[Any]) -> float:

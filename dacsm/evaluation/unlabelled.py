@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dacsm.evaluation.metrics import LAST, Epochs, percent, selection
+from dacsm.evaluation.metrics import LAST, Epochs, chosen_epoch, if_known, percent, selection
 from dacsm.evaluation.outputs import best_epoch
 
 COLUMNS = ("index", "name", "predicted", "class", "probability")  # of predictions.csv
@@ -40,10 +40,7 @@ def describe_epochs(
     epoch = best_epoch(scores[validator])
     at_epoch = {name: float(of_epochs[epoch - 1]) for name, of_epochs in scores.items() if name != "last"}
     validators = {
-        name: {
-            "epoch": best_epoch(of_epochs) if np.isfinite(of_epochs).any() else None,
-            "scores": list(_plain(dict(enumerate(of_epochs.tolist()))).values()),
-        }
+        name: {"epoch": chosen_epoch(of_epochs), "scores": [if_known(score) for score in of_epochs]}
         for name, of_epochs in scores.items()
     }
     return {
@@ -54,6 +51,5 @@ def describe_epochs(
     }
 
 
-def _plain(scores: Mapping[Any, float]) -> dict[Any, float | None]:
-    """Scores for JSON: null for one that is not known."""
-    return {name: float(score) if np.isfinite(score) else None for name, score in scores.items()}
+def _plain(scores: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: if_known(score) for name, score in scores.items()}

@@ -89,12 +89,11 @@ def code_of(stage: str, chosen: Chosen = None) -> dict[str, str]:
     waiting = {PACKAGE / "stages" / f"{stage}.py"}
     while waiting:
         path = waiting.pop()
-        if path.suffix != ".py":
-            found[path] = sha256(path)
-            continue
         package = ".".join(path.relative_to(PACKAGE.parent).parts[:-1])
         imports, found[path] = _understood(path.read_bytes(), package)
         waiting |= {file for name, by_name in imports for file in _files(name, by_name, chosen)} - found.keys()
+    for folder in {path.parent for path in found}:
+        found |= {path: sha256(path) for end in TEMPLATES for path in folder.glob(f"*{end}")}
     return {str(path.relative_to(PACKAGE.parent)): found[path] for path in sorted(found)}
 
 
@@ -152,8 +151,7 @@ def _files(module: str, by_name: bool, chosen: Chosen) -> Iterable[Path]:
             return []
     packages = [PACKAGE.joinpath(*inside[: depth + 1]) / "__init__.py" for depth in range(len(inside))]
     own = PACKAGE.joinpath(*inside).with_suffix(".py")
-    templates = [path for end in TEMPLATES for path in own.parent.glob(f"*{end}")]
-    return [path for path in (*packages, own, *templates) if path.is_file()]
+    return [path for path in (*packages, own) if path.is_file()]
 
 
 def require_records(paths: Paths, records: Path = Path(".snakemake/metadata")) -> None:

@@ -63,7 +63,6 @@ def pretrain_speed(params: Params, dataset: DatasetSpec, compute: Compute, rough
     recipe = params.recipe("pretrain", dataset.name)
     classifier = _classifier(params, dataset, compute).train()
     optimiser = build_optimiser(recipe.optimiser, [classifier])
-    threads = min(recipe.threads, os.cpu_count() or 1)  # more than there are cores would only wait for each other
 
     def step(batch: int) -> None:
         with autocast(compute.device, recipe.precision):
@@ -72,7 +71,7 @@ def pretrain_speed(params: Params, dataset: DatasetSpec, compute: Compute, rough
         loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
         descend(loss, optimiser, classifier.parameters(), recipe.optimiser.clip_norm)
 
-    return _timed(step, recipe.batch_size, compute, threads, rough)
+    return _timed(step, recipe.batch_size, compute, recipe.threads, rough)
 
 
 def adapt_speed(params: Params, dataset: DatasetSpec, method: str, compute: Compute, rough: bool = False) -> Speed:
@@ -82,8 +81,7 @@ def adapt_speed(params: Params, dataset: DatasetSpec, method: str, compute: Comp
     if not steps.method.made_up_batches(1):
         speed = pretrain_speed(params, dataset, compute, rough)
         return Speed(2 * speed.seconds, speed.batch)
-    threads = min(recipe.threads, os.cpu_count() or 1)  # more than there are cores would only wait for each other
-    return _timed(steps.step, recipe.batch_size, compute, threads, rough)
+    return _timed(steps.step, recipe.batch_size, compute, recipe.threads, rough)
 
 
 def predict_speed(params: Params, dataset: DatasetSpec, compute: Compute, rough: bool = False) -> Speed:
@@ -91,7 +89,6 @@ def predict_speed(params: Params, dataset: DatasetSpec, compute: Compute, rough:
     recipe = params.recipe("adapt", dataset.name)
     classifier = _classifier(params, dataset, compute).eval()
     model = classifier.description.model
-    threads = min(recipe.threads, os.cpu_count() or 1)  # more than there are cores would only wait for each other
 
     @torch.inference_mode()
     def step(batch: int) -> None:
@@ -99,7 +96,7 @@ def predict_speed(params: Params, dataset: DatasetSpec, compute: Compute, rough:
             features = classifier.features(_images(model, batch, compute))
         classifier.classify(features)
 
-    return _timed(step, 256, compute, threads, rough)
+    return _timed(step, 256, compute, recipe.threads, rough)
 
 
 def _classifier(params: Params, dataset: DatasetSpec, compute: Compute) -> Classifier:
@@ -114,6 +111,7 @@ def _images(model: Model, batch: int, compute: Compute) -> Tensor:
 
 def _timed(step: Callable[[int], None], most: int, compute: Compute, threads: int, rough: bool) -> Speed:
     """The speed of a step on so many threads; a rough one in a second, whatever else the machine does."""
+    threads = min(threads, os.cpu_count() or 1)  # more than there are cores would only wait for each other
     if not rough or compute.device.type != "cpu":
         torch.set_num_threads(threads)
         return _measure(step, most, compute)

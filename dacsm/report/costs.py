@@ -13,6 +13,7 @@ from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
 from dacsm.report.differences import BASELINE
 from dacsm.report.measured import Runs
+from dacsm.report.records import distinct, most_memory
 from dacsm.report.tables import AVERAGE, decimal
 from dacsm.runtime.files import read_json, reading
 
@@ -71,12 +72,11 @@ def _records(dataset: DatasetSpec, experiment: Experiment, paths: Paths, method:
 def _costs(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     if not records:
         return {}
-    measured, peaks = [one["measured"] for one in records], [one["peak_memory_mb"] for one in records]
-    gpu = max(peak.get("cuda", 0) for peak in peaks)
+    measured, most = [one["measured"] for one in records], most_memory(records)
     return {
         "training_seconds": decimal(mean(one["training_seconds"] for one in measured), 1),
         "images_per_second": decimal(mean(one["images_per_second"] for one in measured), 1),
-        "ram_mib": str(max(peak["ram"] for peak in peaks)),
-        "gpu_mib": str(gpu) if gpu else "",
-        "device": ", ".join(dict.fromkeys(one["device"] for one in records)),
+        "ram_mib": str(most["ram"]),
+        "gpu_mib": str(most["cuda"] or ""),
+        "device": distinct(one["device"] for one in records),
     }

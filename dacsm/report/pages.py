@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from dacsm.config.datasets import DatasetSpec
+from dacsm.config.experiments import Experiment
 from dacsm.config.params import SOURCE_ONLY
 from dacsm.report.differences import Comparisons, difference_section
 from dacsm.report.measured import KINDS, Runs
@@ -36,16 +37,20 @@ def _introduction(runs: Runs) -> Iterator[str]:
     yield about_numbers(runs)
 
 
+def over_seeds(experiment: Experiment) -> str:
+    """What the numbers of a table are, of its seeds."""
+    if len(experiment.seeds) == 1:
+        return f"those of seed {experiment.seeds[0]} alone, so that nothing is known of their spread"
+    return f"means over seeds {', '.join(map(str, experiment.seeds))} ± sample standard deviation"
+
+
 def about_numbers(runs: Runs) -> str:
     """What the numbers are, and how the checkpoints were selected."""
-    seeds = runs.experiment.seeds
-    over = f"means over seeds {', '.join(map(str, seeds))} ± sample standard deviation"
-    if len(seeds) == 1:
-        over = f"those of seed {seeds[0]} alone, so that nothing is known of their spread"
     return (
-        f"Accuracy on the target in percent; numbers are {over}. A class's accuracy is its recall, “mean per class” is "
-        "the mean of these, “overall” is the fraction of all images that are right. The checkpoint of each run was "
-        f"selected without target labels; {SOURCE_ONLY} is the source model after its last epoch."
+        f"Accuracy on the target in percent; numbers are {over_seeds(runs.experiment)}. A class's accuracy is its "
+        "recall, “mean per class” is the mean of these, “overall” is the fraction of all images that are right. The "
+        f"checkpoint of each run was selected without target labels; {SOURCE_ONLY} is the source model after its last "
+        "epoch."
     )
 
 

@@ -14,6 +14,7 @@ from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
 from dacsm.report.measured import Metrics, made_by, one_backbone, read_metrics
+from dacsm.report.records import distinct
 from dacsm.report.tables import Number, decimal
 from dacsm.runtime.files import reading
 
@@ -74,7 +75,7 @@ class UnlabelledRuns:
 
     def facts(self, task: str, method: str) -> dict[str, str]:
         found = self.metrics[task, method]
-        selection = ", ".join(dict.fromkeys(one["selected"]["selection"] for one in found))
+        selection = distinct(one["selected"]["selection"] for one in found)
         seeds = " ".join(map(str, self.experiment.seeds))
         return dict(zip(FACTS, (task, method, selection, seeds, str(found[0]["images"])), strict=True))
 

@@ -6,7 +6,7 @@ from dacsm.config.params import SOURCE_ONLY
 from dacsm.config.paths import Paths
 from dacsm.report import plots
 from dacsm.report.figures import clear_figures, drawn_csv
-from dacsm.report.pages import HEAD, escape_latex, latex_table
+from dacsm.report.pages import HEAD, escape_latex, latex_table, over_seeds
 from dacsm.report.tables import MOST_CLASSES, Cell, Number, Table, arrow, decimal, page, printed
 from dacsm.report.unlabelled import AGREEMENT, CONFIDENCE, PREDICTED, SCORE, UnlabelledRuns
 from dacsm.runtime.files import write_csv
@@ -31,17 +31,14 @@ def described_section(runs: UnlabelledRuns) -> Iterator[str | Table]:
 
 
 def _introduction(runs: UnlabelledRuns) -> Iterator[str]:
-    dataset, seeds = runs.dataset, runs.experiment.seeds
-    over = f"means over seeds {', '.join(map(str, seeds))} ± sample standard deviation"
-    if len(seeds) == 1:
-        over = f"those of seed {seeds[0]} alone, so that nothing is known of their spread"
     yield (
-        f"Numbers are {over}. The checkpoint of each run was selected without labels; {SOURCE_ONLY} is the source "
-        "model after its last epoch. A model can be sure, and seeds and methods can agree, and all be wrong: label "
-        "some of the images to know an accuracy."
+        f"Numbers are {over_seeds(runs.experiment)}. The checkpoint of each run was selected without labels; "
+        f"{SOURCE_ONLY} is the source model after its last epoch. A model can be sure, and seeds and methods can "
+        "agree, and all be wrong: label some of the images to know an accuracy."
     )
+    evaluated = f"results/{runs.dataset.name}/evaluated"
     yield (
-        f"The class of each image is in `results/{dataset.name}/evaluated/<method>/<task>/seed<k>/predictions.csv`. "
+        f"The class of each image is in `{evaluated}/<method>/<task>/seed<k>/predictions.csv`. "
         f"`dacsm recommend {runs.experiment.name}` says which method the scores would choose, and how far they ranked "
         "methods on tasks with labels."
     )

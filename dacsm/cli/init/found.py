@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+from tabulate import tabulate
+
 from dacsm.data.raw.collection import Collection
 from dacsm.data.raw.found import Domain
 from dacsm.data.raw.layout import is_image
@@ -56,9 +58,8 @@ def _row(domain: Domain, sample: Sample) -> tuple[str, ...]:
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print(printable("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()))
+    for line in tabulate(rows, tablefmt="plain", disable_numparse=True).splitlines():
+        print(printable(f"  {line}".rstrip()))
 
 
 def _remarks(

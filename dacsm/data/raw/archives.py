@@ -202,26 +202,31 @@ def _plain_tar(archive: Path) -> Path:
     with locked(archive.with_name(f".{archive.name}.lock")):  # the domains of one archive are sharded at the same time
         if not plain.exists():
             with whole_file(plain) as partial, partial.open("wb") as file:
-                unpack(archive, file, max(MOST_UNPACKED, MOST_RATIO * seen.st_size))
+                unpack(archive, file)
             for old in archive.parent.iterdir():  # those of an earlier file
                 if re.fullmatch(rf"\.{re.escape(name)}\.\d+\.\d+\.tar", old.name) and old != plain:
                     old.unlink()
     return plain
 
 
-def unpack(archive: Path, file: BinaryIO, most: int) -> None:
-    """Write what a gzip file holds, up to `most` bytes."""
+def unpack(archive: Path, file: BinaryIO) -> None:
+    """Write what a gzip file holds; raises InputError where it is damaged, or holds more than images do."""
     try:
         with gzip.open(archive) as content:
             while piece := content.read(1 << 20):
                 file.write(piece)
-                if file.tell() > most:
-                    raise InputError(
-                        f"{archive} unpacks to more than {most:,} bytes, which no archive of images does; remove it, "
-                        "and fetch it from a source that you trust."
-                    )
+                require_images_size(archive, file.tell())
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{archive} cannot be read as an archive ({error}); fetch it again.") from error
+
+
+def require_images_size(archive: Path, unpacked: int) -> None:
+    """Raise InputError where so many bytes are more than the images of an archive unpack to."""
+    if unpacked > (most := max(MOST_UNPACKED, MOST_RATIO * archive.stat().st_size)):
+        raise InputError(
+            f"{archive} unpacks to more than {most:,} bytes, which no archive of images does; remove it, and fetch it "
+            "from a source that you trust."
+        )
 
 
 def _first_seen(file: Path) -> str | None:

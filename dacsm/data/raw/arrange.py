@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from dacsm.data.raw.archives import MOST_RATIO, MOST_UNPACKED
+from dacsm.data.raw.archives import require_images_size
 from dacsm.data.raw.collection import Collection
 from dacsm.data.raw.layout import Group, is_image
 from dacsm.data.raw.members import DamagedMemberError
@@ -88,11 +88,7 @@ def _require_room(plan: Plan, folder: Path) -> None:
         if source.packed:
             packed[source.path] = packed.get(source.path, 0) + source.sizes[path]
     for archive, size in packed.items():
-        if size > (most := max(MOST_UNPACKED, MOST_RATIO * archive.stat().st_size)):
-            raise InputError(
-                f"{archive} unpacks to more than {most:,} bytes, which no archive of images does; remove it, and fetch "
-                "it from a source that you trust."
-            )
+        require_images_size(archive, size)
     there = next(path for path in folder.absolute().parents if path.exists())
     if sum(packed.values()) > (free := shutil.disk_usage(there).free):
         raise InputError(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dacsm.data.raw import is_text
-from dacsm.data.raw.archives import MOST_RATIO, MOST_UNPACKED, unpack
+from dacsm.data.raw.archives import unpack
 from dacsm.data.raw.members import open_members
 from dacsm.runtime.errors import InputError, printable
 from dacsm.runtime.files import unwritable
@@ -61,8 +61,7 @@ def opened(path: Path, scratch: Path) -> Iterator[Collection]:
         raise unwritable(scratch, error) from error
     print(f"{printable(str(path))}: unpacking, to look at it", file=sys.stderr, flush=True)
     with plain:
-        most = max(MOST_UNPACKED, MOST_RATIO * path.stat().st_size)
-        unpack(path, plain, most)  # type: ignore[arg-type]  # it is such a file
+        unpack(path, plain)  # type: ignore[arg-type]  # it is such a file
         plain.flush()
         yield _archive(path, Path(plain.name))
 

@@ -14,7 +14,7 @@ import yaml
 
 from dacsm.config import datasets
 from dacsm.config.datasets import DatasetSpec
-from dacsm.config.folders import Folder, read_folders
+from dacsm.config.folders import Folder, domain_facts, folder_facts, read_folders
 from dacsm.config.paths import Paths
 from dacsm.config.presets import Presets
 from dacsm.config.validation import validate
@@ -77,20 +77,8 @@ def _describe(name: str, folder: Folder, file: Path) -> None:
         protocol = (
             f"held out: {folder.held_out:.0%} of the target are evaluated on, the rest is adapted on without labels"
         )
-    content = {
-        "name": name,
-        "title": folder.title or name,
-        "reader": "image_folder",
-        "channels": folder.channels,
-        "archives": {domain: {"file": f"{domain}.csv"} for domain in domains},
-        "domains": {domain: _domain(root / domain, files, classes, folder) for domain, files in domains.items()},
-        "classes": classes,
-        "development_tasks": [],
-        "protocol": protocol,
-        "headline": folder.headline,
-        "licence": "of your own images; complete it",
-        "citation": "of your own images; complete it",
-    }
+    facts = {domain: _domain(root / domain, files, classes, folder) for domain, files in domains.items()}
+    content = folder_facts(name, folder, facts, classes, protocol)
     validate(DatasetSpec, content, f"folders.{name}")
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
     write_text(file, HEADER.format(path=root, name=name) + text)
@@ -119,19 +107,8 @@ def _some(names: list[str]) -> str:
 
 
 def _domain(folder: Path, files: list[tuple[str, int]], classes: list[str], settings: Folder) -> dict[str, Any]:
-    content: dict[str, Any] = {
-        "title": folder.name,
-        "images": len(files),
-        "archives": [folder.name],
-        "options": {"folder": str(folder), "listing": listing(files)},
-    }
-    counts = _counts(files)
-    if not counts:
-        return content | {"labelled": False}
-    content |= {
-        "per_class": [counts[name] for name in classes],
-        "absent": [name for name in classes if not counts[name]],
-    }
+    options = {"folder": str(folder), "listing": listing(files)}
+    content = domain_facts(folder.name, len(files), _counts(files), classes, options=options)
     return content if settings.held_out is None else content | {"held_out": settings.held_out}
 
 
