@@ -28,7 +28,6 @@ PROJECT = Path(__file__).parents[1]
 NAMES = (  # of benchmarks.gpu_parts, which imports torch, and that takes seconds
     *("environment", "step_base_64", "training", "waiting", "compiled_base_64", "tests", "step_base_128", "features"),
     *("pairing", "loader", "step_small_64", "step_small_128", "compiled_base_128", "compiled_small_64"),
-    "compiled_whole",
 )
 
 

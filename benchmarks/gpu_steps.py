@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from unittest.mock import patch
 
 import timm
 import torch
@@ -18,11 +17,9 @@ from benchmarks.report import Measurement
 from benchmarks.step import matrix_rate, operations
 from dacsm.config.params import load_params
 from dacsm.ledger.speed import AdaptationSteps
-from dacsm.methods.cdtrans import method as cdtrans
 from dacsm.methods.cdtrans.losses import cdtrans_losses
-from dacsm.models import three_stream as forward
 from dacsm.models.classifier import Classifier, Description
-from dacsm.models.plain_vit import add_branch, drop_path_factors
+from dacsm.models.compiling import choose_compiling
 
 
 def environment(sizes: Sizes) -> Iterator[Measurement]:
@@ -114,38 +111,24 @@ def step_time(sizes: Sizes, size: str, pairs: int) -> Iterator[Measurement]:
     yield Measurement("dacsm / cdtrans", taken["dacsm"] / taken["cdtrans"], "", 1.4)
 
 
-def block_by_block(backend: str) -> Callable[..., torch.Tensor]:
-    """`three_stream._block` without noise, compiled once for all blocks; what is dropped is drawn outside."""
-
-    @partial(torch.compile, dynamic=False, backend=backend)
-    def run(block, tokens, attention_factors, mlp_factors, wanted):
-        normed = block.norm1(tokens[: len(tokens) // 3 * 2])
-        attended = block.attn.proj(forward._attend(block, 0, normed, None, wanted))
-        tokens = add_branch(tokens[:, :wanted], block.ls1(attended), attention_factors)
-        return add_branch(tokens, block.ls2(block.mlp(block.norm2(tokens))), mlp_factors)
-
-    def compiled(block, layer, tokens, noise, wanted):
-        return run(block, tokens, *drop_path_factors(block, tokens, streams=3), wanted)
-
-    return compiled
-
-
-def compiled_time(sizes: Sizes, size: str, pairs: int, whole: bool) -> Iterator[Measurement]:
-    """CDTrans' step without and with `torch.compile`, of each block or of the whole forward."""
+def compiled_time(sizes: Sizes, size: str, pairs: int) -> Iterator[Measurement]:
+    """The steps of CDTrans and DACSM without and with `compile: true`, which compiles their blocks."""
     pairs, device = sizes.pairs(pairs), sizes.device
     rate = matrix_rate("bfloat16", device, 256 if sizes.dry else 8192)
-    form, counts = Form(sizes, size, partial(ours, sizes, "cdtrans", pairs)), ((1, 2) if sizes.dry else (3, 6))
-    plain = form.best(*counts)
+    counts = (1, 2) if sizes.dry else (3, 6)
     backend = "aot_eager" if sizes.dry else "inductor"  # compiling for a CPU takes minutes
-    replaced = (
-        patch.object(cdtrans, "three_stream", torch.compile(forward.three_stream, dynamic=False, backend=backend))
-        if whole
-        else patch.object(forward, "_block", block_by_block(backend))
-    )
-    with replaced:
-        yield Measurement("the first step, with compiling", form.seconds(1), "s")
-        taken = form.best(*counts)
-    yield Measurement("cdtrans, compiled: a step", 1000 * taken, "ms")
-    share = operations(form.classifier, pairs, lean=True) / taken / rate
-    yield Measurement("cdtrans, compiled: share of the bare bfloat16 rate", 100 * share, "%", least=50)
-    yield Measurement("compiled / not compiled", taken / plain)
+    for method in METHODS:
+        form = Form(sizes, size, partial(ours, sizes, method, pairs))
+        plain = form.best(*counts)
+        choose_compiling(True, backend)
+        try:
+            yield Measurement(f"{method}: the first step, with compiling", form.seconds(1), "s")
+            taken = form.best(*counts)
+        finally:
+            choose_compiling(False)
+        yield Measurement(f"{method}, compiled: a step", 1000 * taken, "ms")
+        if method == "cdtrans":
+            share = operations(form.classifier, pairs, lean=True) / taken / rate
+            yield Measurement("cdtrans, compiled: share of the bare bfloat16 rate", 100 * share, "%", least=50)
+        yield Measurement(f"{method}: compiled / not compiled", taken / plain)
+        del form

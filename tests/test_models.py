@@ -11,6 +11,7 @@ from dacsm.config.kinds.cdtrans import Noise, Pyramid, Settings, Style
 from dacsm.methods.cdtrans.parts.consistency import scale_loss
 from dacsm.methods.cdtrans.parts.noise import (
     BeneficialNoise,
+    LayerNoise,
     LogitNoise,
     StyleTranslation,
     gaussian_divergence,
@@ -119,9 +120,14 @@ def test_logit_noise_has_the_deviation_that_it_says():
     layer = LogitNoise(8, Noise(weight=1, prior=0.7))
     with torch.no_grad():
         layer.strength.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
-    queries, keys, own = torch.randn(1, 3, 8), torch.randn(1, 4, 8), torch.rand(1, 1, 8)
-    generator = torch.Generator().manual_seed(0)
-    draws = torch.stack([queries @ (layer(keys, own, generator) - keys).transpose(1, 2) for _ in range(4000)])
+    queries, keys_values, generator = torch.randn(1, 3, 8), torch.randn(1, 4, 16), torch.Generator().manual_seed(0)
+    keys, own = keys_values[..., :8], style_of(keys_values)[1][..., :8]
+
+    def moved() -> torch.Tensor:
+        noise = LayerNoise(0.0, None, None, layer.draw(keys, generator))
+        return noise.perturb(keys_values, keys_values)[0] - keys
+
+    draws = torch.stack([queries @ moved().transpose(1, 2) for _ in range(4000)])
     stated = (queries * layer.deviation() * own).norm(dim=2, keepdim=True).expand(1, 3, 4)  # |q ⊙ sigma ⊙ d|
     torch.testing.assert_close(draws.std(dim=0), stated, rtol=0.08, atol=0.01)
     torch.testing.assert_close(draws.mean(dim=0), torch.zeros(1, 3, 4), rtol=0, atol=0.15)
@@ -139,7 +145,8 @@ def test_style_travels_from_the_target_to_the_source():
     source, target = torch.randn(2, 17, 6) * 3 + 1, torch.randn(2, 17, 6)
 
     def travelled(way: float) -> torch.Tensor:
-        return translation(style_of(source), style_of(target), target, way, torch.Generator())
+        drawn = translation.draw(target[..., :3], way, torch.Generator())  # of tokens whose keys and values these are
+        return torch.cat(LayerNoise(0.0, None, drawn, None).perturb(source, target), dim=-1)
 
     torch.testing.assert_close(travelled(0.0), target)
     there = travelled(1.0)[:, 1:]

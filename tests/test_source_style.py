@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dacsm.config.kinds.cdtrans import SourceStyle
-from dacsm.methods.cdtrans.parts.noise import SourceTranslation, style_of
+from dacsm.methods.cdtrans.parts.noise import LayerNoise, SourceTranslation, style_of
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
@@ -19,8 +19,11 @@ def tokens(seed: int, scale: float = 1.0, shift: float = 0.0) -> Tensor:
 
 def restyled(settings: SourceStyle, progress: float, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     source, target = tokens(seed), tokens(seed + 1, 3.0, 5.0)
-    found = SourceTranslation(settings, depth=12)(source, target, progress, torch.Generator().manual_seed(7))
-    return source, target, found
+    drawn = SourceTranslation(settings, depth=12).draw(source, progress, torch.Generator().manual_seed(7))
+    mix = target
+    found = LayerNoise(0.0, drawn, None, None).restyle(torch.cat([source, target, mix]))
+    assert torch.equal(found[len(source) :], torch.cat([target, mix]))
+    return source, target, found[: len(source)]
 
 
 def content(of: Tensor) -> Tensor:

@@ -100,11 +100,16 @@ class Training(Frozen):
     arithmetic: Literal["portable", "native"] = Field(
         description="on a CPU: portable gives the same bits on every x86-64 processor with AVX2, native is for speed"
     )
+    compile: bool = Field(
+        False, description="the blocks of a plain Vision Transformer are compiled for training, which changes roundings"
+    )
 
     @model_validator(mode="after")
     def _portable(self) -> "Training":
         if self.arithmetic == "portable" and self.precision != "float32":
             raise ValueError(f"arithmetic is portable, but precision is {self.precision}; set float32, or native")
+        if self.arithmetic == "portable" and self.compile:
+            raise ValueError("arithmetic is portable, but compile is true, which is not; set false, or native")
         return self
 
 

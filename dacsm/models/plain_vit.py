@@ -6,11 +6,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dacsm.models.arithmetic import is_portable
+from dacsm.models.compiling import compilable
 from dacsm.runtime.together import part, whole
 
 # Least and most of queries, keys and channels of a head, for torch's fused attention on a CPU: its products then are as
 # `dacsm.models.arithmetic` asks. It takes 32 queries at a time.
 FUSED = (16, 32), (16, 192), (16, 192)
+
+PathFactors = tuple[Tensor, Tensor] | tuple[None, None]  # of a block's attention and MLP; None: nothing is dropped
 
 
 def is_plain(backbone: torch.nn.Module) -> bool:
@@ -45,11 +48,21 @@ def plain_block(block: Block, tokens: Tensor, wanted: int | None = None) -> Tens
 
     With `wanted`, only that many first tokens come out, (B, wanted, D); the others are read and no more.
     """
-    attention_factors, mlp_factors = drop_path_factors(block, tokens)
+    return _plain_block(block, tokens, drop_path_factors(block, tokens), wanted)
+
+
+@compilable
+def _plain_block(block: Block, tokens: Tensor, factors: PathFactors, wanted: int | None) -> Tensor:
     queries, keys_values = project(block.attn, block.norm1(tokens), wanted)
     keys, values = split_keys_values(block.attn, *keys_values.chunk(2, dim=-1))
     attended = merge_heads(attend(split_queries(block.attn, queries), keys, values, block.attn.scale))
-    tokens = add_branch(tokens[:, :wanted], block.ls1(block.attn.proj(attended)), attention_factors)
+    return finish_block(block, tokens[:, :wanted], block.attn.proj(attended), factors)
+
+
+def finish_block(block: Block, tokens: Tensor, attended: Tensor, factors: PathFactors) -> Tensor:
+    """What comes after the attention: both residual branches, of tokens and attended (B, N, D) each."""
+    attention_factors, mlp_factors = factors
+    tokens = add_branch(tokens, block.ls1(attended), attention_factors)
     return add_branch(tokens, block.ls2(block.mlp(block.norm2(tokens))), mlp_factors)
 
 
@@ -109,7 +122,7 @@ def add_branch(tokens: Tensor, branch: Tensor, factors: Tensor | None) -> Tensor
     return tokens + (branch if factors is None else factors.to(branch.dtype) * branch)
 
 
-def drop_path_factors(block: Block, tokens: Tensor, streams: int = 1) -> tuple[Tensor, Tensor] | tuple[None, None]:
+def drop_path_factors(block: Block, tokens: Tensor, streams: int = 1) -> PathFactors:
     """Factors (streams · B, 1, 1) for attention and MLP: 0 where a path is dropped, 1 / keep elsewhere.
 
     Tokens are (streams · B, N, D), stream after stream. Draws are those of CDTrans: floor(keep + uniform), for each

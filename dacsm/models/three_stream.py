@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from timm.models.vision_transformer import Block
+from timm.models.vision_transformer import Attention, Block
 from torch import Tensor
 
 from dacsm.models.classifier import Classifier
+from dacsm.models.compiling import compilable
 from dacsm.models.plain_vit import (
-    add_branch,
+    PathFactors,
     attend,
     drop_path_factors,
     embed,
+    finish_block,
     merge_heads,
     project,
     split_keys_values,
@@ -41,16 +43,23 @@ class Streams:
     target_patches: Tensor
 
 
-class CrossAttentionNoise(Protocol):
-    """What DACSM does to the mix stream's cross-attention; see `dacsm.methods.cdtrans.parts.noise`."""
+class LayerNoise(Protocol):
+    """What DACSM does to one layer in one step; see `dacsm.methods.cdtrans.parts.noise`."""
 
     dropout: float  # of the attention weights
 
-    def restyle(self, layer: int, tokens: Tensor) -> Tensor:
-        """Before a block: the three streams' tokens (3 B, N, D), of which the source's may be changed."""
+    def restyle(self, tokens: Tensor) -> Tensor:
+        """Before the block: the three streams' tokens (3 B, N, D), of which the source's may be changed."""
 
-    def perturb(self, layer: int, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def perturb(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """From keys and values of each stream, concatenated (B, N, 2 D), those that the mix stream reads, (B, N, D)."""
+
+
+class CrossAttentionNoise(Protocol):
+    """The noise of all layers, from which that of a layer is drawn before it."""
+
+    def draw(self, layer: int, tokens: Tensor) -> LayerNoise:
+        """The noise of a layer that reads the three streams' tokens, (3 B, N, D)."""
 
 
 def three_stream(
@@ -97,31 +106,32 @@ def stream_tokens(
     blocks = classifier.backbone.blocks
     for layer, block in enumerate(blocks):
         wanted = 1 if layer == len(blocks) - 1 and not patches else None
-        tokens = _block(block, layer, tokens, noise, wanted)
+        of_layer = None if noise is None else noise.draw(layer, tokens)
+        tokens = three_stream_block(block, tokens, drop_path_factors(block, tokens, streams=3), of_layer, wanted)
         yield tokens
 
 
-def _block(block: Block, layer: int, tokens: Tensor, noise: CrossAttentionNoise | None, wanted: int | None) -> Tensor:
+@compilable
+def three_stream_block(
+    block: Block, tokens: Tensor, factors: PathFactors, noise: LayerNoise | None, wanted: int | None
+) -> Tensor:
     """One block over the three streams' tokens (3 B, N, D); with `wanted`, only so many first tokens come out."""
     batch = len(tokens) // 3
     if noise is not None:
-        tokens = noise.restyle(layer, tokens)
-    attention_factors, mlp_factors = drop_path_factors(block, tokens, streams=3)
-    attended = block.attn.proj(_attend(block, layer, block.norm1(tokens[: 2 * batch]), noise, wanted))
-    tokens = add_branch(tokens[:, :wanted], block.ls1(attended), attention_factors)
-    return add_branch(tokens, block.ls2(block.mlp(block.norm2(tokens))), mlp_factors)
+        tokens = noise.restyle(tokens)
+    attended = block.attn.proj(_attend(block.attn, block.norm1(tokens[: 2 * batch]), noise, wanted))
+    return finish_block(block, tokens[:, :wanted], attended, factors)
 
 
-def _attend(block: Block, layer: int, normed: Tensor, noise: CrossAttentionNoise | None, wanted: int | None) -> Tensor:
+def _attend(attention: Attention, normed: Tensor, noise: LayerNoise | None, wanted: int | None) -> Tensor:
     """Self-attention of source and target, cross-attention of mix: (2 B, N, D) to (3 B, wanted or N, D)."""
-    attention = block.attn
     queries, keys_values = project(attention, normed, wanted)  # (2 B, n, D), (2 B, N, 2 D)
     queries = split_queries(attention, queries)  # (2 B, heads, n, D / heads)
     keys, values = split_keys_values(attention, *keys_values.chunk(2, dim=-1))
     plain = attend(queries, keys, values, attention.scale)
     mix_keys, mix_values, dropout = keys.chunk(2)[1], values.chunk(2)[1], 0.0
     if noise is not None:
-        mix_keys, mix_values = split_keys_values(attention, *noise.perturb(layer, *keys_values.chunk(2)))
+        mix_keys, mix_values = split_keys_values(attention, *noise.perturb(*keys_values.chunk(2)))
         dropout = noise.dropout
     mix = attend(queries.chunk(2)[0], mix_keys, mix_values, attention.scale, dropout)
     return merge_heads(torch.cat([plain, mix]))

@@ -12,6 +12,7 @@ from dacsm.evaluation.predictions import accuracy, predict
 from dacsm.methods import Method, load_kind
 from dacsm.models.arithmetic import choose_arithmetic
 from dacsm.models.classifier import load_checkpoint, require_parts
+from dacsm.models.compiling import choose_compiling
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.processes import first as first_process
@@ -36,6 +37,7 @@ def adapt(
     source, _target = dataset.split_task(task)
     recipe, settings = params.adaptation(dataset.name, method), params.method(method)
     choose_arithmetic(recipe.arithmetic, recipe.threads)
+    choose_compiling(recipe.compile)
     classifier = load_checkpoint(paths.pretrained(dataset.name, source, seed) / "model.safetensors", compute.device)
     require_parts(classifier)
     domains = _domains(project, method, task, classifier.description.model.resize)

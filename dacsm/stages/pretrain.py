@@ -18,6 +18,7 @@ from dacsm.evaluation.predictions import accuracy
 from dacsm.models.arithmetic import choose_arithmetic
 from dacsm.models.backbone import load_weights
 from dacsm.models.classifier import Classifier, Description, require_parts
+from dacsm.models.compiling import choose_compiling
 from dacsm.models.precision import autocast
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
@@ -69,6 +70,7 @@ def pretrain(
         )
 
     choose_arithmetic(recipe.arithmetic, recipe.threads)
+    choose_compiling(recipe.compile)
     seed_torch(seed, "pretrain", dataset.name, source)
     classifier = Classifier(Description(recipe.model, dataset.classes))
     load_weights(classifier.backbone, recipe.model.weights, recipe.model.name)

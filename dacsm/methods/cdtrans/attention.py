@@ -47,8 +47,8 @@ def attention_maps(
         of_source, of_target = keys_values.chunk(2)  # (P, N, 2 D) each
         plain.append(_map(block.attn, query, *of_target.chunk(2, dim=-1)))
         if noise is not None:
-            each = (_map(block.attn, query, *noise.perturb(layer, of_source, of_target)) for _ in range(draws))
-            noisy.append(sum(each) / draws)
+            drawn = (noise.draw(layer, tokens).perturb(of_source, of_target) for _ in range(draws))
+            noisy.append(sum(_map(block.attn, query, *read) for read in drawn) / draws)
     return AttentionMaps(layers, torch.stack(plain, dim=1), torch.stack(noisy, dim=1) if noisy else None)
 
 

@@ -4,6 +4,8 @@ Written from the paper's abstract alone (arXiv 2603.17474): the equations are ou
 Nothing here touches the source or the target stream, so that inference is the plain network.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,9 +23,8 @@ PACE = 10.0  # a step of AdamW moves a parameter by the learning rate at most, t
 class BeneficialNoise(nn.Module):
     """Style translation and noise on the logits for every layer's cross-attention; parts with weight 0 are not built.
 
-    Both act on the target's keys and values, after the layer has projected its tokens to them: so the mix stream needs
-    no second projection, and the attention keeps its fused form. `progress` in 0..1 is how far training has come; the
-    caller sets it at each step.
+    `progress` in 0..1 is how far training has come; the caller sets it at each step. Whatever is random in a layer is
+    drawn before it, so that the layer itself is arithmetic alone, which compiles as a whole.
     """
 
     def __init__(self, classifier: Classifier, settings: Settings, generator: torch.Generator):
@@ -43,25 +44,17 @@ class BeneficialNoise(nn.Module):
             width = classifier.backbone.embed_dim
             self.logits = nn.ModuleList(LogitNoise(width, settings.noise) for _ in blocks)
 
-    def perturb(self, layer: int, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The keys and values (B, N, D) that the mix stream reads, from both streams' own, concatenated (B, N, 2 D)."""
-        if self.style is None and self.logits is None:
-            return target.chunk(2, dim=-1)
-        style, read = style_of(target), target
+    def draw(self, layer: int, tokens: Tensor) -> "LayerNoise":
+        """The noise of a layer in one step; `tokens` are those that it reads, of the three streams, (3 B, N, D)."""
+        streams = tokens[: len(tokens) // 3]  # (B, N, D): the streams are of one shape
+        source = target = logits = None
+        if self.source_style is not None and layer < self.source_style.layers:
+            source = self.source_style.draw(streams, self.progress, self.generator)
         if self.style is not None:
-            read = self.style[layer](style_of(source), style, target, self.progress, self.generator)
-        keys, values = read.chunk(2, dim=-1)
+            target = self.style[layer].draw(streams, self.progress, self.generator)
         if self.logits is not None:
-            keys = self.logits[layer](keys, style[1].chunk(2, dim=-1)[0], self.generator)
-        return keys, values
-
-    def restyle(self, layer: int, tokens: Tensor) -> Tensor:
-        """The three streams' tokens (3 B, N, D) with the source's in a style on the way to the target's."""
-        if self.source_style is None or layer >= self.source_style.layers:
-            return tokens
-        batch = len(tokens) // 3
-        source, target = tokens[:batch], tokens[batch : 2 * batch]
-        return torch.cat([self.source_style(source, target, self.progress, self.generator), tokens[batch:]])
+            logits = self.logits[layer].draw(streams, self.generator)
+        return LayerNoise(self.dropout, source, target, logits)
 
     def divergence(self) -> Tensor | None:
         """KL divergence of the learned noise from its prior, averaged over layers; None where nothing is learned."""
@@ -85,6 +78,65 @@ class BeneficialNoise(nn.Module):
         return (plain - noisy).item()
 
 
+@dataclass(frozen=True)
+class LayerNoise:
+    """What the noise does to a layer in one step, all of it drawn.
+
+    Both style translation of the target and noise on the logits act on the target's keys and values, after the layer
+    has projected its tokens to them: so the mix stream needs no second projection, and the attention keeps its fused
+    form.
+    """
+
+    dropout: float  # of the attention weights
+    source: "Restyling | None"
+    target: "Restyling | None"
+    logits: tuple[Tensor, Tensor] | None  # the strength (D,), and draws (B, N, D)
+
+    def restyle(self, tokens: Tensor) -> Tensor:
+        """The three streams' tokens (3 B, N, D) with the source's in a style on the way to the target's."""
+        if self.source is None:
+            return tokens
+        batch = len(tokens) // 3
+        source, target = tokens[:batch], tokens[batch : 2 * batch]
+        patches = self.source(source[:, 1:], style_of(source), style_of(target))
+        return torch.cat([torch.cat([source[:, :1], patches], dim=1), tokens[batch:]])
+
+    def perturb(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The keys and values (B, N, D) that the mix stream reads, from both streams' own, concatenated (B, N, 2 D)."""
+        if self.target is None and self.logits is None:
+            return target.chunk(2, dim=-1)
+        style, read = style_of(target), target
+        if self.target is not None:
+            read = self.target(target, style, style_of(source))
+        keys, values = read.chunk(2, dim=-1)
+        if self.logits is not None:
+            strength, draws = self.logits
+            own = style[1].chunk(2, dim=-1)[0]  # the deviation of the image's own keys, (B, 1, D)
+            keys = torch.addcmul(keys, (strength * own).to(keys.dtype), draws)
+        return keys, values
+
+
+@dataclass(frozen=True)
+class Restyling:
+    """Content that gets a style on the way to another, with random spread; a style is a mean and a deviation."""
+
+    way: Tensor  # what fraction of it: of all images, (), or of each, (B, 1, 1)
+    spread: float  # in units of the batch's own deviation of the styles
+    draws: tuple[Tensor, Tensor] | None  # for means and deviations, (B, 1, D) each; None where nothing is spread
+
+    def __call__(self, tokens: Tensor, own: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
+        """Tokens (B, N, D) from their own style, (B, 1, D) twice, some of the way to another."""
+        with torch.no_grad():
+            mean, deviation = (torch.lerp(one, to, self.way) for one, to in zip(own, other, strict=True))
+            if self.draws is not None:
+                mean = mean + self.spread * (_batch_deviation(own[0]) * self.draws[0])
+                # multiplied by an exponential, so that a deviation stays positive
+                deviation = deviation * torch.exp(self.spread * (_batch_deviation(own[1].log()) * self.draws[1]))
+            ratio = deviation / own[1]
+            shift = mean - ratio * own[0]
+        return torch.addcmul(shift.to(tokens.dtype), tokens, ratio.to(tokens.dtype))
+
+
 class StyleTranslation:
     r"""The target's content in a style on the way to the source's, with random spread.
 
@@ -102,16 +154,10 @@ class StyleTranslation:
     def __init__(self, depth: float, settings: Style):
         self.reach, self.spread = depth * settings.weight, settings.spread
 
-    def __call__(
-        self,
-        source_style: tuple[Tensor, Tensor],
-        target_style: tuple[Tensor, Tensor],
-        target: Tensor,
-        progress: float,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """Tokens (B, N, D) to the same in translated style; a style is a mean and a deviation, (B, 1, D) each."""
-        return _restyled(target, target_style, source_style, self.reach * progress, self.spread, generator)
+    def draw(self, tokens: Tensor, progress: float, generator: torch.Generator) -> Restyling:
+        """For tokens of this shape, (B, N, D), whose keys and values are restyled together."""
+        way = torch.full((), self.reach * progress, device=tokens.device)
+        return Restyling(way, self.spread, _style_draws(tokens, 2 * tokens.shape[2], self.spread, generator))
 
 
 class SourceTranslation:
@@ -124,12 +170,11 @@ class SourceTranslation:
         self.weight, self.spread, self.ramp = settings.weight, settings.spread, settings.ramp
         self.layers = max(1, round(settings.layers * depth))
 
-    def __call__(self, source: Tensor, target: Tensor, progress: float, generator: torch.Generator) -> Tensor:
-        """Tokens (B, N, D) of both domains to the source's, whose patches have another style."""
+    def draw(self, tokens: Tensor, progress: float, generator: torch.Generator) -> Restyling:
+        """For tokens of this shape, (B, N, D)."""
         reach = self.weight * min(1.0, progress / self.ramp if self.ramp else 1.0)
-        way = reach * part(torch.rand(whole(len(source)), 1, 1, generator=generator, device=source.device))
-        patches = _restyled(source[:, 1:], style_of(source), style_of(target), way, self.spread, generator)
-        return torch.cat([source[:, :1], patches], dim=1)
+        way = reach * part(torch.rand(whole(len(tokens)), 1, 1, generator=generator, device=tokens.device))
+        return Restyling(way, self.spread, _style_draws(tokens, tokens.shape[2], self.spread, generator))
 
 
 class LogitNoise(nn.Module):
@@ -150,12 +195,13 @@ class LogitNoise(nn.Module):
         """sigma (D,), in units of the keys' own deviation."""
         return self.prior * torch.exp(PACE * self.strength) if self.learned else self.fixed
 
-    def forward(self, keys: Tensor, own: Tensor, generator: torch.Generator) -> Tensor:
-        """Keys (B, N, D) and their own deviation (B, 1, D) to the keys with noise."""
-        scale = (self.weight * self.deviation() * own).to(keys.dtype)  # (B, 1, D)
-        shape = whole(len(keys)), *keys.shape[1:]
-        draw = torch.randn(shape, generator=generator, device=keys.device, dtype=keys.dtype)
-        return torch.addcmul(keys, scale, part(draw))
+    def draw(self, tokens: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """For tokens of this shape, (B, N, D): the strength (D,), and a draw for each key (B, N, D)."""
+        device = tokens.device.type
+        precise = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tokens.dtype  # the keys'
+        shape = whole(len(tokens)), *tokens.shape[1:]
+        draws = torch.randn(shape, generator=generator, device=tokens.device, dtype=precise)
+        return self.weight * self.deviation(), part(draws)
 
     def divergence(self) -> Tensor:
         """Mean over channels of KL(N(0, sigma²) || N(0, prior²))."""
@@ -177,33 +223,18 @@ def style_of(tokens: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (variance.clamp(min=0) + EPSILON).sqrt()
 
 
-def _restyled(
-    tokens: Tensor,
-    own: tuple[Tensor, Tensor],
-    other: tuple[Tensor, Tensor],
-    way: float | Tensor,
-    spread: float,
-    generator: torch.Generator,
-) -> Tensor:
-    """Tokens (B, N, D) from their own style some of the way to another, with random spread.
-
-    A style is a mean and a deviation, (B, 1, D) each; `way` is a fraction, or one for each image, (B, 1, 1).
-    """
-    with torch.no_grad():
-        mean, deviation = (torch.lerp(one, to, way) for one, to in zip(own, other, strict=True))
-        if spread:
-            mean = mean + spread * _draw(own[0], generator)
-            # multiplied by an exponential, so that a deviation stays positive
-            deviation = deviation * torch.exp(spread * _draw(own[1].log(), generator))
-        ratio = deviation / own[1]
-        shift = mean - ratio * own[0]
-    return torch.addcmul(shift.to(tokens.dtype), tokens, ratio.to(tokens.dtype))
+def _style_draws(tokens: Tensor, width: int, spread: float, generator: torch.Generator) -> tuple[Tensor, Tensor] | None:
+    """Standard normal, for the mean and the deviation of each image's style: (B, 1, width) each."""
+    if not spread:
+        return None
+    shape = whole(len(tokens)), 1, width
+    mean, deviation = (part(torch.randn(shape, generator=generator, device=tokens.device)) for _ in range(2))
+    return mean, deviation
 
 
-def _draw(statistic: Tensor, generator: torch.Generator) -> Tensor:
-    """Noise (B, 1, D) with the batch's own deviation of a statistic (B, 1, D)."""
-    spread, shape = gathered(statistic).std(dim=0, keepdim=True), (whole(len(statistic)), *statistic.shape[1:])
-    return spread * part(torch.randn(shape, generator=generator, device=statistic.device))
+def _batch_deviation(statistic: Tensor) -> Tensor:
+    """Of a statistic (B, 1, D) over the whole batch: (1, 1, D)."""
+    return gathered(statistic).std(dim=0, keepdim=True)
 
 
 def gaussian_divergence(deviation: Tensor, prior: float) -> Tensor:
