@@ -17,17 +17,8 @@ from dacsm.ledger.audit.traces import read_record
 from dacsm.ledger.pipeline import recipe_behind
 from dacsm.ledger.runs import runs_of
 from dacsm.report.measured import KINDS, Metrics, collect
-from dacsm.report.records import (
-    Record,
-    commit_of,
-    data_of,
-    distinct,
-    duration,
-    hashes_of,
-    memory_of,
-    most_memory,
-)
-from dacsm.report.tables import AVERAGE, MEAN, MEASURES, Number, arrow, decimal
+from dacsm.report.records import Record, commit_of, data_of, duration, hashes_of, memory_of, most_memory
+from dacsm.report.tables import AVERAGE, MEAN, MEASURES, Number, arrow, decimal, distinct
 from dacsm.report.unlabelled import CONFIDENCE, PREDICTED, SCORE, collect_unlabelled
 from dacsm.runtime.errors import InputError
 

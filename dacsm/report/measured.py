@@ -1,6 +1,6 @@
 """What was measured: the metrics.json of every seed of a method on a task, as rows of numbers."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import product
@@ -13,7 +13,7 @@ import pandas as pd
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
-from dacsm.report.tables import AVERAGE, MEAN, MEASURES, Line, Number, Table, lay_out
+from dacsm.report.tables import AVERAGE, MEAN, MEASURES, Line, Number, Table, distinct, lay_out
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import read_json, reading
 
@@ -37,27 +37,32 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Runs:
-    """All runs of an experiment."""
+class Evaluated:
+    """All runs of an experiment, on targets with labels or without."""
 
     dataset: DatasetSpec
     experiment: Experiment
     metrics: Mapping[tuple[str, str], Sequence[Metrics]]  # by task and method, one a seed
-    backbone: str = ""
+    backbone: str
+
+    @property
+    def title(self) -> str:
+        return self.experiment.title(self.dataset)
 
     @property
     def several(self) -> bool:
         """Whether there are several tasks, so that their average is of interest."""
         return len(self.experiment.tasks) > 1
 
+
+@dataclass(frozen=True)
+class Runs(Evaluated):
+    """All runs of an experiment whose targets have labels."""
+
     @property
     def measure(self) -> str:
         """The dataset's headline measure, in words."""
         return MEASURES[self.dataset.headline]
-
-    @property
-    def title(self) -> str:
-        return self.experiment.title(self.dataset)
 
     @cached_property
     def rows(self) -> dict[tuple[str, str, str], Row]:
@@ -69,12 +74,12 @@ class Runs:
                     chosen = pd.DataFrame([one[kind] for one in found], list(self.experiment.seeds))
                     of_class = pd.DataFrame(chosen["per_class"].tolist(), chosen.index)
                     accuracy = of_class.join(chosen[list(MEASURES)]).astype(float)  # None becomes NaN
-                    rows[kind, task, method] = Row(_distinct(chosen["selection"]), tuple(chosen["epoch"]), accuracy)
+                    rows[kind, task, method] = Row(distinct(chosen["selection"]), tuple(chosen["epoch"]), accuracy)
             for method in self.experiment.methods:
                 of = [rows[kind, task, method] for task in self.experiment.tasks if (kind, task, method) in rows]
                 if len(of) == len(self.experiment.tasks):  # averaged seed by seed: the spread is that of the average
                     mean: Any = sum(row.accuracy for row in of) / len(of)
-                    rows[kind, AVERAGE, method] = Row(_distinct(row.selection for row in of), (), mean)
+                    rows[kind, AVERAGE, method] = Row(distinct(row.selection for row in of), (), mean)
         return rows
 
     def by_task(self, method: str, kind: str = "selected") -> Row:
@@ -106,10 +111,6 @@ class Runs:
     def tables(self) -> list[Table]:
         """The numbers selected without target labels, in the dataset's form."""
         return lay_out(self.dataset, self.experiment.tasks, ("method", "selection"), self.lines())
-
-
-def _distinct(names: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(names))
 
 
 def collect(dataset: DatasetSpec, experiment: Experiment, paths: Paths) -> Runs:

@@ -13,9 +13,8 @@ from pydantic import BaseModel, PositiveInt, ValidationError
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
-from dacsm.report.measured import Metrics, made_by, one_backbone, read_metrics
-from dacsm.report.records import distinct
-from dacsm.report.tables import Number, decimal
+from dacsm.report.measured import Evaluated, Metrics, made_by, one_backbone, read_metrics
+from dacsm.report.tables import Number, decimal, distinct
 from dacsm.runtime.files import reading
 
 CONFIDENCE, AGREEMENT = "mean_confidence", "agreement_between_seeds"
@@ -27,18 +26,10 @@ SCORES_HEADER = ("task", "method", "validator", "default", "runs", "runs_without
 
 
 @dataclass(frozen=True)
-class UnlabelledRuns:
+class UnlabelledRuns(Evaluated):
     """All runs of an experiment whose targets have no labels."""
 
-    dataset: DatasetSpec
-    experiment: Experiment
-    metrics: Mapping[tuple[str, str], Sequence[Metrics]]  # by task and method, one a seed
-    predicted: Mapping[tuple[str, str], np.ndarray]  # (S, N) class indices
-    backbone: str
-
-    @property
-    def title(self) -> str:
-        return self.experiment.title(self.dataset)
+    predicted: Mapping[tuple[str, str], np.ndarray]  # by task and method, class indices (S, N)
 
     @cached_property
     def validators(self) -> tuple[str, ...]:
@@ -99,7 +90,7 @@ def collect_unlabelled(dataset: DatasetSpec, experiment: Experiment, paths: Path
         metrics[task, method] = [_described(dataset, run, paths) for run in runs]
         rows = [_predicted(dataset, run, paths, metrics[task, experiment.methods[0]][0]["images"]) for run in runs]
         predicted[task, method] = np.stack(rows)
-    return UnlabelledRuns(dataset, experiment, metrics, predicted, one_backbone(dataset, metrics))
+    return UnlabelledRuns(dataset, experiment, metrics, one_backbone(dataset, metrics), predicted)
 
 
 def _described(dataset: DatasetSpec, run: tuple[str, str, int], paths: Paths) -> Metrics:

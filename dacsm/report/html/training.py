@@ -9,9 +9,8 @@ import pandas as pd
 from dacsm.config.params import SOURCE_ONLY
 from dacsm.config.paths import Paths
 from dacsm.report.html.content import Part, Picture, drawn
-from dacsm.report.measured import Runs, made_by
+from dacsm.report.measured import Evaluated, made_by
 from dacsm.report.plots import curves
-from dacsm.report.unlabelled import UnlabelledRuns
 from dacsm.runtime.files import reading
 
 NO_LOSS = re.compile(r"epoch|pairs|noise_(gain|\d+)")  # columns of a log that are no part of the loss
@@ -21,7 +20,7 @@ AFTER = "accuracy by target labels (%)\nafter the fact"
 Lines = dict[str, dict[str, pd.DataFrame]]  # by panel and name, values (S, E)
 
 
-def training_section(runs: Runs | UnlabelledRuns, paths: Paths) -> Iterator[Part]:
+def training_section(runs: Evaluated, paths: Paths) -> Iterator[Part]:
     """Curves of pretraining and of adaptation, means over seeds, and over tasks where there are several."""
     what = _over(runs)
     if source := _source(runs, paths):
@@ -56,11 +55,11 @@ def training_section(runs: Runs | UnlabelledRuns, paths: Paths) -> Iterator[Part
         yield f"The curves are of the first {MOST_METHODS} methods."
 
 
-def _adapted(runs: Runs | UnlabelledRuns) -> list[str]:
+def _adapted(runs: Evaluated) -> list[str]:
     return [method for method in runs.experiment.methods if method != SOURCE_ONLY][:MOST_METHODS]
 
 
-def _over(runs: Runs | UnlabelledRuns) -> str:
+def _over(runs: Evaluated) -> str:
     seeds, tasks = len(runs.experiment.seeds), len(runs.experiment.tasks)
     of = [f"{seeds} seeds"] * (seeds > 1) + [f"{tasks} tasks"] * (tasks > 1)
     spread = " ± standard deviation" if of else ""
@@ -80,7 +79,7 @@ def _stack(logs: list[pd.DataFrame], column: str) -> pd.DataFrame:
     return pd.DataFrame([log[column] for log in logs if column in log]).dropna(axis=1, how="all")
 
 
-def _source(runs: Runs | UnlabelledRuns, paths: Paths) -> Lines:
+def _source(runs: Evaluated, paths: Paths) -> Lines:
     dataset, seeds = runs.dataset, runs.experiment.seeds
     found: Lines = {"loss": {}, "accuracy on held-out source (%)": {}}
     for source in dict.fromkeys(dataset.split_task(task)[0] for task in runs.experiment.tasks):
@@ -95,7 +94,7 @@ def _source(runs: Runs | UnlabelledRuns, paths: Paths) -> Lines:
     return {panel: lines for panel, lines in found.items() if lines}
 
 
-def _logs(runs: Runs | UnlabelledRuns, method: str, paths: Paths) -> list[pd.DataFrame]:
+def _logs(runs: Evaluated, method: str, paths: Paths) -> list[pd.DataFrame]:
     """The logs of a method's runs, on all tasks and with all seeds, as far as they are there."""
     dataset, logs = runs.dataset, []
     for task in runs.experiment.tasks:
@@ -105,14 +104,14 @@ def _logs(runs: Runs | UnlabelledRuns, method: str, paths: Paths) -> list[pd.Dat
     return [log for log in logs if log is not None]
 
 
-def _losses(runs: Runs | UnlabelledRuns, logs: list[pd.DataFrame]) -> Mapping[str, pd.DataFrame]:
+def _losses(runs: Evaluated, logs: list[pd.DataFrame]) -> Mapping[str, pd.DataFrame]:
     known = {name for found in runs.metrics.values() for run in found for name in run.get("validators", ())}
     columns = dict.fromkeys(str(column) for log in logs for column in log)
     parts = [column for column in columns if not NO_LOSS.fullmatch(column) and column not in known]
     return {part: values for part in parts if not (values := _stack(logs, part)).empty}
 
 
-def _scores(runs: Runs | UnlabelledRuns) -> Lines:
+def _scores(runs: Evaluated) -> Lines:
     """By validator, then the accuracy of every epoch, as metrics.json has them."""
     found: Lines = {}
     accuracy: dict[str, pd.DataFrame] = {}
