@@ -21,8 +21,9 @@ from dacsm.report.records import Record, commit_of, data_of, duration, hashes_of
 from dacsm.report.tables import AVERAGE, MEAN, MEASURES, Number, arrow, decimal, distinct
 from dacsm.report.unlabelled import CONFIDENCE, PREDICTED, SCORE, collect_unlabelled
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.wording import listed
 
-MOST_LISTED = 12  # runs whose times are listed one by one; of more, the sums
+MOST_LISTED = 12  # epochs, cells, and runs whose times are listed one by one; of more, the sums
 
 
 class Cell(NamedTuple):
@@ -97,7 +98,7 @@ def closest(name: str, known: Sequence[str], problem: str) -> str:
     if found is None:
         close = get_close_matches(name.lower(), [candidate.lower() for candidate in known], n=3, cutoff=0.5)
         near = [candidate for candidate in known if candidate.lower() in close]
-        shown = f"near are {', '.join(near)}" if near else f"it has {', '.join(known[:12])}{', …' * (len(known) > 12)}"
+        shown = f"near are {', '.join(near)}" if near else f"it has {listed(known, MOST_LISTED)}"
         raise InputError(f"{problem} {name!r}; {shown}; name one of these.")
     return found
 
@@ -180,7 +181,7 @@ def _chosen(metrics: Sequence[Metrics]) -> str:
     """The epochs that were selected of a seed's runs, one a task, and how."""
     chosen = [one["selected"] for one in metrics]
     how = distinct(choice["selection"] for choice in chosen)
-    epochs = ", ".join(str(choice["epoch"]) for choice in chosen[:MOST_LISTED]) + ", …" * (len(chosen) > MOST_LISTED)
+    epochs = listed([str(choice["epoch"]) for choice in chosen], MOST_LISTED)
     where = f"epoch {epochs}" if len(chosen) == 1 else f"epochs {epochs} of {len(chosen)} tasks"
     return f"{where}, selected by {how}"
 

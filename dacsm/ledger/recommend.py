@@ -24,6 +24,7 @@ from dacsm.report.statistics import BETTER, FEWEST_RANKED, Difference, paired_di
 from dacsm.report.tables import Table, arrow, markdown, printed
 from dacsm.report.validators import scores_of
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.wording import count_of
 
 Scores = Mapping[str, Mapping[str, float]]  # by criterion and method: the mean over seeds
 
@@ -58,7 +59,7 @@ def describe_recommendation(project: Project, name: str) -> Iterator[str]:
         chosen = {name: max(of, key=of.__getitem__) for name, of in scores.items() if of}
         yield ""
         unfinished = f"; not finished: {', '.join(missing)}" if missing else ""
-        yield f"{project.dataset.name}, {arrow(task)}, {_count(len(seeds), 'seed')}{unfinished}"
+        yield f"{project.dataset.name}, {arrow(task)}, {count_of(len(seeds), 'seed')}{unfinished}"
         rows = [[name, method, printed(scores[name][method], 4)] for name, method in chosen.items()]
         yield markdown(Table("", ["criterion", "would choose", "score"], rows, names=2))
         if best is None or best not in chosen:
@@ -69,7 +70,7 @@ def describe_recommendation(project: Project, name: str) -> Iterator[str]:
         else:
             trust = able[best]
             yield (
-                f"Take {chosen[best]}, which {best} chooses. On {_count(len(trust.costs), 'other task')} its choice "
+                f"Take {chosen[best]}, which {best} chooses. On {count_of(len(trust.costs), 'other task')} its choice "
                 f"lacked {printed(mean(trust.costs), 1)} points to the best method, and {printed(max(trust.costs), 1)} "
                 "at worst."
             )
@@ -159,7 +160,3 @@ def _about_trust(trusted: Mapping[str, Trust]) -> Iterator[str]:
         rows.append([name, str(len(costs)), *known, *cost])
     heads = ["criterion", "tasks", "rank correlation over methods", "95 % interval", "points lost", "at worst"]
     yield markdown(Table("", heads, rows))
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + "s" * (number != 1)

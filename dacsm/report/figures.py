@@ -13,7 +13,7 @@ from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
 from dacsm.report import plots
 from dacsm.report.differences import Comparisons, compared_with
-from dacsm.report.measured import Runs, made_by, read_predictions
+from dacsm.report.measured import Runs, read_predictions
 from dacsm.report.tables import AVERAGE, MEASURES, arrow, decimal, matrix
 from dacsm.runtime.files import write_csv
 
@@ -101,11 +101,7 @@ def _draw_run(runs: Runs, task: str, method: str, paths: Paths) -> None:
     means = {name: decimal(row.numbers[name].mean) for name in dataset.classes}
     per_class = [(name, mean) for name, mean in means.items() if mean]
     write_csv(drawn_csv("per_class", method, task, experiment, paths), ("class", "accuracy"), per_class)
-    predictions = []
-    for seed in experiment.seeds:
-        path = paths.evaluated(dataset.name, method, task, seed) / "predictions.csv"
-        command = made_by("evaluate", dataset, method, task, seed)
-        predictions.append(read_predictions(path, command, len(dataset.classes))[:, 1:])
+    predictions = [read_predictions(dataset, (method, task, seed), paths)[:, 1:] for seed in experiment.seeds]
     confusion = drawn_csv("confusion", method, task, experiment, paths)
     write_csv(confusion, ("actual", "predicted"), np.array(dataset.classes)[predictions[0]].tolist())
     title = f"{runs.title}, {arrow(task)}: {method}\nselection: {row.selection}; {_over_seeds(experiment)}"

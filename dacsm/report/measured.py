@@ -166,16 +166,22 @@ def read_metrics(
     return found
 
 
-def read_predictions(path: Path, command: str, classes: int) -> np.ndarray:
-    """The index, the actual and the predicted class of every image at the selected epoch, int (N, 3).
+def read_predictions(
+    dataset: DatasetSpec, run: tuple[str, str, int], paths: Paths, labelled: bool = True, images: int | None = None
+) -> np.ndarray:
+    """Of every image the index, the actual class where there are labels, and the predicted class, int (N, 3 or 2).
 
-    Raises InputError where predictions.csv is missing, unreadable, or of other classes.
+    They are those of the selected epoch of a run (method, task, seed). Raises InputError where its predictions.csv is
+    missing, unreadable, of other classes, or not of so many images.
     """
-    columns = ["index", "label", "predicted"]
-    with reading(path, command):
+    columns, most = ["index", *(["label"] if labelled else []), "predicted"], len(dataset.classes) - 1
+    path = paths.evaluated(dataset.name, *run) / "predictions.csv"
+    with reading(path, made_by("evaluate", dataset, *run)):
         rows = pd.read_csv(path, usecols=columns, dtype=int)[columns].to_numpy()
-        if not len(rows) or not 0 <= rows[:, 1:].min() <= rows[:, 1:].max() < classes:
-            raise ValueError(f"expected class indices from 0 to {classes - 1}")
+        classes = rows[:, 1:]
+        as_many = len(rows) > 0 and images in (None, len(rows))
+        if not (as_many and 0 <= classes.min() <= classes.max() <= most):
+            raise ValueError(f"expected {f'{images} ' if images else ''}class indices from 0 to {most}")
         return rows
 
 

@@ -13,9 +13,8 @@ from pydantic import BaseModel, PositiveInt, ValidationError
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
-from dacsm.report.measured import Evaluated, Metrics, made_by, one_backbone, read_metrics
+from dacsm.report.measured import Evaluated, Metrics, one_backbone, read_metrics, read_predictions
 from dacsm.report.tables import Number, decimal, distinct
-from dacsm.runtime.files import reading
 
 CONFIDENCE, AGREEMENT = "mean_confidence", "agreement_between_seeds"
 SCORE, PREDICTED = "score_", "predicted_"  # before the names of validators and of classes
@@ -88,8 +87,9 @@ def collect_unlabelled(dataset: DatasetSpec, experiment: Experiment, paths: Path
     for task, method in product(experiment.tasks, experiment.methods):
         runs = [(method, task, seed) for seed in experiment.seeds]
         metrics[task, method] = [_described(dataset, run, paths) for run in runs]
-        rows = [_predicted(dataset, run, paths, metrics[task, experiment.methods[0]][0]["images"]) for run in runs]
-        predicted[task, method] = np.stack(rows)
+        images = metrics[task, experiment.methods[0]][0]["images"]
+        rows = [read_predictions(dataset, run, paths, labelled=False, images=images) for run in runs]
+        predicted[task, method] = np.stack(rows)[..., -1]
     return UnlabelledRuns(dataset, experiment, metrics, one_backbone(dataset, metrics), predicted)
 
 
@@ -132,16 +132,6 @@ def _problem(dataset: DatasetSpec, metrics: Metrics) -> str | None:
     if any((one.epoch or 0) > len(one.scores) for one in found.validators.values()):
         return "is wrong: a validator chooses an epoch that it has no score of"
     return None
-
-
-def _predicted(dataset: DatasetSpec, run: tuple[str, str, int], paths: Paths, images: int) -> np.ndarray:
-    """The predicted class index of each image, (N,)."""
-    path, command = paths.evaluated(dataset.name, *run) / "predictions.csv", made_by("evaluate", dataset, *run)
-    with reading(path, command):
-        found = pd.read_csv(path, usecols=["predicted"], dtype={"predicted": int})["predicted"].to_numpy()
-        if len(found) != images or not 0 <= found.min() <= found.max() < len(dataset.classes):
-            raise ValueError(f"expected {images} class indices from 0 to {len(dataset.classes) - 1}")
-    return found
 
 
 def table_csv(runs: UnlabelledRuns) -> tuple[list[str], list[list[str]]]:

@@ -77,24 +77,28 @@ def metrics_findings(run: Run, recomputed: Recomputed) -> Iterator[Finding]:
 def _recompute(run: Run, project: Project, deep: bool) -> dict[str, Any]:
     """What metrics.json of an evaluation has to say; of a source model without labels, its scores are as written."""
     from dacsm.adaptation.scores import score_epochs
-    from dacsm.data.shards import read_index
+    from dacsm.data.shards import read_index, read_labels
     from dacsm.evaluation.metrics import measure_run, read_epochs
     from dacsm.evaluation.outputs import best_epoch
     from dacsm.evaluation.unlabelled import describe_run
 
     dataset, paths, path = project.dataset, project.paths, run.place / "predictions.csv"
-    target = dataset.split_task(run.arguments["task"])[1]
+    method, task = run.arguments["method"], run.arguments["task"]
+    target = dataset.split_task(task)[1]
     measured_on = dataset.evaluation_domain(target)
     labelled = dataset.domains[target].labelled
     written = read_json(run.place / "metrics.json", "snakemake")
     recipe = project.params.recipe(recipe_behind(run.arguments), dataset.name)
     if labelled:
-        labels, predicted = _predicted(path, paths.shards(dataset.name, measured_on), dataset)
+        labels = read_labels(paths.shards(dataset.name, measured_on))
+        indices, written_labels, predicted = read_predictions(dataset, (method, task, run.arguments["seed"]), paths).T
+        if not (np.array_equal(indices, np.arange(len(labels))) and np.array_equal(written_labels, labels)):
+            raise InputError(f"{path} has not the labels that lie beside the target's shards; {AGAIN}")
     else:
         predicted, probabilities = _predicted_unlabelled(path, paths.shards(dataset.name, target), dataset)
     epochs = None
     scores: Mapping[str, np.ndarray] = {}
-    if run.arguments["method"] != SOURCE_ONLY:
+    if method != SOURCE_ONLY:
         images = read_index(paths.shards(dataset.name, target)).images
         epochs = read_epochs(run.inputs[1], "dacsm adapt", images=images, classes=len(dataset.classes))
         if measured_on == target:
@@ -114,17 +118,6 @@ def _recompute(run: Run, project: Project, deep: bool) -> dict[str, Any]:
     # The backbone is that of the checkpoint, and as written
     facts = {**run.arguments, "backbone": written.get("backbone"), "protocol": dataset.protocol}
     return {**facts, "images": len(predicted), **found}
-
-
-def _predicted(path: Path, shards: Path, dataset: DatasetSpec) -> tuple[np.ndarray, np.ndarray]:
-    """The labels and the predicted classes, (N,), of predictions.csv; raises InputError unless the labels are right."""
-    from dacsm.data.shards import read_labels
-
-    labels = read_labels(shards)
-    indices, written, predicted = read_predictions(path, "snakemake", len(dataset.classes)).T
-    if not (np.array_equal(indices, np.arange(len(labels))) and np.array_equal(written, labels)):
-        raise InputError(f"{path} has not the labels that lie beside the target's shards; {AGAIN}")
-    return labels, predicted
 
 
 def _predicted_unlabelled(path: Path, shards: Path, dataset: DatasetSpec) -> tuple[np.ndarray, list[str]]:

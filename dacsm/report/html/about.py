@@ -9,16 +9,17 @@ from dacsm.report.html.content import Facts, Part
 from dacsm.report.measured import Evaluated, Runs
 from dacsm.report.pages import about_numbers
 from dacsm.report.tables import AVERAGE, NONE, Table, arrow, printed
+from dacsm.runtime.wording import count_of
 
 MOST_TASKS = 12  # that are listed one by one
 
 
 def one_sentence(runs: Evaluated) -> str:
     """What the page is about."""
-    experiment, dataset = runs.experiment, runs.dataset
-    sizes = ((experiment.methods, "method"), (experiment.tasks, "task"), (experiment.seeds, "seed"))
-    counts = ", ".join(f"{len(things)} {name}{'s' * (len(things) > 1)}" for things, name in sizes)
-    return f"Unsupervised domain adaptation on {dataset.title}: {counts}."
+    experiment = runs.experiment
+    sizes = {"method": experiment.methods, "task": experiment.tasks, "seed": experiment.seeds}
+    counts = ", ".join(count_of(len(things), name) for name, things in sizes.items())
+    return f"Unsupervised domain adaptation on {runs.dataset.title}: {counts}."
 
 
 def about_section(runs: Evaluated, params: Params) -> Iterator[Part]:
