@@ -45,8 +45,7 @@ class Trust:
 def describe_recommendation(project: Project, name: str) -> Iterator[str]:
     """The lines that `dacsm recommend` prints.
 
-    Raises:
-        InputError: where no two methods of the experiment are finished.
+    Raises InputError where no two methods of the experiment are finished.
     """
     experiment = project.params.experiment(name)
     found = {task: _scores_of(project, experiment, task) for task in experiment.tasks}

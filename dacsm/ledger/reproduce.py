@@ -25,10 +25,8 @@ def reproduce(
 ) -> Iterator[str]:
     """Make the runs behind a cell again, of one seed or of all; the lines that `dacsm reproduce` prints.
 
-    Raw archives are taken from where they lie; all else is made anew, by the present settings and code.
-
-    Raises:
-        InputError: where the table has no such cell, a run of it is not made or left no record, or Snakemake fails.
+    Raw archives are taken from where they lie; all else is made anew, by the present settings and code. Raises
+    InputError where the table has no such cell, a run of it is not made or left no record, or Snakemake fails.
     """
     experiment = project.params.experiment(table)
     method = closest(method, experiment.methods, f"experiments.{experiment.name}.methods has no")

@@ -33,10 +33,8 @@ def evaluate(project: Project, method: str, task: str, seed: int, compute: Compu
     """Evaluate one run on its target; write predictions.csv and metrics.json; return the speed for its record.
 
     The classes of an adapted run are those that `adapt` recorded, so that the numbers do not depend on the device that
-    evaluates; running the checkpoint proves that it is the recorded one, and gives the probabilities.
-
-    Raises:
-        InputError: where a file is missing, or checkpoint, epochs.npz and shards do not belong together.
+    evaluates; running the checkpoint proves that it is the recorded one, and gives the probabilities. Raises InputError
+    where a file is missing, or checkpoint, epochs.npz and shards do not belong together.
     """
     dataset, classes = project.dataset, project.dataset.classes
     model = evaluated_model(project, method, task, seed)
