@@ -104,18 +104,11 @@ def _rows(runs: Runs) -> Iterator[list[str]]:
         compared, losses, seeds = _compared(runs, task, method), _losses(run), " ".join(map(str, run.index))
         scale: Any
         for scale in run:
-            numbers: list[float | None] = [
-                run[scale].mean(),
-                run[scale].std(),
-                losses[scale].mean(),
-                losses[scale].std(),
-            ]
-            reading = ""
-            if less := compared.get(scale):
-                numbers += [less.mean, *(less.interval or ())]
-                reading = _reading(less)
-            numbers += [None] * (len(HEADER) - 5 - len(numbers))
-            yield [task, method, f"{scale:g}", seeds, *map(decimal, numbers), reading]
+            less = compared.get(scale)
+            low, high = (less and less.interval) or (None, None)
+            of_scale = (run[scale].mean(), run[scale].std(), losses[scale].mean(), losses[scale].std())
+            numbers = (*of_scale, less.mean if less else None, low, high)
+            yield [task, method, f"{scale:g}", seeds, *map(decimal, numbers), _reading(less) if less else ""]
 
 
 def _page(dataset: DatasetSpec, experiment: Experiment, runs: Runs) -> Iterator[str | Table]:

@@ -1,7 +1,8 @@
 """Training, epoch by epoch: the parts of the loss, the scores without labels, and, after the fact, the accuracy."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -28,7 +29,7 @@ def training_section(runs: Evaluated, paths: Paths) -> Iterator[Part]:
         alt = f"Curves against the epochs of pretraining: {', '.join(source)}; a line a source domain."
         title = f"{runs.title}: training on the source, {what}"
         yield Picture(drawn(curves, title, "epoch", "", source, shared=False), alt)
-    logs = {method: found for method in _adapted(runs) if (found := _logs(runs, method, paths))}
+    logs = {method: found for method in _adapted(runs) if (found := _adaptations(runs, method, paths))}
     losses = {method: lines for method, found in logs.items() if (lines := _losses(runs, found))}
     scores = _scores(runs)
     if not losses and not scores:
@@ -62,16 +63,17 @@ def _adapted(runs: Evaluated) -> list[str]:
 def _over(runs: Evaluated) -> str:
     seeds, tasks = len(runs.experiment.seeds), len(runs.experiment.tasks)
     of = [f"{seeds} seeds"] * (seeds > 1) + [f"{tasks} tasks"] * (tasks > 1)
-    spread = " ± standard deviation" if of else ""
-    return f"mean of {' and '.join(of)}{spread}" if of else f"seed {runs.experiment.seeds[0]}"
+    return f"mean of {' and '.join(of)} ± standard deviation" if of else f"seed {runs.experiment.seeds[0]}"
 
 
-def _read(path: Path, command: str) -> pd.DataFrame | None:
-    """A log, its epochs as index; None where it is not there."""
-    if not path.is_file():
-        return None
-    with reading(path, command):
-        return pd.read_csv(path, dtype=float).astype({"epoch": int}).set_index("epoch")
+def _logs(folders: Iterable[tuple[Path, str]]) -> list[pd.DataFrame]:
+    """The logs in some folders, each given with the command that makes it, as far as they are there; by epoch."""
+    logs = []
+    for folder, command in folders:
+        if (path := folder / "log.csv").is_file():
+            with reading(path, command):
+                logs.append(pd.read_csv(path, dtype=float).astype({"epoch": int}).set_index("epoch"))
+    return logs
 
 
 def _stack(logs: list[pd.DataFrame], column: str) -> pd.DataFrame:
@@ -83,25 +85,18 @@ def _source(runs: Evaluated, paths: Paths) -> Lines:
     dataset, seeds = runs.dataset, runs.experiment.seeds
     found: Lines = {"loss": {}, "accuracy on held-out source (%)": {}}
     for source in dict.fromkeys(dataset.split_task(task)[0] for task in runs.experiment.tasks):
-        logs = []
-        for seed in seeds:
-            path = paths.pretrained(dataset.name, source, seed) / "log.csv"
-            logs.append(_read(path, f"dacsm pretrain {dataset.name} {source} --seed {seed}"))
-        of = [log for log in logs if log is not None]
+        command = f"dacsm pretrain {dataset.name} {source} --seed"
+        logs = _logs((paths.pretrained(dataset.name, source, seed), f"{command} {seed}") for seed in seeds)
         for panel, column in zip(found, ("loss", "held_out_accuracy"), strict=True):
-            if not (values := _stack(of, column)).empty:
+            if not (values := _stack(logs, column)).empty:
                 found[panel][source] = values
     return {panel: lines for panel, lines in found.items() if lines}
 
 
-def _logs(runs: Evaluated, method: str, paths: Paths) -> list[pd.DataFrame]:
-    """The logs of a method's runs, on all tasks and with all seeds, as far as they are there."""
-    dataset, logs = runs.dataset, []
-    for task in runs.experiment.tasks:
-        for seed in runs.experiment.seeds:
-            path = paths.adapted(dataset.name, method, task, seed) / "log.csv"
-            logs.append(_read(path, made_by("adapt", dataset, method, task, seed)))
-    return [log for log in logs if log is not None]
+def _adaptations(runs: Evaluated, method: str, paths: Paths) -> list[pd.DataFrame]:
+    """The logs of a method's runs, on all tasks and with all seeds."""
+    every = [(method, *of) for of in product(runs.experiment.tasks, runs.experiment.seeds)]
+    return _logs((paths.adapted(runs.dataset.name, *run), made_by("adapt", runs.dataset, *run)) for run in every)
 
 
 def _losses(runs: Evaluated, logs: list[pd.DataFrame]) -> Mapping[str, pd.DataFrame]:
