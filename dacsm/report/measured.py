@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from dacsm.runtime.files import read_json, reading
 
 KINDS = ("selected", "last", "oracle")  # ways to choose a run's checkpoint; the first is the primary one
 Metrics = Mapping[str, Any]  # of one run, as evaluate writes it
+AllMetrics = Mapping[tuple[str, str], Sequence[Metrics]]  # by task and method, one a seed
+Problem = Callable[[DatasetSpec, Metrics], str | None]  # what is not as it should be
+Run = tuple[str, str, int]  # its method, task and seed
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Evaluated:
 
     dataset: DatasetSpec
     experiment: Experiment
-    metrics: Mapping[tuple[str, str], Sequence[Metrics]]  # by task and method, one a seed
+    metrics: AllMetrics
     backbone: str
 
     @property
@@ -118,16 +121,12 @@ def collect(dataset: DatasetSpec, experiment: Experiment, paths: Paths) -> Runs:
 
     Raises InputError where one is missing, is not what evaluate writes, or is of another protocol or backbone.
     """
-    places = product(experiment.tasks, experiment.methods)
-    metrics = {
-        (task, method): [evaluated_metrics(dataset, (method, task, seed), paths) for seed in experiment.seeds]
-        for task, method in places
-    }
+    metrics = all_metrics(dataset, experiment, paths)
     return Runs(dataset, experiment, metrics, one_backbone(dataset, metrics))
 
 
-def one_backbone(dataset: DatasetSpec, metrics: Mapping[tuple[str, str], Sequence[Metrics]]) -> str:
-    """The backbone of all runs, given by task and method; raises InputError where they have several."""
+def one_backbone(dataset: DatasetSpec, metrics: AllMetrics) -> str:
+    """The backbone of all runs; raises InputError where they have several."""
     backbones = {one["backbone"]: " ".join(place) for place, found in metrics.items() for one in found}
     if len(backbones) > 1:
         found = " and ".join(f"{name} ({place})" for name, place in backbones.items())
@@ -135,54 +134,6 @@ def one_backbone(dataset: DatasetSpec, metrics: Mapping[tuple[str, str], Sequenc
             f"the runs of {dataset.name} are of different backbones, {found}; evaluate the older ones again."
         )
     return next(iter(backbones))
-
-
-def evaluated_metrics(dataset: DatasetSpec, run: tuple[str, str, int], paths: Paths) -> Metrics:
-    """What `evaluate` wrote about a run (method, task, seed); raises InputError as `read_metrics` does."""
-    return read_metrics(paths.evaluated(dataset.name, *run), "evaluate", dataset, run, partial(_problem, dataset))
-
-
-def made_by(stage: str, dataset: DatasetSpec, method: str, task: str, seed: int) -> str:
-    """The command that makes what a stage says of a run."""
-    return f"dacsm {stage} {dataset.name} {method} {task} --seed {seed}"
-
-
-def read_metrics(
-    folder: Path, stage: str, dataset: DatasetSpec, run: tuple[str, str, int], problem: Callable[[Metrics], str | None]
-) -> Metrics:
-    """The metrics.json of a stage on a run (method, task, seed), if it is of that run and of the dataset's protocol.
-
-    Raises InputError where it is missing, is of another run, or `problem` finds something in it.
-    """
-    path, command = folder / "metrics.json", made_by(stage, dataset, *run)
-    found = read_json(path, command)
-    keys = ("dataset", "method", "task", "seed", "protocol")
-    expected = dict(zip(keys, (dataset.name, *run, dataset.protocol), strict=True))
-    for key, value in expected.items():
-        if not isinstance(found, dict) or found.get(key) != value:
-            raise InputError(f"{path} is not of {key} {value!r}; make it again with `{command}`.")
-    if reason := problem(found):
-        raise InputError(f"{path} {reason}; make it again with `{command}`.")
-    return found
-
-
-def read_predictions(
-    dataset: DatasetSpec, run: tuple[str, str, int], paths: Paths, labelled: bool = True, images: int | None = None
-) -> np.ndarray:
-    """Of every image the index, the actual class where there are labels, and the predicted class, int (N, 3 or 2).
-
-    They are those of the selected epoch of a run (method, task, seed). Raises InputError where its predictions.csv is
-    missing, unreadable, of other classes, or not of so many images.
-    """
-    columns, most = ["index", *(["label"] if labelled else []), "predicted"], len(dataset.classes) - 1
-    path = paths.evaluated(dataset.name, *run) / "predictions.csv"
-    with reading(path, made_by("evaluate", dataset, *run)):
-        rows = pd.read_csv(path, usecols=columns, dtype=int)[columns].to_numpy()
-        classes = rows[:, 1:]
-        as_many = len(rows) > 0 and images in (None, len(rows))
-        if not (as_many and 0 <= classes.min() <= classes.max() <= most):
-            raise ValueError(f"expected {f'{images} ' if images else ''}class indices from 0 to {most}")
-        return rows
 
 
 def _problem(dataset: DatasetSpec, metrics: Metrics) -> str | None:
@@ -212,3 +163,57 @@ def _problem(dataset: DatasetSpec, metrics: Metrics) -> str | None:
     except (KeyError, TypeError, AttributeError):
         complete = False
     return None if complete else "does not have an accuracy and the validators' scores for every epoch"
+
+
+def all_metrics(dataset: DatasetSpec, experiment: Experiment, paths: Paths, problem: Problem = _problem) -> AllMetrics:
+    """What `evaluate` wrote about every run of an experiment; raises InputError as `read_metrics` does."""
+    return {
+        (task, method): [evaluated_metrics(dataset, (method, task, seed), paths, problem) for seed in experiment.seeds]
+        for task, method in product(experiment.tasks, experiment.methods)
+    }
+
+
+def evaluated_metrics(dataset: DatasetSpec, run: Run, paths: Paths, problem: Problem = _problem) -> Metrics:
+    """What `evaluate` wrote about a run; raises InputError as `read_metrics` does."""
+    return read_metrics(paths.evaluated(dataset.name, *run), "evaluate", dataset, run, problem)
+
+
+def made_by(stage: str, dataset: DatasetSpec, method: str, task: str, seed: int) -> str:
+    """The command that makes what a stage says of a run."""
+    return f"dacsm {stage} {dataset.name} {method} {task} --seed {seed}"
+
+
+def read_metrics(folder: Path, stage: str, dataset: DatasetSpec, run: Run, problem: Problem) -> Metrics:
+    """The metrics.json of a stage on a run, if it is of that run and of the dataset's protocol.
+
+    Raises InputError where it is missing, is of another run, or `problem` finds something in it.
+    """
+    path, command = folder / "metrics.json", made_by(stage, dataset, *run)
+    found = read_json(path, command)
+    keys = ("dataset", "method", "task", "seed", "protocol")
+    expected = dict(zip(keys, (dataset.name, *run, dataset.protocol), strict=True))
+    for key, value in expected.items():
+        if not isinstance(found, dict) or found.get(key) != value:
+            raise InputError(f"{path} is not of {key} {value!r}; make it again with `{command}`.")
+    if reason := problem(dataset, found):
+        raise InputError(f"{path} {reason}; make it again with `{command}`.")
+    return found
+
+
+def read_predictions(
+    dataset: DatasetSpec, run: Run, paths: Paths, labelled: bool = True, images: int | None = None
+) -> np.ndarray:
+    """Of every image the index, the actual class where there are labels, and the predicted class, int (N, 3 or 2).
+
+    They are those of the selected epoch of the run. Raises InputError where its predictions.csv is
+    missing, unreadable, of other classes, or not of so many images.
+    """
+    columns, most = ["index", *(["label"] if labelled else []), "predicted"], len(dataset.classes) - 1
+    path = paths.evaluated(dataset.name, *run) / "predictions.csv"
+    with reading(path, made_by("evaluate", dataset, *run)):
+        rows = pd.read_csv(path, usecols=columns, dtype=int)[columns].to_numpy()
+        classes = rows[:, 1:]
+        as_many = len(rows) > 0 and images in (None, len(rows))
+        if not (as_many and 0 <= classes.min() <= classes.max() <= most):
+            raise ValueError(f"expected {f'{images} ' if images else ''}class indices from 0 to {most}")
+        return rows

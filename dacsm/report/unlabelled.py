@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from itertools import combinations, product
+from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from pydantic import BaseModel, PositiveInt, ValidationError
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
-from dacsm.report.measured import Evaluated, Metrics, one_backbone, read_metrics, read_predictions
+from dacsm.report.measured import Evaluated, Metrics, all_metrics, one_backbone, read_predictions
 from dacsm.report.tables import Number, decimal, distinct
 
 CONFIDENCE, AGREEMENT = "mean_confidence", "agreement_between_seeds"
@@ -82,19 +82,14 @@ def collect_unlabelled(dataset: DatasetSpec, experiment: Experiment, paths: Path
 
     Raises InputError where one is missing, is not what evaluate writes, or is of another protocol, backbone or target.
     """
-    metrics: dict[tuple[str, str], list[Metrics]] = {}
+    metrics = all_metrics(dataset, experiment, paths, _problem)
     predicted: dict[tuple[str, str], np.ndarray] = {}
-    for task, method in product(experiment.tasks, experiment.methods):
-        runs = [(method, task, seed) for seed in experiment.seeds]
-        metrics[task, method] = [_described(dataset, run, paths) for run in runs]
+    for task, method in metrics:
         images = metrics[task, experiment.methods[0]][0]["images"]
+        runs = [(method, task, seed) for seed in experiment.seeds]
         rows = [read_predictions(dataset, run, paths, labelled=False, images=images) for run in runs]
         predicted[task, method] = np.stack(rows)[..., -1]
     return UnlabelledRuns(dataset, experiment, metrics, one_backbone(dataset, metrics), predicted)
-
-
-def _described(dataset: DatasetSpec, run: tuple[str, str, int], paths: Paths) -> Metrics:
-    return read_metrics(paths.evaluated(dataset.name, *run), "evaluate", dataset, run, partial(_problem, dataset))
 
 
 class _Selected(BaseModel):

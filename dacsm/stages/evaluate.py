@@ -97,18 +97,14 @@ def _at_selected(
     _require_same(predicted, epochs.predicted[epochs.kept - 1], model)
     selected = best_epoch(scores[model.recipe.validator])
     if selected != epochs.kept:
-        _say_other_epoch(model, epochs.kept, selected)
+        # The validator has been edited since the adaptation, which kept the weights of the epoch that it selected then.
+        print(
+            f"{model.folder / SELECTED} is of epoch {epochs.kept}, but {model.recipe.validator} now selects epoch "
+            f"{selected}, of which the metrics are; make the checkpoint anew with `snakemake --forcerun adapt`.",
+            file=sys.stderr,
+        )
         probabilities = [""] * len(predicted)
     return epochs.predicted[selected - 1], probabilities
-
-
-def _say_other_epoch(model: EvaluatedModel, kept: int, selected: int) -> None:
-    """The validator has been edited since the adaptation, which kept the weights of the epoch that it selected then."""
-    print(
-        f"{model.folder / SELECTED} is of epoch {kept}, but {model.recipe.validator} now selects epoch {selected}, of "
-        "which the metrics are; make the checkpoint anew with `snakemake --forcerun adapt`.",
-        file=sys.stderr,
-    )
 
 
 def _require_same(predicted: np.ndarray, recorded: np.ndarray, model: EvaluatedModel) -> None:

@@ -64,7 +64,7 @@ def _draw_scales(dataset: DatasetSpec, experiment: Experiment, runs: Runs, paths
 def _collect(dataset: DatasetSpec, experiment: Experiment, wanted: Sequence[float], paths: Paths) -> Runs:
     tasks, seeds, runs, names = experiment.tasks, list(experiment.seeds), {}, [f"{scale:g}" for scale in wanted]
 
-    def problem(found: Metrics) -> str | None:
+    def problem(_dataset: DatasetSpec, found: Metrics) -> str | None:
         scales = found.get("scales")
         has = scales if isinstance(scales, dict) else ["none"]
         return None if list(has) == names else f"has the scales {', '.join(has)}, expected {', '.join(names)}"
