@@ -17,7 +17,7 @@ from dacsm.ledger.audit.traces import read_record
 from dacsm.ledger.pipeline import recipe_behind
 from dacsm.ledger.runs import runs_of
 from dacsm.report.measured import KINDS, Evaluated, Metrics, collect
-from dacsm.report.records import Record, commit_of, data_of, duration, hashes_of, memory_of, most_memory
+from dacsm.report.records import Record, data_of, duration, made_from, memory_of, most_memory
 from dacsm.report.tables import AVERAGE, MEAN, MEASURES, Number, arrow, decimal, distinct
 from dacsm.report.unlabelled import CONFIDENCE, PREDICTED, SCORE, collect_unlabelled
 from dacsm.runtime.errors import InputError
@@ -194,9 +194,8 @@ def _made_with(records: Iterable[Record]) -> Iterator[str]:
         stages.setdefault(record["stage"], []).append(record)
     yield "made with" if stages else "its runs left no run records"
     for stage, found in stages.items():
-        settings, code = (hashes_of(found, section) for section in ("settings", "code"))
-        commits, devices = distinct(map(commit_of, found)), distinct(one["device"] for one in found)
-        yield f"  {stage}: settings {settings}; code {code} ({commits}); {devices}"
+        settings, code, commits = made_from(found)
+        yield f"  {stage}: settings {settings}; code {code} ({commits}); {distinct(one['device'] for one in found)}"
     for path, sha256 in data_of(records).items():
         yield f"  data: {Path(path).parent.name} {sha256}"
 

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from dacsm.config.experiments import Experiment
 from dacsm.config.paths import Paths
@@ -13,11 +12,11 @@ from dacsm.config.project import Project
 from dacsm.ledger.audit.traces import changed_files, differences, read_record
 from dacsm.ledger.cell import closest, find_cell, values_of
 from dacsm.ledger.runs import Run, runs_of
+from dacsm.report.records import Record
 from dacsm.runtime.errors import InputError
 
 FOLDER = Path("runs", "reproduced")  # git and DVC leave `runs` alone
 MODELS = ("pretrain", "adapt", "evaluate")
-Record = Mapping[str, Any]
 
 
 def reproduce(

@@ -46,9 +46,10 @@ def _read(path: Path, stage: str, _method: str) -> Record:
     return record
 
 
-def hashes_of(records: Iterable[Record], section: str) -> str:
-    """The short hashes of a section of some records, `settings` or `code`; more than one where runs differ."""
-    return distinct(digest(record[section])[:HASH] for record in records)
+def made_from(records: Sequence[Record]) -> tuple[str, str, str]:
+    """The short hashes of the settings and of the code of some runs, and their commits; several where runs differ."""
+    settings, code = (distinct(digest(one[section])[:HASH] for one in records) for section in ("settings", "code"))
+    return settings, code, distinct(map(commit_of, records))
 
 
 def data_of(records: Iterable[Record]) -> dict[str, str]:

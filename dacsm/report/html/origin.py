@@ -8,7 +8,7 @@ from dacsm.config.project import Project
 from dacsm.report.costs import costs
 from dacsm.report.html.content import Commands, Facts, Part
 from dacsm.report.measured import Evaluated, Runs
-from dacsm.report.records import Grouped, commit_of, data_of, duration, hashes_of, memory_of, most_memory
+from dacsm.report.records import Grouped, data_of, duration, made_from, memory_of, most_memory
 from dacsm.report.tables import Table, distinct
 from dacsm.report.unlabelled import CONFIDENCE
 
@@ -72,10 +72,7 @@ def origin_section(runs: Evaluated, records: Grouped, project: Project) -> Itera
 
 
 def _made_from(records: Grouped) -> Iterator[Part]:
-    rows = []
-    for (stage, method), of in records.items():
-        hashes = [hashes_of(of, part) for part in ("settings", "code")]
-        rows.append([f"{stage} {method}".strip(), *hashes, distinct(map(commit_of, of))])
+    rows = [[f"{stage} {method}".strip(), *made_from(of)] for (stage, method), of in records.items()]
     yield "Short hashes of what the runs were made from; the run records have them whole, with every file and setting."
     yield Table("", ["runs", "settings", "code", "git"], rows, names=4)
     every = [record for of in records.values() for record in of]
