@@ -76,8 +76,7 @@ def _draw_bars(runs: Runs, path: Path) -> None:
     experiment, title = runs.experiment, runs.title
     if draws_classes(runs.dataset):
         title += f", {_average(experiment) if runs.several else arrow(*experiment.tasks)}: accuracy per class"
-        columns = {name: name for name in (*runs.dataset.classes, "mean_per_class")} | MEASURES
-        columns.pop("overall")
+        columns = {name: name for name in runs.dataset.classes} | {"mean_per_class": MEASURES["mean_per_class"]}
         rows = {method: runs.rows["selected", AVERAGE, method].numbers for method in experiment.methods}
     else:
         title += f": {runs.measure} accuracy per task"

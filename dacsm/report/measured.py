@@ -24,6 +24,12 @@ Problem = Callable[[DatasetSpec, Metrics], str | None]  # what is not as it shou
 Run = tuple[str, str, int]  # its method, task and seed
 
 
+def over_seeds(values: pd.DataFrame) -> dict[str, Number]:
+    """The mean over seeds of each column of values (S, C), with its sample standard deviation."""
+    columns = (values, values.mean().tolist(), values.std().tolist())
+    return {str(name): Number(mean, spread) for name, mean, spread in zip(*columns, strict=True)}
+
+
 @dataclass(frozen=True)
 class Row:
     """One method on one task, or on the average of all, under one way to choose the checkpoint."""
@@ -34,9 +40,8 @@ class Row:
 
     @cached_property
     def numbers(self) -> dict[str, Number]:
-        """The mean over seeds of each cell, with its sample standard deviation."""
-        columns = (self.accuracy, self.accuracy.mean().tolist(), self.accuracy.std().tolist())
-        return {str(cell): Number(mean, spread) for cell, mean, spread in zip(*columns, strict=True)}
+        """The mean over seeds of each cell, with its deviation."""
+        return over_seeds(self.accuracy)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What was predicted of targets without labels, over all seeds: classes, confidence, scores, agreement; no accuracy."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -13,7 +13,7 @@ from pydantic import BaseModel, PositiveInt, ValidationError
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
-from dacsm.report.measured import Evaluated, Metrics, all_metrics, one_backbone, read_predictions
+from dacsm.report.measured import Evaluated, Metrics, all_metrics, one_backbone, over_seeds, read_predictions
 from dacsm.report.tables import Number, decimal, distinct
 
 CONFIDENCE, AGREEMENT = "mean_confidence", "agreement_between_seeds"
@@ -53,10 +53,8 @@ class UnlabelledRuns(Evaluated):
 
     def numbers(self, task: str, method: str) -> dict[str, Number]:
         """Means over seeds with their deviation; the agreement of seeds is a mean over their pairs."""
-        frame = self.by_seed[task, method]
-        found = {name: Number(frame[name].mean(), frame[name].std()) for name in self.columns}
         pairs = [100 * np.mean(one == other) for one, other in combinations(self.predicted[task, method], 2)]
-        return found | {AGREEMENT: Number(float(np.mean(pairs)) if pairs else np.nan)}
+        return over_seeds(self.by_seed[task, method]) | {AGREEMENT: Number(float(np.mean(pairs)) if pairs else np.nan)}
 
     def agreement(self, task: str, first: str, second: str) -> Number:
         """The fraction of images to which two methods give the same class, in percent, seed by seed."""
@@ -173,14 +171,10 @@ def scores_csv(runs: UnlabelledRuns) -> list[list[str]]:
             default = any(run.get("validator") == name for run in found)
             known = [score for score in scores if score is not None]
             facts = [task, method, name, "yes" if default else "no", str(len(known)), str(len(found) - len(known))]
-            numbers = [number for of in (known, best) for number in _mean(of)]
+            values = [pd.Series(of, dtype=float) for of in (known, best)]
+            numbers = [decimal(number, 4) for of in values for number in (of.mean(), of.std())]
             rows.append([*facts, *numbers, " ".join(str(one["epoch"]) for one in chosen)])
     return rows
-
-
-def _mean(values: Sequence[float]) -> Iterator[str]:
-    series = pd.Series(values, dtype=float)
-    yield from (decimal(series.mean(), 4), decimal(series.std(), 4))
 
 
 def metrics_of(runs: UnlabelledRuns) -> dict[str, Any]:

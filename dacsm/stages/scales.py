@@ -15,7 +15,7 @@ from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.report.differences import BASELINE, LEVEL, interval_of
-from dacsm.report.measured import Metrics, Row, read_metrics
+from dacsm.report.measured import Metrics, over_seeds, read_metrics
 from dacsm.report.plots import curves
 from dacsm.report.statistics import BETTER, WORSE, Difference, paired_difference
 from dacsm.report.tables import AVERAGE, MEASURES, Table, arrow, decimal, page, printed
@@ -144,7 +144,7 @@ def _page(dataset: DatasetSpec, experiment: Experiment, runs: Runs) -> Iterator[
 def _table(title: str, of_task: Mapping[str, pd.DataFrame]) -> Table:
     scales: Any = next(iter(of_task.values()))
     heads = ["method", *map(_percent, scales)]
-    return Table(title, heads, [[method, *Row("", (), frame).numbers.values()] for method, frame in of_task.items()])
+    return Table(title, heads, [[method, *over_seeds(frame).values()] for method, frame in of_task.items()])
 
 
 def _percent(scale: float) -> str:

@@ -34,7 +34,9 @@ def show_found(
             raise InputError(
                 f"no image of {domain.name} that was looked at can be read, such as {path_} ({reason}); mend them."
             )
-    _print_table([HEADER, *(_row(domain, samples[domain.name]) for domain in domains)])
+    rows = [HEADER, *(_row(domain, samples[domain.name]) for domain in domains)]
+    for line in tabulate(rows, tablefmt="plain", disable_numparse=True).splitlines():
+        print(printable(f"  {line}".rstrip()))
     looked_at = sum(sample.looked_at for sample in samples.values())
     print(f"Sizes and colours are of {looked_at:,} images drawn at random.")
     for line in _remarks(domains, collections, outside, spelt, samples):
@@ -55,11 +57,6 @@ def _row(domain: Domain, sample: Sample) -> tuple[str, ...]:
     grey = sample.grey / len(sample.sizes)
     colour = "grey" if grey == 1 else "colour" if grey == 0 else f"colour, {grey:.0%} grey"
     return domain.name, f"{len(domain.group.images):,}", str(len(counts) or ""), balance, size, colour
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    for line in tabulate(rows, tablefmt="plain", disable_numparse=True).splitlines():
-        print(printable(f"  {line}".rstrip()))
 
 
 def _remarks(
