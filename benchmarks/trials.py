@@ -29,7 +29,7 @@ from dacsm.config import SOURCE_ONLY
 from dacsm.config.experiments import Experiment
 from dacsm.config.project import Project, open_project
 from dacsm.data.shards import ShardedImages, read_index, read_labels
-from dacsm.evaluation.metrics import measure_epochs, measure_source_model, read_epochs
+from dacsm.evaluation.metrics import measure, measure_epochs, read_epochs
 from dacsm.evaluation.predictions import predict
 from dacsm.models.classifier import load_checkpoint
 from dacsm.runtime.device import choose_compute
@@ -139,7 +139,8 @@ def _measured(project: Project, run: Run, device: str) -> dict[str, float]:
     if method == SOURCE_ONLY:
         path = project.paths.pretrained(dataset.name, source, seed) / "model.safetensors"
         predicted = predict(load_checkpoint(path, compute.device), ShardedImages(shards), compute).predicted
-        results = measure_source_model(labels, predicted, 0, dataset.classes)
+        found = {"epoch": 0, **measure(labels, predicted, dataset.classes)}
+        results = {"selected": found, "last": found}
     else:
         adapt(project, method, task, seed, compute)
         path = project.paths.adapted(dataset.name, method, task, seed) / "epochs.npz"

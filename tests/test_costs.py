@@ -30,7 +30,9 @@ def record(made: Made, method: str, seed: int, seconds: float, device: str = "cp
     assert made.paths.record(place) == STAGES["adapt"].record_of(made.paths, arguments)
     measured = {"training_seconds": seconds, "images_per_second": 1000 / seconds}
     memory = {"ram": 500 + seed, **({"cuda": cuda} if cuda else {})}
-    write_json(made.paths.record(place), {"device": device, "measured": measured, "peak_memory_mb": memory})
+    made_from = {"settings": {}, "code": {}, "inputs": {}, "versions": {}, "git": {"commit": None, "clean": None}}
+    took = {"device": device, "measured": measured, "peak_memory_mb": memory, "seconds": seconds}
+    write_json(made.paths.record(place), made_from | took)
 
 
 def costs(made: Made) -> dict[str, dict[str, str]]:

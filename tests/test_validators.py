@@ -180,7 +180,7 @@ def judged(dataset: DatasetSpec, runs: list[list[tuple[int, int | None]]]) -> di
         found = {"x": {"epoch": chosen, "scores": [score for _accuracy, score in run]}}
         metrics.append({"validator": "x", "validators": found, "accuracy_by_epoch": accuracy})
     experiment = Experiment(tasks=(TASK,), methods=("cdtrans",), seeds=tuple(range(len(runs))))
-    return judge_validators(Runs(dataset, experiment, {(TASK, "cdtrans"): metrics}))[0]
+    return judge_validators(Runs(dataset, experiment, {(TASK, "cdtrans"): metrics}, "deit"))[0]
 
 
 @given(st.lists(epochs, min_size=1, max_size=5))

@@ -7,13 +7,16 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dacsm.cli.run_stage import compute_of, run_stage
 from dacsm.config import PARAMS_FILE
 from dacsm.config.paths import Paths
 from dacsm.ledger.pipeline import PHASES, STAGES
 from dacsm.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from dacsm.config.project import Project
 
 FOUND = 1  # exit code of an audit that found something, and of a prediction that could not read every picture
 
@@ -159,47 +162,46 @@ def _init(args: argparse.Namespace) -> None:
     init(args)
 
 
-def _plan(args: argparse.Namespace) -> None:
+def _opened(args: argparse.Namespace, experiment: str) -> "Project":
     from dacsm.config.project import open_project
+
+    return open_project(args.params, experiment=experiment)
+
+
+def _plan(args: argparse.Namespace) -> None:
     from dacsm.ledger.plan import describe_plan
 
-    project = open_project(args.params, experiment=args.experiment)
+    project = _opened(args, args.experiment)
     for line in describe_plan(project, args.experiment, compute_of(args, project)):
         print(line, flush=True)
 
 
 def _cell(args: argparse.Namespace) -> None:
-    from dacsm.config.project import open_project
     from dacsm.ledger.cell import describe_cell
 
-    project = open_project(args.params, experiment=args.experiment)
-    print(*describe_cell(project, args.experiment, args.method, args.cell, args.task), sep="\n")
+    print(*describe_cell(_opened(args, args.experiment), args.experiment, args.method, args.cell, args.task), sep="\n")
 
 
 def _reproduce(args: argparse.Namespace) -> None:
-    from dacsm.config.project import open_project
     from dacsm.ledger.reproduce import reproduce
 
-    project = open_project(args.params, experiment=args.experiment)
+    project = _opened(args, args.experiment)
     for line in reproduce(project, args.experiment, args.method, args.cell, args.task, args.seed, args.cores):
         print(line, flush=True)
 
 
 def _verify(args: argparse.Namespace) -> None:
-    from dacsm.config.project import open_project
     from dacsm.ledger.verify import TABLE, publish, verify
 
-    project = open_project(args.params, experiment=TABLE)
+    project = _opened(args, TABLE)
     for line in [publish(project)] if args.publish else verify(project, args.cores):
         print(line, flush=True)
 
 
 def _recommend(args: argparse.Namespace) -> None:
-    from dacsm.config.project import open_project
     from dacsm.ledger.recommend import describe_recommendation
 
-    project = open_project(args.params, experiment=args.experiment)
-    print(*describe_recommendation(project, args.experiment), sep="\n")
+    print(*describe_recommendation(_opened(args, args.experiment), args.experiment), sep="\n")
 
 
 def _import_cdtrans(args: argparse.Namespace) -> None:

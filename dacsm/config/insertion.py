@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,21 @@ def inserted(file: Path, entries: Sequence[Entry]) -> str:
 
 def with_entries(content: Mapping[str, Any], entries: Sequence[Entry]) -> dict[str, Any]:
     """The content of a file of settings with entries more; raises InputError where there is one of that name."""
+    found = deepcopy(dict(content))
     for entry in entries:
-        content = _with(content, entry.inside, entry)
-    return dict(content)
+        inside, where = found, ".".join(entry.inside)
+        for key in entry.inside:
+            if inside.get(key) is None:
+                inside[key] = {}
+            inside = inside[key]
+            if not isinstance(inside, dict):
+                raise InputError(f"{where} should be a mapping in the settings, and is not; correct it.")
+        if entry.name in inside:
+            raise InputError(
+                f"{where} has {entry.name!r} already in the settings; remove that, or choose another --name."
+            )
+        inside[entry.name] = dict(entry.value)
+    return found
 
 
 def with_entry(text: str, entry: Entry) -> str:
@@ -113,18 +126,6 @@ def _lines(entry: Entry, indent: int) -> list[str]:
         lines.append(f"  {text[1:-1]}")
     at = 1 if entry.comment else 0
     return [*lines[:at], f"{name}:", *lines[at:]]
-
-
-def _with(content: Any, keys: Sequence[str], entry: Entry) -> dict[str, Any]:
-    content = {} if content is None else content
-    where = ".".join(entry.inside)
-    if not isinstance(content, dict):
-        raise InputError(f"{where} should be a mapping in the settings, and is not; correct it.")
-    if keys:
-        return {**content, keys[0]: _with(content.get(keys[0]), keys[1:], entry)}
-    if entry.name in content:
-        raise InputError(f"{where} has {entry.name!r} already in the settings; remove that, or choose another --name.")
-    return {**content, entry.name: dict(entry.value)}
 
 
 def _pair(node: Any, key: str) -> tuple[Any, Any] | None:

@@ -127,24 +127,23 @@ class Proposal:
 
     def _recipes(self) -> tuple[dict[str, Any], tuple[dict[str, Any], str], tuple[dict[str, Any], str]]:
         """Settings of shard; of pretrain and of adapt, each with a comment."""
+        pretrain: dict[str, Any]
         if self.small:
             if self.weights:
                 raise InputError("--weights is for photographs; the model for small images is trained from nothing.")
             side = 28 if self.pixels.side <= 40 else 56
-            shard: dict[str, Any] = {"image_size": side, "encoding": "png", "images_per_shard": 1000}
-            pretrain: dict[str, Any] = {"preset": "small_images_pretrain"} | self._small_model(side)
+            shard = {"image_size": side, "encoding": "png", "images_per_shard": 1000}
+            pretrain = {"preset": "small_images_pretrain"} | self._small_model(side)
             return shard, self._fitted("pretrain", pretrain), self._fitted("adapt", {"preset": "small_images_adapt"})
-        model = {"weights": self.weights} if self.weights else {}
+        weights = {"weights": self.weights} if self.weights else {}
         if self.gpu:
-            pretrain = {"preset": "cdtrans_pretrain", "model": {"preset": "deit_base", **model}}
-            fitted = (
-                self._fitted("pretrain", pretrain, steps=0),
-                self._fitted("adapt", {"preset": "cdtrans_adapt"}, steps=0),
-            )
-            return {"preset": "photographs_256"}, (fitted[0][0], "deit_small is the smaller backbone"), fitted[1]
-        pretrain = {"preset": "photographs_small_pretrain"} | ({"model": model} if model else {})
-        adapt = {"preset": "photographs_small_adapt"}
-        return {"preset": "photographs_small"}, self._fitted("pretrain", pretrain), self._fitted("adapt", adapt)
+            pretrain = {"preset": "cdtrans_pretrain", "model": {"preset": "deit_base", **weights}}
+            pretrain, _why = self._fitted("pretrain", pretrain, steps=0)
+            adapt = self._fitted("adapt", {"preset": "cdtrans_adapt"}, steps=0)
+            return {"preset": "photographs_256"}, (pretrain, "deit_small is the smaller backbone"), adapt
+        pretrain = {"preset": "photographs_small_pretrain"} | ({"model": weights} if weights else {})
+        adapt = self._fitted("adapt", {"preset": "photographs_small_adapt"})
+        return {"preset": "photographs_small"}, self._fitted("pretrain", pretrain), adapt
 
     def _small_model(self, side: int) -> dict[str, Any]:
         """What differs from the preset, which is for white digits on black."""

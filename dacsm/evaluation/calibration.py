@@ -4,6 +4,7 @@ Guo et al., On Calibration of Modern Neural Networks, 2017, arXiv 1706.04599: te
 expected calibration error section 2. Logits are (N, K), labels class indices (N,).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,11 +64,12 @@ def calibration(logits: np.ndarray, labels: np.ndarray, temperature: float | Non
     def error(temperature: float) -> float:
         confidence = np.exp(log_softmax(logits.astype(np.float64) / temperature, axis=1).max(axis=1))
         right = logits.argmax(axis=1) == labels  # of the logits: division may make equals of what differs little
-        return round(100 * expected_calibration_error(np.minimum(confidence, 1), right), 4)
+        return 100 * expected_calibration_error(np.minimum(confidence, 1), right)
 
     def likelihood(temperature: float) -> float:
-        return round(negative_log_likelihood(logits, labels, temperature), 4)
+        return negative_log_likelihood(logits, labels, temperature)
 
-    if temperature is None:
-        return Calibration(len(labels), (likelihood(1), None), (error(1), None))
-    return Calibration(len(labels), (likelihood(1), likelihood(temperature)), (error(1), error(temperature)))
+    def both(measure: Callable[[float], float]) -> tuple[float, float | None]:
+        return round(measure(1), 4), None if temperature is None else round(measure(temperature), 4)
+
+    return Calibration(len(labels), both(likelihood), both(error))

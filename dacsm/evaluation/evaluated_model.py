@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -34,14 +34,13 @@ def evaluated_model(project: Project, method: str, task: str, seed: int) -> Eval
     """
     dataset = project.dataset.name
     source, _target = project.dataset.split_task(task)
-    stage: Literal["pretrain", "adapt"]
+    folder = project.paths.trained(dataset, method, task, seed)
     if method == SOURCE_ONLY:
-        stage, run = "pretrain", source
+        recipe, made_by = project.params.recipe("pretrain", dataset), f"dacsm pretrain {dataset} {source}"
     else:
         project.params.method(method)
-        stage, run = "adapt", f"{method} {task}"
-    folder = project.paths.trained(dataset, method, task, seed)
-    return EvaluatedModel(folder, project.params.recipe(stage, dataset), f"dacsm {stage} {dataset} {run} --seed {seed}")
+        recipe, made_by = project.params.recipe("adapt", dataset), f"dacsm adapt {dataset} {method} {task}"
+    return EvaluatedModel(folder, recipe, f"{made_by} --seed {seed}")
 
 
 def predict_domain(

@@ -86,27 +86,32 @@ def class_recalls(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np
     return recall_score(labels, predicted, labels=range(classes), average=None, zero_division=np.nan)
 
 
-def measure_source_model(
-    labels: np.ndarray, predicted: np.ndarray, epochs: int, classes: tuple[str, ...]
+def measure_run(
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    last: np.ndarray,
+    epochs: Epochs | None,
+    scores: Mapping[str, np.ndarray],
+    recipe: Any,
+    dataset: DatasetSpec,
 ) -> dict[str, Any]:
-    """The last of a source model's epochs.
+    """What metrics.json says of a run: how good the selected and the last epoch are, and others as far as is known.
 
-    Pretraining sees no target image, so that it has no epochs to choose among: no validators, no oracle.
+    `labels`, and the classes that the checkpoints of both epochs predict, are (N,); `recipe` trained them. `epochs` is
+    None for a source model: pretraining sees no target image, so that it has no epochs to choose among. `scores`, (E,)
+    by validator, is empty where other images were adapted on: then there is no oracle, and nothing on other epochs.
     """
-    last = {"selection": LAST, "epoch": epochs, **measure(labels, predicted, classes)}
-    return {"selected": last, "last": last}
+    if epochs is not None and scores:
+        return measure_epochs(labels, epochs, scores, recipe.validator, dataset)
 
+    def measured(name: str, epoch: int, classes: np.ndarray) -> dict[str, Any]:
+        return {"selection": name, "epoch": epoch, **measure(labels, classes, dataset.classes)}
 
-def measure_elsewhere(
-    labels: np.ndarray, predicted: np.ndarray, last: np.ndarray, epochs: Epochs, validator: str, dataset: DatasetSpec
-) -> dict[str, Any]:
-    """The kept and the last epoch on images (N,) that were not adapted on.
-
-    epochs.npz is about the images that were, so that there is no oracle, and nothing on the epochs between.
-    """
-    selected = {"selection": selection(validator), "epoch": epochs.kept, **measure(labels, predicted, dataset.classes)}
-    count = len(epochs.predicted)
-    return {"selected": selected, "last": {"selection": LAST, "epoch": count, **measure(labels, last, dataset.classes)}}
+    if epochs is None:
+        found = measured(LAST, recipe.epochs, predicted)
+        return {"selected": found, "last": found}
+    selected = measured(selection(recipe.validator), epochs.kept, predicted)
+    return {"selected": selected, "last": measured(LAST, len(epochs.predicted), last)}
 
 
 def measure_epochs(

@@ -64,10 +64,8 @@ def predict(
     """Features and logits of a domain's images, in evaluation mode; the classifier's mode is put back.
 
     `indices` picks images; `keep` is what features are kept in, float32 or float16; `scale` enlarges the objects in the
-    images. Of several processes each sees a part of the images, and all get the whole.
-
-    Raises:
-        InputError: where the folder for features, if one is named, has no room for them.
+    images. Of several processes each sees a part of the images, and all get the whole. Raises InputError where the
+    folder for features, if one is named, has no room for them.
     """
     training = classifier.training
     classifier.eval()

@@ -28,28 +28,31 @@ def describe_predictions(
     }
 
 
-def describe_source_model(described: Mapping[str, Any], epochs: int, scores: Mapping[str, float]) -> dict[str, Any]:
-    """The last of a source model's epochs, which has one score by each validator, and none to choose among."""
-    return {"selected": {"selection": LAST, "epoch": epochs, **described, "scores": _plain(scores)}}
-
-
-def describe_epochs(
-    described: Mapping[str, Any], epochs: Epochs, scores: Mapping[str, np.ndarray], validator: str
+def describe_run(
+    predicted: np.ndarray,
+    probabilities: Sequence[str],
+    epochs: Epochs | None,
+    scores: Mapping[str, np.ndarray],
+    recipe: Any,
+    classes: tuple[str, ...],
 ) -> dict[str, Any]:
-    """The epoch that `validator` selects, and what every validator says of each epoch; scores are (E,) by validator."""
-    epoch = best_epoch(scores[validator])
-    at_epoch = {name: float(of_epochs[epoch - 1]) for name, of_epochs in scores.items() if name != "last"}
+    """What metrics.json says of a run: what it predicts at the selected epoch, and what validators say of each epoch.
+
+    `predicted` and `probabilities` are as in `describe_predictions`; `scores` are (E,) by validator. `epochs` is None
+    for a source model, whose last epoch alone has scores: there is none to choose among.
+    """
+    place = 0 if epochs is None else best_epoch(scores[recipe.validator]) - 1
+    selected = {
+        "selection": LAST if epochs is None else selection(recipe.validator),
+        "epoch": recipe.epochs if epochs is None else place + 1,
+        **describe_predictions(predicted, probabilities, classes),
+        "scores": {name: if_known(of_epochs[place]) for name, of_epochs in scores.items() if name != "last"},
+    }
+    if epochs is None:
+        return {"selected": selected}
     validators = {
         name: {"epoch": chosen_epoch(of_epochs), "scores": [if_known(score) for score in of_epochs]}
         for name, of_epochs in scores.items()
     }
-    return {
-        "selected": {"selection": selection(validator), "epoch": epoch, **described, "scores": _plain(at_epoch)},
-        "validator": validator,
-        "checkpoint_epoch": epochs.kept,
-        "validators": validators,
-    }
-
-
-def _plain(scores: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: if_known(score) for name, score in scores.items()}
+    of_run = {"validator": recipe.validator, "checkpoint_epoch": epochs.kept}
+    return {"selected": selected, **of_run, "validators": validators}

@@ -16,22 +16,14 @@ from dacsm.config.project import Project
 from dacsm.ledger.audit.traces import read_record
 from dacsm.ledger.pipeline import recipe_behind
 from dacsm.ledger.runs import runs_of
-from dacsm.report.measured import KINDS, Metrics, collect
-from dacsm.report.records import (
-    Record,
-    commit_of,
-    data_of,
-    distinct,
-    duration,
-    hashes_of,
-    memory_of,
-    most_memory,
-)
-from dacsm.report.tables import AVERAGE, MEAN, MEASURES, Number, arrow, decimal
+from dacsm.report.measured import KINDS, Evaluated, Metrics, collect
+from dacsm.report.records import Record, data_of, duration, made_from, memory_of, most_memory
+from dacsm.report.tables import AVERAGE, MEAN, MEASURES, Number, arrow, decimal, distinct
 from dacsm.report.unlabelled import CONFIDENCE, PREDICTED, SCORE, collect_unlabelled
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.wording import listed
 
-MOST_LISTED = 12  # runs whose times are listed one by one; of more, the sums
+MOST_LISTED = 12  # epochs, cells, and runs whose times are listed one by one; of more, the sums
 
 
 class Cell(NamedTuple):
@@ -106,7 +98,7 @@ def closest(name: str, known: Sequence[str], problem: str) -> str:
     if found is None:
         close = get_close_matches(name.lower(), [candidate.lower() for candidate in known], n=3, cutoff=0.5)
         near = [candidate for candidate in known if candidate.lower() in close]
-        shown = f"near are {', '.join(near)}" if near else f"it has {', '.join(known[:12])}{', …' * (len(known) > 12)}"
+        shown = f"near are {', '.join(near)}" if near else f"it has {listed(known, MOST_LISTED)}"
         raise InputError(f"{problem} {name!r}; {shown}; name one of these.")
     return found
 
@@ -145,9 +137,7 @@ def _measured_numbers(project: Project, experiment: Experiment, cell: Cell, over
     numbers = {kind: _over_seeds(row.numbers[cell.measure]) for kind, row in rows.items()}
     yield f"{experiment.name}, {method}, {cell.name}: {numbers['selected']}"
     yield f"percent on the target, {over}; protocol: {project.dataset.protocol}"
-    by_seed = rows["selected"].accuracy[cell.measure].items()
-    for (seed, value), *metrics in zip(by_seed, *runs.metrics.values(), strict=True):
-        yield f"  seed {seed}: {decimal(value) or '–'}, {_chosen(metrics)}"
+    yield from _by_seed(rows["selected"].accuracy[cell.measure], runs, 2)
     for kind, what in (("last", "last epoch"), ("oracle", "oracle, with target labels")):
         if kind in numbers:
             yield f"  {what}: {numbers[kind]}"
@@ -156,26 +146,29 @@ def _measured_numbers(project: Project, experiment: Experiment, cell: Cell, over
 def _described_numbers(project: Project, experiment: Experiment, cell: Cell, over: str) -> Iterator[str]:
     """The cell's number on a target without labels, of each seed."""
     (method,), runs = experiment.methods, collect_unlabelled(project.dataset, experiment, project.paths)
-    values = pd.Series(values_of(project, experiment, cell))
+    values = values_of(project, experiment, cell)
     digits, unit = (4, "score") if cell.measure.startswith(SCORE) else (1, "percent")
     number = " ± ".join(filter(None, (decimal(values.mean(), digits) or "–", decimal(values.std(), digits))))
     yield f"{experiment.name}, {method}, {cell.name}: {number}"
     yield f"{unit} on the target, which has no labels, so that there is no accuracy; {over}"
+    yield from _by_seed(values, runs, max(2, digits))
+
+
+def _by_seed(values: pd.Series, runs: Evaluated, digits: int) -> Iterator[str]:
+    """The number of each seed, and how the epochs of its runs were selected."""
     for (seed, value), *metrics in zip(values.items(), *runs.metrics.values(), strict=True):
-        yield f"  seed {seed}: {decimal(value, max(2, digits)) or '–'}, {_chosen(metrics)}"
+        yield f"  seed {seed}: {decimal(value, digits) or '–'}, {_chosen(metrics)}"
 
 
-def values_of(project: Project, experiment: Experiment, cell: Cell) -> dict[int, float]:
-    """The cell's number of each seed of an experiment with one method, on the mean of its tasks; NaN for unknown."""
+def values_of(project: Project, experiment: Experiment, cell: Cell) -> pd.Series:
+    """The cell's number by seed, of an experiment that has its tasks and one method alone; NaN for unknown."""
     (method,) = experiment.methods
     if experiment.has_labels(project.dataset):
         rows = collect(project.dataset, experiment, project.paths).rows
-        by_task = [rows["selected", task, method].accuracy for task in cell.tasks]
-    else:
-        by_seed = collect_unlabelled(project.dataset, experiment, project.paths).by_seed
-        by_task = [by_seed[task, method].reindex(columns=[cell.measure]) for task in cell.tasks]
-    mean = pd.concat([frame[cell.measure] for frame in by_task], axis=1).mean(axis=1, skipna=False)
-    return {seed: float(mean[seed]) for seed in experiment.seeds}
+        return rows["selected", AVERAGE, method].accuracy[cell.measure]
+    (task,) = cell.tasks
+    by_seed = collect_unlabelled(project.dataset, experiment, project.paths).by_seed
+    return by_seed[task, method].reindex(columns=[cell.measure])[cell.measure]
 
 
 def _over_seeds(number: Number) -> str:
@@ -189,7 +182,7 @@ def _chosen(metrics: Sequence[Metrics]) -> str:
     """The epochs that were selected of a seed's runs, one a task, and how."""
     chosen = [one["selected"] for one in metrics]
     how = distinct(choice["selection"] for choice in chosen)
-    epochs = ", ".join(str(choice["epoch"]) for choice in chosen[:MOST_LISTED]) + ", …" * (len(chosen) > MOST_LISTED)
+    epochs = listed([str(choice["epoch"]) for choice in chosen], MOST_LISTED)
     where = f"epoch {epochs}" if len(chosen) == 1 else f"epochs {epochs} of {len(chosen)} tasks"
     return f"{where}, selected by {how}"
 
@@ -201,9 +194,8 @@ def _made_with(records: Iterable[Record]) -> Iterator[str]:
         stages.setdefault(record["stage"], []).append(record)
     yield "made with" if stages else "its runs left no run records"
     for stage, found in stages.items():
-        settings, code = (hashes_of(found, section) for section in ("settings", "code"))
-        commits, devices = distinct(map(commit_of, found)), distinct(one["device"] for one in found)
-        yield f"  {stage}: settings {settings}; code {code} ({commits}); {devices}"
+        settings, code, commits = made_from(found)
+        yield f"  {stage}: settings {settings}; code {code} ({commits}); {distinct(one['device'] for one in found)}"
     for path, sha256 in data_of(records).items():
         yield f"  data: {Path(path).parent.name} {sha256}"
 

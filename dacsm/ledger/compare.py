@@ -20,12 +20,12 @@ from dacsm.ledger.audit.traces import changed_files, differences
 from dacsm.ledger.pipeline import STAGES
 from dacsm.ledger.processors import kind_of_processor
 from dacsm.ledger.provenance import code_of
+from dacsm.report.records import Record
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import UNREADABLE, no_number
 
 SUMMARIES = ("mean_per_class", "overall")  # these cells come first
 METRICS = "_metrics.json"
-Record = Mapping[str, Any]
 
 
 def compare(old: str, new: str, tables: Sequence[str]) -> dict[str, Any]:
@@ -105,18 +105,16 @@ def _records(commit: str, table: str) -> dict[str, Record]:
     result = subprocess.run(["git", "archive", "--format=tar", commit, folder], capture_output=True)
     if result.returncode != 0:
         return {}  # a commit without records
+    records: dict[str, Record] = {}
     with tarfile.open(fileobj=io.BytesIO(result.stdout)) as files:
-        # For mypy: a file can be extracted
-        read = {member.name: files.extractfile(member).read() for member in files if member.isfile()}  # type: ignore[union-attr]
-    records = {name: _object(commit, name, content) for name, content in read.items()}
-    for name, record in records.items():
-        with _from_commit(commit, name):
-            _ = [record[key].keys() for key in ("arguments", "settings", "inputs")]
-    return {
-        path: record
-        for path, record in records.items()
-        if seeds is None or record["arguments"].get("seed") in (None, *seeds)
-    }
+        for member in files:
+            if content := files.extractfile(member):  # None for a folder
+                record = _object(commit, member.name, content.read())
+                with _from_commit(commit, member.name):
+                    _ = [record[key].keys() for key in ("arguments", "settings", "inputs")]
+                if seeds is None or record["arguments"].get("seed") in (None, *seeds):
+                    records[member.name] = record
+    return records
 
 
 def _committed(commit: str, path: str) -> dict[str, Any] | None:

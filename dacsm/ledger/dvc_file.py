@@ -1,6 +1,7 @@
 """dvc.yaml, generated from the declaration of the pipeline: a stage for each phase, and the plots."""
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +44,11 @@ def dvc_file(params: Params) -> str:
 
 def _stage(stage: Stage) -> dict[str, Any]:
     of_table = "experiment" in stage.arguments
-    if of_table:  # the last stage has all audited
-        phase = "" if stage.name == LAST else f" --phase {stage.phase}"
-        target = str(stage.place_of(Paths(), {"experiment": KEY}))
-        commands = [f"snakemake --cores all {target}", f"python -m dacsm audit {KEY}{phase}"]
-    else:
-        target = f"{ITEM}_{stage.phase}"
-        commands = [
-            f"snakemake --cores all {target}",
-            f"python -m dacsm audit --dataset {ITEM} --phase {stage.phase}",
-        ]
+    target, audited = f"{ITEM}_{stage.phase}", f"--dataset {ITEM}"
+    if of_table:
+        target, audited = str(stage.place_of(Paths(), {"experiment": KEY})), KEY
+    phase = "" if stage.name == LAST else f" --phase {stage.phase}"  # the last stage has all audited
+    commands = [f"snakemake --cores all {target}", f"python -m dacsm audit {audited}{phase}"]
     described = {"cmd": commands, "deps": list(_deps(stage)), "params": _params(stage), "outs": _outs(stage)}
     if stage.name == "table":
         described["metrics"] = [_out(str(Paths().metrics(KEY)), cache=False)]
@@ -118,19 +114,15 @@ def plots_of(project: Project, experiment: Experiment) -> list[dict[str, Any]]:
 
     words = {task: task.replace("-", " to ") for task in experiment.tasks}
     drawn = drawn_runs(dataset, experiment)
-    for task, method in drawn:
-        path = drawn_csv("per_class", method, task, experiment, paths)
-        add(f"accuracy per class, {words[task]}, {method}", "bar_horizontal", "accuracy", {path: "class"})
-    for task, method in drawn:
-        path = drawn_csv("confusion", method, task, experiment, paths)
-        add(f"confusion of the first seed, {words[task]}, {method}", "confusion", "actual", {path: "predicted"})
-
-    for task in () if experiment.has_labels(dataset) else experiment.tasks:
-        for method in experiment.methods:
-            path = drawn_csv("predicted", method, task, experiment, paths)
-            add(
-                f"images of each predicted class, {words[task]}, {method}", "bar_horizontal", "percent", {path: "class"}
-            )
+    described = [] if experiment.has_labels(dataset) else list(product(experiment.tasks, experiment.methods))
+    for of_runs, title, what, template, x, y in (
+        (drawn, "accuracy per class", "per_class", "bar_horizontal", "accuracy", "class"),
+        (drawn, "confusion of the first seed", "confusion", "confusion", "actual", "predicted"),
+        (described, "images of each predicted class", "predicted", "bar_horizontal", "percent", "class"),
+    ):
+        for task, method in of_runs:
+            path = drawn_csv(what, method, task, experiment, paths)
+            add(f"{title}, {words[task]}, {method}", template, x, {path: y})
 
     seed = experiment.seeds[0]
     sources = dict.fromkeys(dataset.split_task(task)[0] for task in experiment.tasks)

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from dacsm.ledger.runs import Run, runs_of
 from dacsm.ledger.speed import Speed, adapt_speed, parameters_of, predict_speed, pretrain_speed
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.wording import count_of, in_bytes, in_hours
 
 BYTES_A_PIXEL = {"jpeg": 0.29, "png": 0.45}  # of photographs at 256 pixels and of digits, for each channel of png
 BYTES_A_SAMPLE = 1300  # headers and padding of a tar file
@@ -28,8 +29,9 @@ def describe_plan(project: Project, table: str, compute: Compute) -> Iterator[st
     experiment, dataset = project.params.experiment(table), project.dataset
     runs = runs_of(project, experiment)
     model = project.params.recipe("pretrain", dataset.name).model
-    sizes = [_count(experiment.tasks, "task"), _count(experiment.methods, "method"), _count(experiment.seeds, "seed")]
-    yield f"{experiment.title(dataset)}: {', '.join(sizes)}, {model.name}"
+    sizes = {"task": experiment.tasks, "method": experiment.methods, "seed": experiment.seeds}
+    counts = ", ".join(count_of(len(things), name) for name, things in sizes.items())
+    yield f"{experiment.title(dataset)}: {counts}, {model.name}"
     unmade = pending(project, table)
     todo = [run for run in runs if run.outputs[0] in unmade]
     yield "runs        to do   made"
@@ -158,7 +160,7 @@ def _hours(project: Project, todo: list[Run], compute: Compute) -> Iterator[str]
         speed = time.speeds[stage, method]
         unit = "pairs" if stage == "adapt" else "images"
         yield (
-            f"  {f'{stage} {method}'.strip()}: {_count(each, 'run')}, {in_hours(sum(each))}, "
+            f"  {f'{stage} {method}'.strip()}: {count_of(len(each), 'run')}, {in_hours(sum(each))}, "
             f"at {1 / speed.seconds:.3g} {unit}/s (measured at {speed.batch} a step)"
         )
     yield "  where reading images is as fast; pairs are counted as if the filter left all, so that adapting takes less"
@@ -197,21 +199,3 @@ def device_name(compute: Compute) -> str:
 
         return torch.cuda.get_device_name(compute.device)
     return "this CPU"
-
-
-def _count(things: Sized, name: str) -> str:
-    return f"{len(things)} {name}" if len(things) == 1 else f"{len(things)} {name}s"
-
-
-def in_bytes(size: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"
-
-
-def in_hours(hours: float) -> str:
-    if hours < 1 / 60:
-        return f"{3600 * hours:.0f} s"
-    return f"{60 * hours:.0f} min" if hours < 1 else f"{hours:.1f} h" if hours < 100 else f"{hours:,.0f} h"

@@ -24,13 +24,14 @@ from typing import Any
 from dacsm.config import SOURCE_ONLY
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
-from dacsm.ledger.pipeline import STAGES
+from dacsm.ledger.pipeline import STAGES, recipe_behind
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import sha256
 
 PACKAGE = Path(__file__).parents[1]
 NOT_COMPUTING = ("config", "runtime")
 PARTS = "parts"
+RECIPES = {"pretrain": "pretrain", "adapt": "adapt.recipes"}  # where params.yaml has them
 TEMPLATES = (".j2", ".css")  # they count with the modules beside them
 VERSIONS = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "webdataset")  # they decide a run's bits
 
@@ -40,13 +41,11 @@ def settings_of(project: Project, stage: str, arguments: Mapping[str, Any]) -> d
 
     A recipe is the one that the method trains by: where the method changes some of it, with that change.
     """
-    declared, method = STAGES[stage], arguments.get("method")
-    recipe = "pretrain" if method == SOURCE_ONLY else "adapt.recipes"
-    params, dataset = project.plain_params, project.dataset
-    if method not in (None, SOURCE_ONLY):
-        own = project.params.adaptation(dataset.name, method).model_dump(mode="json")
-        params = {**params, "adapt": {**params["adapt"], "recipes": {dataset.name: own}}}
-    keys = [key.format(recipe=recipe, **arguments) for key in declared.settings]
+    declared, params, recipe = STAGES[stage], project.plain_params, recipe_behind(arguments)
+    if recipe == "adapt":
+        own = project.params.adaptation(project.dataset.name, arguments["method"]).model_dump(mode="json")
+        params = {**params, "adapt": {**params["adapt"], "recipes": {project.dataset.name: own}}}
+    keys = [key.format(recipe=RECIPES[recipe], **arguments) for key in declared.settings]
     found = {key: value for key in keys if (value := _at(params, key)) is not None}
     facts = project.plain_dataset
     if stage == "download":

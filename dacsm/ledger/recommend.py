@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from statistics import mean
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from dacsm.adaptation.scores import CRITERIA, score_epochs
 from dacsm.config import SOURCE_ONLY
@@ -24,6 +26,7 @@ from dacsm.report.statistics import BETTER, FEWEST_RANKED, Difference, paired_di
 from dacsm.report.tables import Table, arrow, markdown, printed
 from dacsm.report.validators import scores_of
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.wording import count_of
 
 Scores = Mapping[str, Mapping[str, float]]  # by criterion and method: the mean over seeds
 
@@ -44,8 +47,7 @@ class Trust:
 def describe_recommendation(project: Project, name: str) -> Iterator[str]:
     """The lines that `dacsm recommend` prints.
 
-    Raises:
-        InputError: where no two methods of the experiment are finished.
+    Raises InputError where no two methods of the experiment are finished.
     """
     experiment = project.params.experiment(name)
     found = {task: _scores_of(project, experiment, task) for task in experiment.tasks}
@@ -58,7 +60,7 @@ def describe_recommendation(project: Project, name: str) -> Iterator[str]:
         chosen = {name: max(of, key=of.__getitem__) for name, of in scores.items() if of}
         yield ""
         unfinished = f"; not finished: {', '.join(missing)}" if missing else ""
-        yield f"{project.dataset.name}, {arrow(task)}, {_count(len(seeds), 'seed')}{unfinished}"
+        yield f"{project.dataset.name}, {arrow(task)}, {count_of(len(seeds), 'seed')}{unfinished}"
         rows = [[name, method, printed(scores[name][method], 4)] for name, method in chosen.items()]
         yield markdown(Table("", ["criterion", "would choose", "score"], rows, names=2))
         if best is None or best not in chosen:
@@ -69,7 +71,7 @@ def describe_recommendation(project: Project, name: str) -> Iterator[str]:
         else:
             trust = able[best]
             yield (
-                f"Take {chosen[best]}, which {best} chooses. On {_count(len(trust.costs), 'other task')} its choice "
+                f"Take {chosen[best]}, which {best} chooses. On {count_of(len(trust.costs), 'other task')} its choice "
                 f"lacked {printed(mean(trust.costs), 1)} points to the best method, and {printed(max(trust.costs), 1)} "
                 "at worst."
             )
@@ -108,39 +110,36 @@ def _scores_of(project: Project, experiment: Experiment, task: str) -> tuple[Sco
 def _trusted(project: Project, asked: set[tuple[str, str]]) -> dict[str, Trust]:
     """Each criterion's trust, from all tasks with measured methods but those that are asked about."""
     by_criterion: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in CRITERIA}
-    for place, metrics in _measured(project).items():
-        seeds = set.intersection(*map(set, metrics.values()))
-        if place in asked or not seeds:
+    for place, of_task in _measured(project).groupby(["dataset", "task"], sort=False):
+        seeds = set.intersection(*(set(of_method) for _, of_method in of_task.groupby("method")["seed"]))
+        methods = of_task["method"].nunique()
+        if place in asked or methods < FEWEST_RANKED:
             continue
+        common = of_task[of_task["seed"].isin(seeds)]
         for name, (correlations, costs) in by_criterion.items():
-            pairs = [
-                [one[name] for seed, one in of.items() if seed in seeds and name in one] for of in metrics.values()
-            ]
-            if min(map(len, pairs)) < len(seeds):
+            found = common[common["validator"] == name]
+            if len(found) < methods * len(seeds):
                 continue  # in some run it has no score
-            scores, accuracies = (np.array([[one[i] for one in of] for of in pairs]).mean(axis=1) for i in (0, 1))
-            if np.isfinite(found := rank_correlation(scores, accuracies)):
-                correlations.append(found)
-                costs.append(float(accuracies.max() - accuracies[scores.argmax()]))
+            means = found.groupby("method", sort=False)[["score", "accuracy"]].mean()
+            if np.isfinite(correlation := rank_correlation(means["score"], means["accuracy"])):
+                correlations.append(correlation)
+                costs.append(float(means["accuracy"].max() - means["accuracy"].iloc[means["score"].argmax()]))
     return {name: Trust(_above_zero(of), tuple(costs)) for name, (of, costs) in by_criterion.items()}
 
 
-def _measured(project: Project) -> dict[tuple[str, str], dict[str, dict[int, dict[str, tuple[float, float]]]]]:
-    """By dataset and task, then method and seed: each criterion's score and the accuracy at the epoch it chooses."""
-    found: dict[tuple[str, str], dict[str, dict[int, dict[str, tuple[float, float]]]]] = {}
+def _measured(project: Project) -> pd.DataFrame:
+    """A row for each measured run and criterion that scores it, with the accuracy at the epoch that it chooses."""
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}  # experiments may have runs in common
     for name, experiment in project.params.experiments.items():
         dataset = project.params.load_dataset_of(name)
         tasks = experiment.tasks if experiment.has_labels(dataset) else ()
-        for task, method, seed in product(tasks, experiment.methods, experiment.seeds):
-            of = found.setdefault((dataset.name, task), {})
-            file = project.paths.evaluated(dataset.name, method, task, seed) / "metrics.json"
-            if seed in of.get(method, {}) or not file.is_file():
-                continue
-            run = evaluated_metrics(dataset, (method, task, seed), project.paths)
-            scored = [one for one in scores_of(run, dataset.headline) if one["scored"]]
-            if scored:
-                of.setdefault(method, {})[seed] = {one["validator"]: (one["score"], one["accuracy"]) for one in scored}
-    return {place: of for place, of in found.items() if len(of) >= FEWEST_RANKED}
+        for run in product(experiment.methods, tasks, experiment.seeds):
+            if (project.paths.evaluated(dataset.name, *run) / "metrics.json").is_file():
+                facts = dict(zip(("dataset", "method", "task", "seed"), (dataset.name, *run), strict=True))
+                for one in scores_of(evaluated_metrics(dataset, run, project.paths), dataset.headline):
+                    if one["scored"]:
+                        rows[dataset.name, *run, one["validator"]] = facts | one
+    return pd.DataFrame(rows.values(), columns=["dataset", "method", "task", "seed", "validator", "score", "accuracy"])
 
 
 def _above_zero(correlations: list[float]) -> Difference | None:
@@ -159,7 +158,3 @@ def _about_trust(trusted: Mapping[str, Trust]) -> Iterator[str]:
         rows.append([name, str(len(costs)), *known, *cost])
     heads = ["criterion", "tasks", "rank correlation over methods", "95 % interval", "points lost", "at worst"]
     yield markdown(Table("", heads, rows))
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + "s" * (number != 1)

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from dacsm.config.experiments import Experiment
 from dacsm.config.paths import Paths
@@ -13,11 +12,11 @@ from dacsm.config.project import Project
 from dacsm.ledger.audit.traces import changed_files, differences, read_record
 from dacsm.ledger.cell import closest, find_cell, values_of
 from dacsm.ledger.runs import Run, runs_of
+from dacsm.report.records import Record
 from dacsm.runtime.errors import InputError
 
 FOLDER = Path("runs", "reproduced")  # git and DVC leave `runs` alone
 MODELS = ("pretrain", "adapt", "evaluate")
-Record = Mapping[str, Any]
 
 
 def reproduce(
@@ -25,10 +24,8 @@ def reproduce(
 ) -> Iterator[str]:
     """Make the runs behind a cell again, of one seed or of all; the lines that `dacsm reproduce` prints.
 
-    Raw archives are taken from where they lie; all else is made anew, by the present settings and code.
-
-    Raises:
-        InputError: where the table has no such cell, a run of it is not made or left no record, or Snakemake fails.
+    Raw archives are taken from where they lie; all else is made anew, by the present settings and code. Raises
+    InputError where the table has no such cell, a run of it is not made or left no record, or Snakemake fails.
     """
     experiment = project.params.experiment(table)
     method = closest(method, experiment.methods, f"experiments.{experiment.name}.methods has no")

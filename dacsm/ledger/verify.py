@@ -13,7 +13,7 @@ from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.ledger.audit.traces import differences, read_record
 from dacsm.ledger.reproduce import make_anew, under
-from dacsm.ledger.runs import Run, run_of, runs_of
+from dacsm.ledger.runs import run_of, runs_of
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import write_text
 from dacsm.runtime.hashes import digest
@@ -51,14 +51,11 @@ def verify(project: Project, cores: int) -> Iterator[str]:
         verdict = f"{', '.join(Path(name).name for name in found)} differ" if found else "as published, byte for byte"
         yield f"{run.place}: {len(outputs)} files, {verdict}"
     if unlike:
-        reasons = [f"{key} {old}, here {new}" for key, (old, new) in differences(made_with, _here(adapted)).items()]
+        here = _made_with(read_record(adapted))
+        reasons = [f"{key} {old}, here {new}" for key, (old, new) in differences(made_with, here).items()]
         why = "; ".join(reasons) or "the published ones were made with the same processor, packages, settings and code"
         raise InputError(f"this machine does not give the published bytes. What they were made with: {why}.")
     yield "this machine gives the published bytes"
-
-
-def _here(run: Run) -> dict[str, Any]:
-    return _made_with(read_record(run))
 
 
 def _made_with(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from dacsm.evaluation.classify import Classified
@@ -13,21 +13,28 @@ from dacsm.runtime.files import whole_file
 DIGITS = 6  # decimals of a probability in files
 
 
+def _readable(results: Iterable[Classified], unreadable: list[Classified]) -> Iterator[Classified]:
+    """The pictures that could be read; the others are collected, and named on stderr with the reason."""
+    for result in results:
+        if result.problem is None:
+            yield result
+        else:
+            unreadable.append(result)
+            path = printable(result.path)
+            print(f"dacsm: {path} cannot be read ({result.problem}) and is left out.", file=sys.stderr)
+
+
 def print_classified(results: Iterable[Classified], as_json: bool) -> int:
     """Print each picture's path and classes; how many could not be read."""
-    unreadable = 0
-    for result in results:
-        path = printable(result.path)  # so that a line stays a line
-        if result.problem is not None:
-            unreadable += 1
-            _say_unreadable(result)
-        elif as_json:
+    unreadable: list[Classified] = []
+    for result in _readable(results, unreadable):
+        if as_json:
             best = [{"class": name, "probability": round(chance, DIGITS)} for name, chance in result.classes]
             print(json.dumps({"path": result.path, "classes": best}, ensure_ascii=False))
         else:
             columns = [f"{name}\t{chance:.4f}" for name, chance in result.classes]
-            print("\t".join([path, *columns]))
-    return unreadable
+            print("\t".join([printable(result.path), *columns]))  # so that a line stays a line
+    return len(unreadable)
 
 
 def write_classified(file: Path, results: Iterable[Classified], classes: Sequence[str] = ()) -> int:
@@ -39,21 +46,12 @@ def write_classified(file: Path, results: Iterable[Classified], classes: Sequenc
     """
     if file.is_dir():
         raise InputError(f"--csv is {file}, which is a folder; name a file in it.")
-    unreadable = 0
+    unreadable: list[Classified] = []
     with whole_file(file) as partial, partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as out:
         writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         writer.writerow(["path", "class", "probability", *classes])
-        for result in results:
-            if result.problem is not None:
-                unreadable += 1
-                _say_unreadable(result)
-                continue
-            chances = dict(result.classes)
-            name, chance = result.classes[0]
+        for result in _readable(results, unreadable):
+            (name, chance), chances = result.classes[0], dict(result.classes)
             numbers = [chance, *(chances[one] for one in classes)]
             writer.writerow([result.path, name, *(round(number, DIGITS) for number in numbers)])
-    return unreadable
-
-
-def _say_unreadable(result: Classified) -> None:
-    print(f"dacsm: {printable(result.path)} cannot be read ({result.problem}) and is left out.", file=sys.stderr)
+    return len(unreadable)

@@ -3,77 +3,54 @@
 The file is no output that is compared byte by byte, since clocks and memory differ from one repetition to the next.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from statistics import mean
-from typing import Any
 
-from dacsm.config.datasets import DatasetSpec
-from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
 from dacsm.report.differences import BASELINE
-from dacsm.report.measured import Runs
-from dacsm.report.records import distinct, most_memory
+from dacsm.report.measured import Evaluated, Runs
+from dacsm.report.records import Grouped, Record, distinct, grouped_records, most_memory
 from dacsm.report.tables import AVERAGE, decimal
-from dacsm.runtime.files import read_json, reading
 
+REACHED = ("measure", "accuracy", "accuracy_std")  # of targets with labels
 SPENT = ("runs", "training_seconds", "of_cdtrans", "images_per_second", "ram_mib", "gpu_mib", "device")
-TIMES = ("method", *SPENT)
-HEADER = ("method", "measure", "accuracy", "accuracy_std", *SPENT)
 
 
-def costs_csv(runs: Runs, paths: Paths) -> list[list[str]]:
-    """A row under HEADER for each method; empty where no run of it left a record, as of source-only.
+def costs_csv(runs: Evaluated, paths: Paths) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, a row a method, as `costs` has them; raises InputError as `grouped_records` does."""
+    header = ["method", *(REACHED if isinstance(runs, Runs) else ()), *SPENT]
+    found = costs(runs, grouped_records(runs, paths, ("adapt",)))
+    return header, [[row.get(name, "") for name in header] for row in found]
+
+
+def costs(runs: Evaluated, records: Grouped) -> list[dict[str, str]]:
+    """What each method reached and took, by column; without what is not known, as the time of source-only.
 
     Accuracy is the headline measure, on the average over tasks. Times are means over runs, each from its first step to
     its last with what was measured between; `of_cdtrans` is the time over CDTrans', where both had the same device.
     Memory is the most of any run.
     """
+    base = _spent(records.get(("adapt", BASELINE), ()))
     rows = []
-    for row in _spent(runs.dataset, runs.experiment, paths):
-        number = runs.rows["selected", AVERAGE, row["method"]].numbers[runs.dataset.headline]
-        row |= {"measure": runs.dataset.headline}
-        row |= {"accuracy": decimal(number.mean), "accuracy_std": decimal(number.spread)}
-        rows.append([row.get(name, "") for name in HEADER])
+    for method in runs.experiment.methods:
+        row = {"method": method, **_spent(records.get(("adapt", method), ()))}
+        if "device" in row and row["device"] == base.get("device"):
+            row["of_cdtrans"] = decimal(float(row["training_seconds"]) / float(base["training_seconds"]))
+        if isinstance(runs, Runs):
+            number = runs.rows["selected", AVERAGE, method].numbers[runs.dataset.headline]
+            reached = (runs.dataset.headline, decimal(number.mean), decimal(number.spread))
+            row |= zip(REACHED, reached, strict=True)
+        rows.append(row)
     return rows
 
 
-def times_csv(dataset: DatasetSpec, experiment: Experiment, paths: Paths) -> list[list[str]]:
-    """A row under TIMES for each method: what `costs_csv` says, for targets whose accuracy is not known."""
-    return [[row.get(name, "") for name in TIMES] for row in _spent(dataset, experiment, paths)]
-
-
-def _spent(dataset: DatasetSpec, experiment: Experiment, paths: Paths) -> Iterator[dict[str, str]]:
-    """Time and memory of each method, and over CDTrans'."""
-    records = {method: _records(dataset, experiment, paths, method) for method in experiment.methods}
-    base = _costs(records.get(BASELINE, []))
-    for method, found in records.items():
-        costs = _costs(found)
-        if costs and costs["device"] == base.get("device"):
-            costs["of_cdtrans"] = decimal(float(costs["training_seconds"]) / float(base["training_seconds"]))
-        yield {"method": method, "runs": str(len(found)), **costs}
-
-
-def _records(dataset: DatasetSpec, experiment: Experiment, paths: Paths, method: str) -> list[Mapping[str, Any]]:
-    """The records of a method's adaptations, as far as there are any."""
-    places = [
-        paths.record(paths.adapted(dataset.name, method, task, seed))
-        for task in experiment.tasks
-        for seed in experiment.seeds
-    ]
-    records = []
-    for place in filter(Path.is_file, places):
-        records.append(read_json(place, "dacsm adapt"))
-        with reading(place, "dacsm adapt"):
-            _costs(records[-1:])  # it has what is asked of it
-    return records
-
-
-def _costs(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _spent(records: Sequence[Record]) -> dict[str, str]:
+    """Time and memory of some adaptations."""
     if not records:
-        return {}
+        return {"runs": "0"}
     measured, most = [one["measured"] for one in records], most_memory(records)
     return {
+        "runs": str(len(records)),
         "training_seconds": decimal(mean(one["training_seconds"] for one in measured), 1),
         "images_per_second": decimal(mean(one["images_per_second"] for one in measured), 1),
         "ram_mib": str(most["ram"]),

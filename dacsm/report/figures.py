@@ -13,11 +13,12 @@ from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
 from dacsm.report import plots
 from dacsm.report.differences import Comparisons, compared_with
-from dacsm.report.measured import Runs, made_by, read_predictions
+from dacsm.report.measured import Runs, read_predictions
 from dacsm.report.tables import AVERAGE, MEASURES, arrow, decimal, matrix
 from dacsm.runtime.files import write_csv
 
 FIGURE = "accuracy.png"
+DEVIATION = " ± standard deviation"  # what bars show beside the mean over seeds
 DIFFERENCES = "differences.png"
 MOST_CLASSES = 80  # in bars and confusions; past that they cannot be read, and tasks are drawn instead
 MOST_DIFFERENCES = 120  # lines of methods and tasks; past that the average alone is drawn
@@ -60,8 +61,10 @@ def drawn_csv(what: str, method: str, task: str, experiment: Experiment, paths: 
     return paths.plots(experiment.name) / f"{what}_{method}_{task}.csv"
 
 
-def _over_seeds(experiment: Experiment) -> str:
-    return f"mean of {len(experiment.seeds)} seeds" if len(experiment.seeds) > 1 else f"seed {experiment.seeds[0]}"
+def mean_of_seeds(experiment: Experiment, spread: str = "") -> str:
+    """What a picture shows of the seeds; `spread` says what its lines beside the mean are, where there are several."""
+    seeds = experiment.seeds
+    return f"mean of {len(seeds)} seeds{spread}" if len(seeds) > 1 else f"seed {seeds[0]}"
 
 
 def _average(experiment: Experiment) -> str:
@@ -73,15 +76,13 @@ def _draw_bars(runs: Runs, path: Path) -> None:
     experiment, title = runs.experiment, runs.title
     if draws_classes(runs.dataset):
         title += f", {_average(experiment) if runs.several else arrow(*experiment.tasks)}: accuracy per class"
-        columns = {name: name for name in (*runs.dataset.classes, "mean_per_class")} | MEASURES
-        columns.pop("overall")
+        columns = {name: name for name in runs.dataset.classes} | {"mean_per_class": MEASURES["mean_per_class"]}
         rows = {method: runs.rows["selected", AVERAGE, method].numbers for method in experiment.methods}
     else:
         title += f": {runs.measure} accuracy per task"
         columns = {task: arrow(task) for task in (*experiment.tasks, AVERAGE)}
         rows = {method: runs.by_task(method).numbers for method in experiment.methods}
-    spread = " ± standard deviation" if len(experiment.seeds) > 1 else ""
-    title += f", label-free selection\n{_over_seeds(experiment)}{spread}"
+    title += f", label-free selection\n{mean_of_seeds(experiment, DEVIATION)}"
     plots.bars(path, title, {method: {columns[name]: of[name] for name in columns} for method, of in rows.items()})
 
 
@@ -91,7 +92,7 @@ def _draw_matrix(runs: Runs, path: Path) -> None:
         cells = matrix(runs.dataset, runs.experiment.tasks, line.cells)
         means = [[number.mean for number in of_source.values()] for of_source in cells.values()]
         matrices[f"{line.facts['method']} ({line.facts['selection']})"] = np.array(means)
-    title = f"{runs.title}: {runs.measure} accuracy, label-free selection, {_over_seeds(runs.experiment)}"
+    title = f"{runs.title}: {runs.measure} accuracy, label-free selection, {mean_of_seeds(runs.experiment)}"
     plots.matrices(path, title, list(cells), matrices)
 
 
@@ -101,14 +102,10 @@ def _draw_run(runs: Runs, task: str, method: str, paths: Paths) -> None:
     means = {name: decimal(row.numbers[name].mean) for name in dataset.classes}
     per_class = [(name, mean) for name, mean in means.items() if mean]
     write_csv(drawn_csv("per_class", method, task, experiment, paths), ("class", "accuracy"), per_class)
-    predictions = []
-    for seed in experiment.seeds:
-        path = paths.evaluated(dataset.name, method, task, seed) / "predictions.csv"
-        command = made_by("evaluate", dataset, method, task, seed)
-        predictions.append(read_predictions(path, command, len(dataset.classes))[:, 1:])
+    predictions = [read_predictions(dataset, (method, task, seed), paths)[:, 1:] for seed in experiment.seeds]
     confusion = drawn_csv("confusion", method, task, experiment, paths)
     write_csv(confusion, ("actual", "predicted"), np.array(dataset.classes)[predictions[0]].tolist())
-    title = f"{runs.title}, {arrow(task)}: {method}\nselection: {row.selection}; {_over_seeds(experiment)}"
+    title = f"{runs.title}, {arrow(task)}: {method}\nselection: {row.selection}; {mean_of_seeds(experiment)}"
     every = range(len(dataset.classes))
     fractions = [pd.crosstab(*pairs.T, normalize="index") for pairs in predictions]  # type: ignore[call-overload]  # of each actual class
     full = [one.reindex(columns=every, fill_value=0).reindex(every) for one in fractions]  # NaN for one without images

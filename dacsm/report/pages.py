@@ -169,11 +169,9 @@ def table_csv(runs: Runs, published: Sequence[Line]) -> tuple[list[str], list[li
 def table_in_latex(runs: Runs, published: Sequence[Line]) -> str:
     """The whole file: the numbers selected without target labels, then the published ones."""
     title, protocol = escape_latex(runs.title), f"Protocol: {escape_latex(runs.dataset.protocol)}."
-    seeds = runs.experiment.seeds
-    spread = "mean $\\pm$ sample standard deviation over seeds" if len(seeds) > 1 else "seed"
     measure = "accuracy of each class" if runs.dataset.table_form == "classes" else f"{runs.measure} accuracy"
     measured = (
-        f"{title}, measured: {measure} on the target in percent, {spread} {', '.join(map(str, seeds))}; "
+        f"{title}, measured: {measure} on the target in percent, {latex_seeds(runs.experiment)}; "
         f"{escape_latex(runs.backbone)}; checkpoints chosen without target labels. {protocol}"
     )
     of_others = f"{title}, published numbers, as their sources print them; none was measured here. {protocol}"
@@ -185,6 +183,12 @@ def table_in_latex(runs: Runs, published: Sequence[Line]) -> str:
         label = f"{runs.experiment.name}-{kind}"
         parts += [latex_table(table, caption, f"{label}-{place}") for place, table in enumerate(tables, start=1)]
     return "\n\n".join(parts) + "\n"
+
+
+def latex_seeds(experiment: Experiment) -> str:
+    """What the numbers of a table in LaTeX are, of its seeds."""
+    of = "mean $\\pm$ sample standard deviation over seeds" if len(experiment.seeds) > 1 else "seed"
+    return f"{of} {', '.join(map(str, experiment.seeds))}"
 
 
 def latex_table(table: Table, caption: str, label: str) -> str:

@@ -1,22 +1,55 @@
-"""What run records say, in words: short hashes, commits, times and memory."""
+"""The run records behind a table, and what they say in words: short hashes, commits, times and memory."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from pathlib import Path
 from typing import Any
 
+from dacsm.config.paths import Paths
+from dacsm.report.measured import Evaluated
+from dacsm.report.tables import distinct
+from dacsm.runtime.files import read_json, reading
 from dacsm.runtime.hashes import digest
 
 HASH = 12  # digits of a hash that are shown
+STAGES = ("pretrain", "adapt", "evaluate")
+KEYS = ("settings", "code", "inputs", "versions", "device", "seconds")  # that others are asked for
+
 Record = Mapping[str, Any]
+Grouped = Mapping[tuple[str, str], Sequence[Record]]  # by stage and method; pretraining is of none
 
 
-def distinct(values: Iterable[str]) -> str:
-    """Each value once, in its order."""
-    return ", ".join(dict.fromkeys(values))
+def grouped_records(runs: Evaluated, paths: Paths, stages: Sequence[str] = STAGES) -> Grouped:
+    """The run records of the trainings and evaluations behind a table, as far as they are there.
+
+    Raises InputError where one cannot be read, or lacks what is asked of it.
+    """
+    experiment, dataset = runs.experiment, runs.dataset
+    sources = dict.fromkeys(dataset.split_task(task)[0] for task in experiment.tasks)
+    folders = {("pretrain", ""): [paths.pretrained(dataset.name, *of) for of in product(sources, experiment.seeds)]}
+    for method in experiment.methods:
+        of_method = [(dataset.name, method, *of) for of in product(experiment.tasks, experiment.seeds)]
+        folders["adapt", method] = [paths.adapted(*run) for run in of_method]
+        folders["evaluate", method] = [paths.evaluated(*run) for run in of_method]
+    files = {name: map(paths.record, of) for name, of in folders.items() if name[0] in stages}
+    records = {name: [_read(file, *name) for file in of if file.is_file()] for name, of in files.items()}
+    return {name: of for name, of in records.items() if of}
 
 
-def hashes_of(records: Iterable[Record], section: str) -> str:
-    """The short hashes of a section of some records, `settings` or `code`; more than one where runs differ."""
-    return distinct(digest(record[section])[:HASH] for record in records)
+def _read(path: Path, stage: str, _method: str) -> Record:
+    record = read_json(path, f"dacsm {stage}")
+    with reading(path, f"dacsm {stage}"):
+        commit_of(record)
+        memory_of(record["peak_memory_mb"])
+        _ = [record[key] for key in KEYS]
+        _ = [record["measured"][key] for key in ("training_seconds", "images_per_second") if stage == "adapt"]
+    return record
+
+
+def made_from(records: Sequence[Record]) -> tuple[str, str, str]:
+    """The short hashes of the settings and of the code of some runs, and their commits; several where runs differ."""
+    settings, code = (distinct(digest(one[section])[:HASH] for one in records) for section in ("settings", "code"))
+    return settings, code, distinct(map(commit_of, records))
 
 
 def data_of(records: Iterable[Record]) -> dict[str, str]:

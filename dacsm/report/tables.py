@@ -49,6 +49,11 @@ def printed(value: float | None, digits: int = 2, sign: str = "") -> str:
     return decimal(value, digits, sign).replace("-", "−") or "–"
 
 
+def distinct(values: Iterable[str]) -> str:
+    """Each value once, in its order, with commas."""
+    return ", ".join(dict.fromkeys(values))
+
+
 def markdown(table: Table) -> str:
     """The table under its title, if it has one."""
     heads, *rows = [[shown(cell).replace("|", r"\|") for cell in row] for row in (table.heads, *table.rows)]

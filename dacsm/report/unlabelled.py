@@ -1,9 +1,9 @@
 """What was predicted of targets without labels, over all seeds: classes, confidence, scores, agreement; no accuracy."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
-from itertools import combinations, product
+from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,8 @@ from pydantic import BaseModel, PositiveInt, ValidationError
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
-from dacsm.report.measured import Metrics, made_by, one_backbone, read_metrics
-from dacsm.report.records import distinct
-from dacsm.report.tables import Number, decimal
-from dacsm.runtime.files import reading
+from dacsm.report.measured import Evaluated, Metrics, all_metrics, one_backbone, over_seeds, read_predictions
+from dacsm.report.tables import Number, decimal, distinct
 
 CONFIDENCE, AGREEMENT = "mean_confidence", "agreement_between_seeds"
 SCORE, PREDICTED = "score_", "predicted_"  # before the names of validators and of classes
@@ -27,18 +25,10 @@ SCORES_HEADER = ("task", "method", "validator", "default", "runs", "runs_without
 
 
 @dataclass(frozen=True)
-class UnlabelledRuns:
+class UnlabelledRuns(Evaluated):
     """All runs of an experiment whose targets have no labels."""
 
-    dataset: DatasetSpec
-    experiment: Experiment
-    metrics: Mapping[tuple[str, str], Sequence[Metrics]]  # by task and method, one a seed
-    predicted: Mapping[tuple[str, str], np.ndarray]  # (S, N) class indices
-    backbone: str
-
-    @property
-    def title(self) -> str:
-        return self.experiment.title(self.dataset)
+    predicted: Mapping[tuple[str, str], np.ndarray]  # by task and method, class indices (S, N)
 
     @cached_property
     def validators(self) -> tuple[str, ...]:
@@ -63,10 +53,8 @@ class UnlabelledRuns:
 
     def numbers(self, task: str, method: str) -> dict[str, Number]:
         """Means over seeds with their deviation; the agreement of seeds is a mean over their pairs."""
-        frame = self.by_seed[task, method]
-        found = {name: Number(frame[name].mean(), frame[name].std()) for name in self.columns}
         pairs = [100 * np.mean(one == other) for one, other in combinations(self.predicted[task, method], 2)]
-        return found | {AGREEMENT: Number(float(np.mean(pairs)) if pairs else np.nan)}
+        return over_seeds(self.by_seed[task, method]) | {AGREEMENT: Number(float(np.mean(pairs)) if pairs else np.nan)}
 
     def agreement(self, task: str, first: str, second: str) -> Number:
         """The fraction of images to which two methods give the same class, in percent, seed by seed."""
@@ -92,18 +80,14 @@ def collect_unlabelled(dataset: DatasetSpec, experiment: Experiment, paths: Path
 
     Raises InputError where one is missing, is not what evaluate writes, or is of another protocol, backbone or target.
     """
-    metrics: dict[tuple[str, str], list[Metrics]] = {}
+    metrics = all_metrics(dataset, experiment, paths, _problem)
     predicted: dict[tuple[str, str], np.ndarray] = {}
-    for task, method in product(experiment.tasks, experiment.methods):
+    for task, method in metrics:
+        images = metrics[task, experiment.methods[0]][0]["images"]
         runs = [(method, task, seed) for seed in experiment.seeds]
-        metrics[task, method] = [_described(dataset, run, paths) for run in runs]
-        rows = [_predicted(dataset, run, paths, metrics[task, experiment.methods[0]][0]["images"]) for run in runs]
-        predicted[task, method] = np.stack(rows)
-    return UnlabelledRuns(dataset, experiment, metrics, predicted, one_backbone(dataset, metrics))
-
-
-def _described(dataset: DatasetSpec, run: tuple[str, str, int], paths: Paths) -> Metrics:
-    return read_metrics(paths.evaluated(dataset.name, *run), "evaluate", dataset, run, partial(_problem, dataset))
+        rows = [read_predictions(dataset, run, paths, labelled=False, images=images) for run in runs]
+        predicted[task, method] = np.stack(rows)[..., -1]
+    return UnlabelledRuns(dataset, experiment, metrics, one_backbone(dataset, metrics), predicted)
 
 
 class _Selected(BaseModel):
@@ -141,16 +125,6 @@ def _problem(dataset: DatasetSpec, metrics: Metrics) -> str | None:
     if any((one.epoch or 0) > len(one.scores) for one in found.validators.values()):
         return "is wrong: a validator chooses an epoch that it has no score of"
     return None
-
-
-def _predicted(dataset: DatasetSpec, run: tuple[str, str, int], paths: Paths, images: int) -> np.ndarray:
-    """The predicted class index of each image, (N,)."""
-    path, command = paths.evaluated(dataset.name, *run) / "predictions.csv", made_by("evaluate", dataset, *run)
-    with reading(path, command):
-        found = pd.read_csv(path, usecols=["predicted"], dtype={"predicted": int})["predicted"].to_numpy()
-        if len(found) != images or not 0 <= found.min() <= found.max() < len(dataset.classes):
-            raise ValueError(f"expected {images} class indices from 0 to {len(dataset.classes) - 1}")
-    return found
 
 
 def table_csv(runs: UnlabelledRuns) -> tuple[list[str], list[list[str]]]:
@@ -197,14 +171,10 @@ def scores_csv(runs: UnlabelledRuns) -> list[list[str]]:
             default = any(run.get("validator") == name for run in found)
             known = [score for score in scores if score is not None]
             facts = [task, method, name, "yes" if default else "no", str(len(known)), str(len(found) - len(known))]
-            numbers = [number for of in (known, best) for number in _mean(of)]
+            values = [pd.Series(of, dtype=float) for of in (known, best)]
+            numbers = [decimal(number, 4) for of in values for number in (of.mean(), of.std())]
             rows.append([*facts, *numbers, " ".join(str(one["epoch"]) for one in chosen)])
     return rows
-
-
-def _mean(values: Sequence[float]) -> Iterator[str]:
-    series = pd.Series(values, dtype=float)
-    yield from (decimal(series.mean(), 4), decimal(series.std(), 4))
 
 
 def metrics_of(runs: UnlabelledRuns) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dacsm.config.params import SOURCE_ONLY
 from dacsm.config.paths import Paths
 from dacsm.report import plots
-from dacsm.report.figures import clear_figures, drawn_csv
-from dacsm.report.pages import HEAD, escape_latex, latex_table, over_seeds
+from dacsm.report.figures import DEVIATION, clear_figures, drawn_csv, mean_of_seeds
+from dacsm.report.pages import HEAD, escape_latex, latex_seeds, latex_table, over_seeds
 from dacsm.report.tables import MOST_CLASSES, Cell, Number, Table, arrow, decimal, page, printed
 from dacsm.report.unlabelled import AGREEMENT, CONFIDENCE, PREDICTED, SCORE, UnlabelledRuns
 from dacsm.runtime.files import write_csv
@@ -107,16 +107,14 @@ def _agreement(runs: UnlabelledRuns, task: str) -> Iterator[str | Table]:
 
 def unlabelled_latex(runs: UnlabelledRuns) -> str:
     """The whole file: for each task the classes predicted, then confidence, agreement and scores."""
-    seeds, title = ", ".join(map(str, runs.experiment.seeds)), escape_latex(runs.title)
-    spread = "mean $\\pm$ sample standard deviation over seeds" if len(runs.experiment.seeds) > 1 else "seed"
-    parts = [HEAD]
+    seeds, parts = latex_seeds(runs.experiment), [HEAD]
     for task in runs.experiment.tasks:
-        about = f"{title}, {escape_latex(arrow(task))}, a target without labels"
+        about = f"{escape_latex(runs.title)}, {escape_latex(arrow(task))}, a target without labels"
         tables = [("mean confidence and agreement in percent, and label-free scores", scores_table(runs, task))]
         if len(runs.dataset.classes) <= MOST_CLASSES:
             tables.insert(0, ("images of each predicted class in percent", classes_table(runs, task)))
         for place, (what, table) in enumerate(tables, start=1):
-            caption = f"{about}: {what}, {spread} {seeds}; no accuracy."
+            caption = f"{about}: {what}, {seeds}; no accuracy."
             parts.append(latex_table(table, caption, f"{runs.experiment.name}-{task}-{place}"))
     return "\n\n".join(parts) + "\n"
 
@@ -126,8 +124,7 @@ def draw_unlabelled(runs: UnlabelledRuns, paths: Paths) -> None:
     experiment, classes = runs.experiment, runs.dataset.classes
     folder = paths.plots(experiment.name)
     clear_figures(folder)
-    seeds = len(experiment.seeds)
-    over = f"mean of {seeds} seeds ± standard deviation" if seeds > 1 else f"seed {experiment.seeds[0]}"
+    over = mean_of_seeds(experiment, DEVIATION)
     for task in experiment.tasks:
         methods = {}
         for method in experiment.methods:

@@ -11,8 +11,7 @@ from typing import BinaryIO
 import torch
 
 from dacsm.runtime.errors import InputError
-from dacsm.runtime.processes import count, count_here, rank_here
-from dacsm.runtime.workers import require_workers
+from dacsm.runtime.processes import count, count_here, rank_here, require_workers
 
 _HELD: list[BinaryIO] = []  # locks of GPUs, until the process ends
 EXACT = "DACSM_DETERMINISTIC"  # 1: see _be_exact
@@ -34,10 +33,8 @@ class Compute:
 def choose_compute(device: str = "auto", workers: int | None = None, features_folder: Path | None = None) -> Compute:
     """The device by name; `auto` takes a GPU where there is one, and `cuda` one that no other run has taken.
 
-    Where no number of workers is given, there is none on a CPU, and for a GPU one a core, but one core, up to 8.
-
-    Raises:
-        InputError: where this machine has no such device, or there is no such folder.
+    Where no number of workers is given, there is none on a CPU, and for a GPU one a core, but one core, up to 8. Raises
+    InputError where this machine has no such device, or there is no such folder.
     """
     require_workers(workers or 0)
     if device == "auto":
@@ -77,10 +74,7 @@ def free_gpu() -> int:
 
     Each process of a run takes one. It locks a file for each GPU that it takes, and the system lets go of the lock
     however the process ends. Where a scheduler hands out the GPUs, its choice stands. Where all are taken, runs of one
-    process share the first.
-
-    Raises:
-        InputError: where a run of several processes finds too few that are free.
+    process share the first. Raises InputError where a run of several processes finds too few that are free.
     """
     if any(name in os.environ for name in SCHEDULERS):
         return rank_here()

@@ -18,8 +18,7 @@ CLEARED = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "MKL_DEBUG_CPU_TYPE", "DNNL_MA
 def hold_libraries() -> None:
     """For portable arithmetic: set the variables that libraries read when they are loaded; call it before that.
 
-    Raises:
-        InputError: where the processor lacks what is needed.
+    Raises InputError where the processor lacks what is needed.
     """
     if not X86:
         return

@@ -28,10 +28,8 @@ def adapt(
 ) -> dict[str, float]:
     """Adapt a source model to the target; writes both checkpoints, log.csv and epochs.npz.
 
-    Goes on from what `resume` has of a run that was killed. Returns what was measured, for the run's record.
-
-    Raises:
-        InputError: for shards, checkpoints or settings that cannot be used, or a loss that is not a number.
+    Goes on from what `resume` has of a run that was killed. Returns what was measured, for the run's record. Raises
+    InputError for shards, checkpoints or settings that cannot be used, or a loss that is not a number.
     """
     params, dataset, paths = project.params, project.dataset, project.paths
     source, _target = dataset.split_task(task)

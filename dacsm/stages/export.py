@@ -26,8 +26,8 @@ from dacsm.models.classifier import Classifier, load_checkpoint
 from dacsm.models.folded import fold, not_plain
 from dacsm.models.hub_folder import CONFIG, WEIGHTS, hub_config, write_weights
 from dacsm.models.onnx import onnx_logits, require_onnx, write_onnx
-from dacsm.report.exported import Exported
-from dacsm.report.model_card import model_card
+from dacsm.report.card.exported import Exported
+from dacsm.report.card.model_card import model_card
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import exchanged, read_json, sha256, write_json, write_text

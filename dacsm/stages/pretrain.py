@@ -50,10 +50,8 @@ def pretrain(
 ) -> dict[str, float]:
     """Train a classifier on the source domain; writes model.safetensors (the last epoch) and log.csv.
 
-    Goes on from what `resume` has of a run that was killed. Returns what was measured, for the run's record.
-
-    Raises:
-        InputError: for shards or settings that cannot be used, or a loss that is not a number.
+    Goes on from what `resume` has of a run that was killed. Returns what was measured, for the run's record. Raises
+    InputError for shards or settings that cannot be used, or a loss that is not a number.
     """
     dataset, paths = project.dataset, project.paths
     recipe: Pretrain = project.params.recipe("pretrain", dataset.name)

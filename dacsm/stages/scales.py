@@ -15,7 +15,7 @@ from dacsm.config.params import Experiment
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.report.differences import BASELINE, LEVEL, interval_of
-from dacsm.report.measured import Metrics, Row, read_metrics
+from dacsm.report.measured import Metrics, over_seeds, read_metrics
 from dacsm.report.plots import curves
 from dacsm.report.statistics import BETTER, WORSE, Difference, paired_difference
 from dacsm.report.tables import AVERAGE, MEASURES, Table, arrow, decimal, page, printed
@@ -64,7 +64,7 @@ def _draw_scales(dataset: DatasetSpec, experiment: Experiment, runs: Runs, paths
 def _collect(dataset: DatasetSpec, experiment: Experiment, wanted: Sequence[float], paths: Paths) -> Runs:
     tasks, seeds, runs, names = experiment.tasks, list(experiment.seeds), {}, [f"{scale:g}" for scale in wanted]
 
-    def problem(found: Metrics) -> str | None:
+    def problem(_dataset: DatasetSpec, found: Metrics) -> str | None:
         scales = found.get("scales")
         has = scales if isinstance(scales, dict) else ["none"]
         return None if list(has) == names else f"has the scales {', '.join(has)}, expected {', '.join(names)}"
@@ -104,18 +104,11 @@ def _rows(runs: Runs) -> Iterator[list[str]]:
         compared, losses, seeds = _compared(runs, task, method), _losses(run), " ".join(map(str, run.index))
         scale: Any
         for scale in run:
-            numbers: list[float | None] = [
-                run[scale].mean(),
-                run[scale].std(),
-                losses[scale].mean(),
-                losses[scale].std(),
-            ]
-            reading = ""
-            if less := compared.get(scale):
-                numbers += [less.mean, *(less.interval or ())]
-                reading = _reading(less)
-            numbers += [None] * (len(HEADER) - 5 - len(numbers))
-            yield [task, method, f"{scale:g}", seeds, *map(decimal, numbers), reading]
+            less = compared.get(scale)
+            low, high = (less and less.interval) or (None, None)
+            of_scale = (run[scale].mean(), run[scale].std(), losses[scale].mean(), losses[scale].std())
+            numbers = (*of_scale, less.mean if less else None, low, high)
+            yield [task, method, f"{scale:g}", seeds, *map(decimal, numbers), _reading(less) if less else ""]
 
 
 def _page(dataset: DatasetSpec, experiment: Experiment, runs: Runs) -> Iterator[str | Table]:
@@ -151,7 +144,7 @@ def _page(dataset: DatasetSpec, experiment: Experiment, runs: Runs) -> Iterator[
 def _table(title: str, of_task: Mapping[str, pd.DataFrame]) -> Table:
     scales: Any = next(iter(of_task.values()))
     heads = ["method", *map(_percent, scales)]
-    return Table(title, heads, [[method, *Row("", (), frame).numbers.values()] for method, frame in of_task.items()])
+    return Table(title, heads, [[method, *over_seeds(frame).values()] for method, frame in of_task.items()])
 
 
 def _percent(scale: float) -> str:

@@ -11,13 +11,14 @@ from dacsm.report.differences import compare_methods, difference_section
 from dacsm.report.html.about import about_section, glance_section, one_sentence
 from dacsm.report.html.content import Section, section
 from dacsm.report.html.examples import example_section, pair_section
-from dacsm.report.html.origin import cost_section, grouped_records, origin_section
+from dacsm.report.html.origin import cost_section, origin_section
 from dacsm.report.html.page import page
 from dacsm.report.html.pictures import accuracy_section, confusion_section, difference_picture, predicted_pictures
 from dacsm.report.html.training import training_section
 from dacsm.report.measured import Runs, collect
 from dacsm.report.pages import measured_section, published_section
 from dacsm.report.published import read_published
+from dacsm.report.records import grouped_records
 from dacsm.report.unlabelled import UnlabelledRuns, collect_unlabelled
 from dacsm.report.unlabelled_pages import described_section
 from dacsm.report.validators import judge_validators, validator_section
@@ -47,7 +48,7 @@ def sections(project: Project, runs: Runs | UnlabelledRuns) -> list[Section]:
         *judged,
         *section("Images of the target", example_section(runs, paths)),
         *section("Pairs of source and target images", pair_section(runs, project)),
-        *section("Time and memory", cost_section(runs, records, paths)),
+        *section("Time and memory", cost_section(runs, records)),
         *section("What it was made from", origin_section(runs, records, project)),
     ]
 

@@ -13,8 +13,7 @@ from typing import Any
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.report import unlabelled
-from dacsm.report.costs import HEADER as COSTS
-from dacsm.report.costs import TIMES, costs_csv, times_csv
+from dacsm.report.costs import costs_csv
 from dacsm.report.differences import compare_methods, differences_csv
 from dacsm.report.figures import draw_figures
 from dacsm.report.measured import KINDS, Runs, collect
@@ -49,7 +48,7 @@ def _write_measured(project: Project, name: str) -> Callable[[Paths], None]:
     write_csv(paths.table(name, "csv"), *table_csv(runs, published))
     write_csv(paths.differences(name), *differences_csv(runs, comparisons))
     write_csv(paths.validators(name), HEADER, validators_csv(judged))
-    write_csv(paths.costs(name), COSTS, costs_csv(runs, paths))
+    write_csv(paths.costs(name), *costs_csv(runs, paths))
     write_text(paths.table(name, "md"), table_page(runs, published, comparisons, judged))
     write_text(paths.table(name, "tex"), table_in_latex(runs, published))
     write_json(paths.metrics(name), _metrics(runs))
@@ -63,7 +62,7 @@ def _write_described(project: Project, name: str) -> Callable[[Paths], None]:
     write_csv(paths.table(name, "csv"), *unlabelled.table_csv(runs))
     write_csv(paths.differences(name), unlabelled.AGREEMENT_HEADER, unlabelled.agreement_csv(runs))
     write_csv(paths.validators(name), unlabelled.SCORES_HEADER, unlabelled.scores_csv(runs))
-    write_csv(paths.costs(name), TIMES, times_csv(runs.dataset, runs.experiment, paths))
+    write_csv(paths.costs(name), *costs_csv(runs, paths))
     write_text(paths.table(name, "md"), unlabelled_page(runs))
     write_text(paths.table(name, "tex"), unlabelled_latex(runs))
     write_json(paths.metrics(name), unlabelled.metrics_of(runs))

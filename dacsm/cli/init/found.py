@@ -8,8 +8,8 @@ from dacsm.data.raw.collection import Collection
 from dacsm.data.raw.found import Domain
 from dacsm.data.raw.layout import is_image
 from dacsm.data.raw.survey import SECONDS, Sample, doubles, kinds, look_at
-from dacsm.ledger.plan import in_bytes
 from dacsm.runtime.errors import InputError, printable
+from dacsm.runtime.wording import count_of, in_bytes, listed
 
 MOST_NAMED = 5  # classes in a sentence
 HEADER = ("domain", "images", "classes", "in a class", "width × height", "colours")
@@ -25,7 +25,7 @@ def show_found(
     classes = {name for domain in domains for name in domain.group.classes}
     count = sum(len(domain.group.images) for domain in domains)
     where = " and ".join(str(one.path) for one in collections)
-    sums = _count(count, "image"), _count(len(domains), "domain"), _count(len(classes), "class", "es")
+    sums = count_of(count, "image"), count_of(len(domains), "domain"), count_of(len(classes), "class", "es")
     print(printable(f"{where}: {', '.join(sums)}"), flush=True)
     samples = {domain.name: look_at(domain.paths, domain.collection.read, SECONDS / len(domains)) for domain in domains}
     for domain in domains:
@@ -34,7 +34,9 @@ def show_found(
             raise InputError(
                 f"no image of {domain.name} that was looked at can be read, such as {path_} ({reason}); mend them."
             )
-    _print_table([HEADER, *(_row(domain, samples[domain.name]) for domain in domains)])
+    rows = [HEADER, *(_row(domain, samples[domain.name]) for domain in domains)]
+    for line in tabulate(rows, tablefmt="plain", disable_numparse=True).splitlines():
+        print(printable(f"  {line}".rstrip()))
     looked_at = sum(sample.looked_at for sample in samples.values())
     print(f"Sizes and colours are of {looked_at:,} images drawn at random.")
     for line in _remarks(domains, collections, outside, spelt, samples):
@@ -57,11 +59,6 @@ def _row(domain: Domain, sample: Sample) -> tuple[str, ...]:
     return domain.name, f"{len(domain.group.images):,}", str(len(counts) or ""), balance, size, colour
 
 
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    for line in tabulate(rows, tablefmt="plain", disable_numparse=True).splitlines():
-        print(printable(f"  {line}".rstrip()))
-
-
 def _remarks(
     domains: Sequence[Domain],
     collections: Sequence[Collection],
@@ -77,37 +74,29 @@ def _remarks(
                 f"cannot be read, such as {bad[0][0]} ({bad[0][1]}); `shard` leaves such out, up to 1 % of a domain"
             )
         if domain.group.labelled and domain.group.loose:
-            yield f"{_count(len(domain.group.loose), 'image')} of {domain.name} in no class's folder: left out"
+            yield f"{count_of(len(domain.group.loose), 'image')} of {domain.name} in no class's folder: left out"
     if outside:
-        yield f"{_count(len(outside), 'image')} in no domain, such as {outside[0]}: left out"
+        yield f"{count_of(len(outside), 'image')} in no domain, such as {outside[0]}: left out"
     for name, other in sorted(spelt.items()):
         yield f"the folder {name!r} is taken as the class {other!r}"
     labelled = [domain for domain in domains if domain.group.labelled]
     every = {name for domain in labelled for name in domain.group.classes}
     for domain in labelled:
         if lacking := sorted(every - domain.group.classes.keys()):
-            yield f"{domain.name} lacks {_listed(lacking)}, which another domain has"
+            yield f"{domain.name} lacks {listed(lacking, MOST_NAMED)}, which another domain has"
     others = [path for one in collections for path in one.sizes if not is_image(path)]
     if others:
-        yield f"{_count(len(others), 'file')} of another kind than images ({kinds(others)}): left out"
+        yield f"{count_of(len(others), 'file')} of another kind than images ({kinds(others)}): left out"
     if hidden := sum(one.hidden for one in collections):
-        yield f"{_count(hidden, 'hidden file')}: left out"
+        yield f"{count_of(hidden, 'hidden file')}: left out"
     same, volume = doubles({domain.name: (domain.sizes, domain.collection.read) for domain in domains})
     if same:
         yield (
-            f"{_count(len(same), 'image')} in several domains, byte for byte, such as {' and '.join(same[0][:2])}; "
+            f"{count_of(len(same), 'image')} in several domains, byte for byte, such as {' and '.join(same[0][:2])}; "
             "a target that shares images with its source measures nothing"
         )
     if volume:
         yield f"whether images are in two domains was not looked at: that would be {in_bytes(volume)} to read"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
-
-
-def _count(number: int, name: str, plural: str = "s") -> str:
-    return f"{number:,} {name}" if number == 1 else f"{number:,} {name}{plural}"
 
 
 def _short(name: str) -> str:

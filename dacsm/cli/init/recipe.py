@@ -13,10 +13,11 @@ from dacsm.config.params import Params, parse_params
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.config.proposal import Facts, Proposal, described, kind_of
-from dacsm.ledger.plan import device_name, disk_of, in_bytes, in_hours, time_of
+from dacsm.ledger.plan import device_name, disk_of, time_of
 from dacsm.ledger.runs import runs_of
 from dacsm.runtime.device import Compute
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.wording import in_bytes, in_hours
 
 SEEDS = (0, 1, 2)
 MOST_HOURS = 12.0  # for which three seeds are proposed; else one is

@@ -7,6 +7,7 @@ from dacsm.cli.init.questions import Ask
 from dacsm.config.proposal import FEWEST, choose_source, choose_target
 from dacsm.data.raw.found import Domain
 from dacsm.runtime.errors import InputError, printable
+from dacsm.runtime.wording import listed
 
 
 def choose_roles(
@@ -61,7 +62,7 @@ def _comparable(target: Domain, sources: Sequence[Domain]) -> Domain:
     if len(unknown) == len(target.group.classes):
         print(f"- no class of {target.name} is one of the source: it is taken as unlabelled")
         return replace(target, group=target.group.unlabelled())
-    shown = printable(", ".join(unknown[:5])) + (", …" if len(unknown) > 5 else "")
+    shown = printable(listed(unknown, 5))
     print(f"- no source has {shown}, so that no image of {target.name} will be recognised as such")
     return target
 

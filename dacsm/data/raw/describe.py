@@ -22,6 +22,7 @@ from dacsm.config.yaml_file import read_yaml
 from dacsm.data.raw.image_folder import image_files, listing, require_unchanged
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import write_text
+from dacsm.runtime.wording import listed
 
 MOST_NAMED = 3  # folders in a sentence
 HEADER = """\
@@ -95,15 +96,12 @@ def _require_common_classes(name: str, root: Path, classes_of: dict[str, list[st
     for domain, found in labelled.items():
         others = sorted({of for other, classes in labelled.items() if other != domain for of in classes})
         if others and not set(others) & set(found):
+            own, of_others = listed(found, MOST_NAMED), listed(others, MOST_NAMED)
             raise InputError(
-                f"folders.{name}: {root / domain} has the folders {_some(found)}, and the other domains have "
-                f"{_some(others)}, with none in common; name the folders of a class alike in all domains, or, for a "
-                f"domain without labels, put its images directly into its folder, {root}/<domain>/<image>."
+                f"folders.{name}: {root / domain} has the folders {own}, and the other domains have {of_others}, with "
+                "none in common; name the folders of a class alike in all domains, or, for a domain without labels, "
+                f"put its images directly into its folder, {root}/<domain>/<image>."
             )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
 
 
 def _domain(folder: Path, files: list[tuple[str, int]], classes: list[str], settings: Folder) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dacsm.data.raw import IMAGE_SUFFIXES
 from dacsm.data.raw.collection import Collection
 from dacsm.data.raw.layout import Group, groups_in, is_image, one_domain, renamed
 from dacsm.runtime.errors import InputError
+from dacsm.runtime.wording import listed
 
 LAYOUT = "<domain>/<class>/<image>"
 
@@ -101,8 +102,8 @@ def _without_labels(path: Path, tops: Sequence[str]) -> str:
             f"{path} holds images without classes; sort those of one domain into a folder for each class, {LAYOUT}, "
             "or name a folder that has classes, and this one with --target."
         )
-    shown = ", ".join(tops[:3]) + (", …" if len(tops) > 3 else "")
     return (
-        f"{path} holds folders of images and no classes in them: if {shown} are classes, it is one domain, and the "
-        f"images to adapt to are named with --target; if they are domains, sort one of them into classes, {LAYOUT}."
+        f"{path} holds folders of images and no classes in them: if {listed(tops, 3)} are classes, it is one domain, "
+        "and the images to adapt to are named with --target; if they are domains, sort one of them into classes, "
+        f"{LAYOUT}."
     )

@@ -16,6 +16,7 @@ from dacsm.config.params import SOURCE_ONLY
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.ledger.audit.traces import Finding, differences
+from dacsm.ledger.pipeline import recipe_behind
 from dacsm.ledger.runs import Run, runs_of
 from dacsm.report.measured import read_predictions
 from dacsm.runtime.errors import InputError
@@ -74,79 +75,68 @@ def metrics_findings(run: Run, recomputed: Recomputed) -> Iterator[Finding]:
 
 
 def _recompute(run: Run, project: Project, deep: bool) -> dict[str, Any]:
+    """What metrics.json of an evaluation has to say; of a source model without labels, its scores are as written."""
     from dacsm.adaptation.scores import score_epochs
     from dacsm.data.shards import read_index, read_labels
-    from dacsm.evaluation.metrics import measure_elsewhere, measure_epochs, measure_source_model, read_epochs
+    from dacsm.evaluation.metrics import measure_run, read_epochs
     from dacsm.evaluation.outputs import best_epoch
+    from dacsm.evaluation.unlabelled import describe_run
 
-    params, dataset, paths = project.params, project.dataset, project.paths
-    method, target = run.arguments["method"], dataset.split_task(run.arguments["task"])[1]
-    if not dataset.domains[target].labelled:
-        return _recompute_unlabelled(run, project, deep)
+    dataset, paths, path = project.dataset, project.paths, run.place / "predictions.csv"
+    method, task = run.arguments["method"], run.arguments["task"]
+    target = dataset.split_task(task)[1]
     measured_on = dataset.evaluation_domain(target)
-    labels = read_labels(paths.shards(dataset.name, measured_on))
-    path = run.place / "predictions.csv"
-    indices, written_labels, predicted = read_predictions(path, "snakemake", len(dataset.classes)).T
-    if not (np.array_equal(indices, np.arange(len(labels))) and np.array_equal(written_labels, labels)):
-        raise InputError(f"{path} has not the labels that lie beside the target's shards; {AGAIN}")
+    labelled = dataset.domains[target].labelled
     written = read_json(run.place / "metrics.json", "snakemake")
-    facts = _facts(run, dataset, written, len(labels))
-    trained = params.recipe("pretrain", dataset.name).epochs
-    if method == SOURCE_ONLY:
-        return {**facts, **measure_source_model(labels, predicted, trained, dataset.classes)}
-    validator = params.recipe("adapt", dataset.name).validator
-    adapted_on = read_index(paths.shards(dataset.name, target)).images
-    epochs = read_epochs(run.inputs[1], "dacsm adapt", images=adapted_on, classes=len(dataset.classes))
-    if measured_on != target:  # predictions.csv is of the kept epoch, and nothing on disk tells of the last
-        found = measure_elsewhere(labels, predicted, predicted, epochs, validator, dataset)
-        return {**facts, **found, "last": written.get("last")}
-    scores = score_epochs(epochs) if deep else _partly_scored(epochs, validator, written)
-    selected = best_epoch(scores[validator])
-    if not np.array_equal(predicted, epochs.predicted[selected - 1]):
-        raise InputError(f"{path} is not what epoch {selected} of {run.inputs[1]} predicts; {AGAIN}")
-    return {**facts, **measure_epochs(labels, epochs, scores, validator, dataset)}
+    recipe = project.params.recipe(recipe_behind(run.arguments), dataset.name)
+    if labelled:
+        labels = read_labels(paths.shards(dataset.name, measured_on))
+        indices, written_labels, predicted = read_predictions(dataset, (method, task, run.arguments["seed"]), paths).T
+        if not (np.array_equal(indices, np.arange(len(labels))) and np.array_equal(written_labels, labels)):
+            raise InputError(f"{path} has not the labels that lie beside the target's shards; {AGAIN}")
+    else:
+        predicted, probabilities = _predicted_unlabelled(path, paths.shards(dataset.name, target), dataset)
+    epochs = None
+    scores: Mapping[str, np.ndarray] = {}
+    if method != SOURCE_ONLY:
+        images = read_index(paths.shards(dataset.name, target)).images
+        epochs = read_epochs(run.inputs[1], "dacsm adapt", images=images, classes=len(dataset.classes))
+        if measured_on == target:
+            scores = score_epochs(epochs) if deep else _partly_scored(epochs, recipe.validator, written)
+            selected = best_epoch(scores[recipe.validator])
+            if not np.array_equal(predicted, epochs.predicted[selected - 1]):
+                raise InputError(f"{path} is not what epoch {selected} of {run.inputs[1]} predicts; {AGAIN}")
+    if labelled:
+        found = measure_run(labels, predicted, predicted, epochs, scores, recipe, dataset)
+        if measured_on != target and epochs is not None:  # nothing on disk tells of the last epoch
+            found["last"] = written.get("last")
+    else:
+        if epochs is None:
+            with reading(run.place / "metrics.json", "snakemake"):
+                scores = {name: np.array([one], dtype=float) for name, one in written["selected"]["scores"].items()}
+        found = describe_run(predicted, probabilities, epochs, scores, recipe, dataset.classes)
+    # The backbone is that of the checkpoint, and as written
+    facts = {**run.arguments, "backbone": written.get("backbone"), "protocol": dataset.protocol}
+    return {**facts, "images": len(predicted), **found}
 
 
-def _recompute_unlabelled(run: Run, project: Project, deep: bool) -> dict[str, Any]:
-    """The same of a target without labels; the scores of a source model are as written, since nothing else has them."""
-    from dacsm.adaptation.scores import score_epochs
+def _predicted_unlabelled(path: Path, shards: Path, dataset: DatasetSpec) -> tuple[np.ndarray, list[str]]:
+    """The predicted classes (N,) and their probabilities as written; raises InputError unless the names are right."""
     from dacsm.data.shards import read_names
-    from dacsm.evaluation.metrics import read_epochs
-    from dacsm.evaluation.outputs import best_epoch
-    from dacsm.evaluation.unlabelled import COLUMNS, describe_epochs, describe_predictions, describe_source_model
+    from dacsm.evaluation.unlabelled import COLUMNS
 
-    params, dataset, path = project.params, project.dataset, run.place / "predictions.csv"
-    method, target = run.arguments["method"], dataset.split_task(run.arguments["task"])[1]
-    names, classes = read_names(project.paths.shards(dataset.name, target)), dataset.classes
+    names = read_names(shards)
     with reading(path, "snakemake"), path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
         columns = {name: [row[name] for row in rows] for name in COLUMNS}
         predicted = np.array(columns["predicted"], dtype=np.int64)
-        if not len(predicted) or not 0 <= predicted.min() <= predicted.max() < len(classes):
-            raise ValueError(f"expected class indices from 0 to {len(classes) - 1}")
-        described = describe_predictions(predicted, columns["probability"], classes)
-    of_images = [*map(str, range(len(names)))], names, [classes[index] for index in predicted]
+        if not len(predicted) or not 0 <= predicted.min() <= predicted.max() < len(dataset.classes):
+            raise ValueError(f"expected class indices from 0 to {len(dataset.classes) - 1}")
+        _ = [float(probability) for probability in columns["probability"] if probability]  # they are numbers
+    of_images = [*map(str, range(len(names)))], names, [dataset.classes[index] for index in predicted]
     if (columns["index"], columns["name"], columns["class"]) != of_images:
         raise InputError(f"{path} does not have the target's images and the classes' names; {AGAIN}")
-    written = read_json(run.place / "metrics.json", "snakemake")
-    facts = _facts(run, dataset, written, len(names))
-    if method == SOURCE_ONLY:
-        with reading(run.place / "metrics.json", "snakemake"):
-            found = written["selected"]["scores"]
-            of_model = {name: math.nan if found[name] is None else float(found[name]) for name in found}
-        return {**facts, **describe_source_model(described, params.recipe("pretrain", dataset.name).epochs, of_model)}
-    validator = params.recipe("adapt", dataset.name).validator
-    epochs = read_epochs(run.inputs[1], "dacsm adapt", images=len(names), classes=len(classes))
-    scores = score_epochs(epochs) if deep else _partly_scored(epochs, validator, written)
-    selected = best_epoch(scores[validator])
-    if not np.array_equal(predicted, epochs.predicted[selected - 1]):
-        raise InputError(f"{path} is not what epoch {selected} of {run.inputs[1]} predicts; {AGAIN}")
-    return {**facts, **describe_epochs(described, epochs, scores, validator)}
-
-
-def _facts(run: Run, dataset: DatasetSpec, written: Mapping[str, Any], images: int) -> dict[str, Any]:
-    """What metrics.json says of its run; the backbone is that of the checkpoint, and as written."""
-    return {**run.arguments, "backbone": written.get("backbone"), "protocol": dataset.protocol, "images": images}
+    return predicted, columns["probability"]
 
 
 def _partly_scored(epochs: "Epochs", validator: str, written: Mapping[str, Any]) -> Mapping[str, np.ndarray]:

@@ -14,6 +14,7 @@ from dacsm.ledger.provenance import chosen_by, code_of, settings_of
 from dacsm.ledger.runs import Run
 from dacsm.runtime.errors import InputError
 from dacsm.runtime.files import read_json, reading
+from dacsm.runtime.wording import listed
 
 MOST = 3  # things of one kind that a finding names
 SECTIONS = ("settings", "code", "inputs", "outputs")
@@ -73,10 +74,10 @@ def trace_findings(run: Run, project: Project, hash_of: Hash) -> Iterator[Findin
     if changed:
         shown = {key: ["nothing" if one is None else one for one in both] for key, both in changed.items()}
         texts = [f"{key} {old}, where the settings now say {new}" for key, (old, new) in shown.items()]
-        yield Finding(str(run.place), "settings", f"was made with {_listed(texts, '; ')}; {AGAIN}")
+        yield Finding(str(run.place), "settings", f"was made with {listed(texts, MOST, '; ')}; {AGAIN}")
     other = changed_files(record["code"], code_of(run.stage, chosen_by(project, run.arguments)))
     if other:
-        text = f"was made with other code than there is now in {_listed(other)}; {AGAIN}"
+        text = f"was made with other code than there is now in {listed(other, MOST)}; {AGAIN}"
         yield Finding(str(run.place), "code", text)
 
 
@@ -134,7 +135,8 @@ def _input_findings(run: Run, project: Project, recorded: Mapping[str, str], has
     absent = {str(path) for path in run.inputs if not path.is_file()}
     other = [path for path in changed_files(recorded, now) if path not in absent]
     if other:
-        text = f"was made from another {_listed(other)} than the one that is here; where that one is right, {AGAIN}"
+        which = listed(other, MOST)
+        text = f"was made from another {which} than the one that is here; where that one is right, {AGAIN}"
         yield Finding(str(run.place), "input", text)
 
 
@@ -151,11 +153,6 @@ def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, An
     for key in dict.fromkeys((*old, *new)):
         found |= differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
     return found
-
-
-def _listed(names: Sequence[str], separator: str = ", ") -> str:
-    more = len(names) - MOST
-    return separator.join(names[:MOST]) + (f" and {more} more" if more > 0 else "")
 
 
 def files_findings(run: Run, project: Project, hash_of: Hash) -> Iterator[Finding]:

@@ -6,23 +6,23 @@ from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import SOURCE_ONLY, Params
 from dacsm.report.differences import Comparisons, compared_with, interval_of
 from dacsm.report.html.content import Facts, Part
-from dacsm.report.measured import Runs
+from dacsm.report.measured import Evaluated, Runs
 from dacsm.report.pages import about_numbers
 from dacsm.report.tables import AVERAGE, NONE, Table, arrow, printed
-from dacsm.report.unlabelled import UnlabelledRuns
+from dacsm.runtime.wording import count_of
 
 MOST_TASKS = 12  # that are listed one by one
 
 
-def one_sentence(runs: Runs | UnlabelledRuns) -> str:
+def one_sentence(runs: Evaluated) -> str:
     """What the page is about."""
-    experiment, dataset = runs.experiment, runs.dataset
-    sizes = ((experiment.methods, "method"), (experiment.tasks, "task"), (experiment.seeds, "seed"))
-    counts = ", ".join(f"{len(things)} {name}{'s' * (len(things) > 1)}" for things, name in sizes)
-    return f"Unsupervised domain adaptation on {dataset.title}: {counts}."
+    experiment = runs.experiment
+    sizes = {"method": experiment.methods, "task": experiment.tasks, "seed": experiment.seeds}
+    counts = ", ".join(count_of(len(things), name) for name, things in sizes.items())
+    return f"Unsupervised domain adaptation on {runs.dataset.title}: {counts}."
 
 
-def about_section(runs: Runs | UnlabelledRuns, params: Params) -> Iterator[Part]:
+def about_section(runs: Evaluated, params: Params) -> Iterator[Part]:
     """Dataset, tasks, methods, seeds; and what the numbers are, where these are accuracies."""
     dataset, experiment = runs.dataset, runs.experiment
     tasks = [_task(dataset, task) for task in experiment.tasks[:MOST_TASKS]]

@@ -14,9 +14,8 @@ from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.data.shards import ShardedImages
 from dacsm.report.html.content import Commands, Gallery, Part, Picture
-from dacsm.report.measured import Runs, made_by
+from dacsm.report.measured import Evaluated, Runs, made_by
 from dacsm.report.tables import arrow
-from dacsm.report.unlabelled import UnlabelledRuns
 from dacsm.runtime.files import reading
 
 EACH = 6  # images of a run that are right, and as many that are wrong
@@ -25,7 +24,7 @@ SIDE = 112  # pixels; larger images are shrunk to it
 QUALITY = 85
 
 
-def example_section(runs: Runs | UnlabelledRuns, paths: Paths) -> Iterator[Part]:
+def example_section(runs: Evaluated, paths: Paths) -> Iterator[Part]:
     """Per run of the first seed, the wrong images of which it is most sure, and the right ones of which it is least.
 
     Where it is not known what is right: those of which it is most and least sure.
@@ -36,7 +35,7 @@ def example_section(runs: Runs | UnlabelledRuns, paths: Paths) -> Iterator[Part]
     if not parts:
         return
     rule = f"the {EACH} wrong ones with the highest probability of the predicted class, and the {EACH} right ones with"
-    if isinstance(runs, UnlabelledRuns):
+    if not isinstance(runs, Runs):
         rule = f"the {EACH} with the highest probability of the predicted class, and the {EACH} with"
     yield (
         f"Chosen by a rule, and not by hand: of the target's images with seed {experiment.seeds[0]}, {rule} the "
@@ -47,7 +46,7 @@ def example_section(runs: Runs | UnlabelledRuns, paths: Paths) -> Iterator[Part]
     yield from parts
 
 
-def _of_run(runs: Runs | UnlabelledRuns, task: str, method: str, paths: Paths) -> Iterator[Part]:
+def _of_run(runs: Evaluated, task: str, method: str, paths: Paths) -> Iterator[Part]:
     dataset, seed = runs.dataset, runs.experiment.seeds[0]
     domain = dataset.evaluation_domain(dataset.split_task(task)[1])
     path = paths.evaluated(dataset.name, method, task, seed) / "predictions.csv"
@@ -106,7 +105,7 @@ def _thumbnail(stored: Image.Image | np.ndarray) -> bytes:
     return kept.getvalue()
 
 
-def pair_section(runs: Runs | UnlabelledRuns, project: Project) -> Iterator[Part]:
+def pair_section(runs: Evaluated, project: Project) -> Iterator[Part]:
     """How to see pairs: which source image is near a target image is not kept, and takes a model to find."""
     adapted = [method for method in runs.experiment.methods if method != SOURCE_ONLY]
     methods = [method for method in adapted if project.params.method(method).kind == "cdtrans"]

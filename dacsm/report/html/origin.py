@@ -1,28 +1,16 @@
 """What the runs took, and what they were made from, as their run records say."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from collections.abc import Iterator
 from pathlib import Path
 
-from dacsm.config import PARAMS_FILE, SOURCE_ONLY
-from dacsm.config.paths import Paths
+from dacsm.config import PARAMS_FILE
 from dacsm.config.project import Project
-from dacsm.report.costs import HEADER, TIMES, costs_csv, times_csv
+from dacsm.report.costs import costs
 from dacsm.report.html.content import Commands, Facts, Part
-from dacsm.report.measured import Runs
-from dacsm.report.records import (
-    Record,
-    commit_of,
-    data_of,
-    distinct,
-    duration,
-    hashes_of,
-    memory_of,
-    most_memory,
-)
-from dacsm.report.tables import Table
-from dacsm.report.unlabelled import CONFIDENCE, UnlabelledRuns
-from dacsm.runtime.files import read_json, reading
+from dacsm.report.measured import Evaluated, Runs
+from dacsm.report.records import Grouped, data_of, duration, made_from, memory_of, most_memory
+from dacsm.report.tables import Table, distinct
+from dacsm.report.unlabelled import CONFIDENCE
 
 NO_RECORDS = "The runs left no run records here, so that this is not known."
 HEADS = {
@@ -35,54 +23,20 @@ HEADS = {
     "ram_mib": "memory (MiB)",
     "gpu_mib": "GPU memory (MiB)",
 }
-Grouped = Mapping[tuple[str, str], Sequence[Record]]  # by stage and method
 
 
-def grouped_records(runs: Runs | UnlabelledRuns, paths: Paths) -> Grouped:
-    """The run records of all trainings and evaluations, as far as they are there.
-
-    Raises InputError where one cannot be read.
-    """
-    experiment, dataset = runs.experiment, runs.dataset
-    sources = dict.fromkeys(dataset.split_task(task)[0] for task in experiment.tasks)
-    places = {("pretrain", ""): [paths.pretrained(dataset.name, *one) for one in product(sources, experiment.seeds)]}
-    for method in experiment.methods:
-        of = [(dataset.name, method, *one) for one in product(experiment.tasks, experiment.seeds)]
-        if method != SOURCE_ONLY:
-            places["adapt", method] = [paths.adapted(*run) for run in of]
-        places["evaluate", method] = [paths.evaluated(*run) for run in of]
-    found = {name: [paths.record(place) for place in of] for name, of in places.items()}
-    records = {name: [_read(path) for path in of if path.is_file()] for name, of in found.items()}
-    return {name: of for name, of in records.items() if of}
-
-
-def _read(path: Path) -> Record:
-    record = read_json(path, "snakemake")
-    with reading(path, "snakemake"):
-        for of_record in (commit_of, lambda one: memory_of(one["peak_memory_mb"])):
-            of_record(record)
-        for key in ("settings", "code", "inputs", "versions", "device", "seconds"):
-            record[key]  # it has what is asked of it
-    return record
-
-
-def cost_section(runs: Runs | UnlabelledRuns, records: Grouped, paths: Paths) -> Iterator[Part]:
+def cost_section(runs: Evaluated, records: Grouped) -> Iterator[Part]:
     """Time and memory of each method, and of each stage."""
     if not records:
         yield NO_RECORDS
         return
-    names: tuple[str, ...]
-    if isinstance(runs, Runs):
-        accuracy, names, found = f"accuracy is {runs.measure}, ", HEADER, costs_csv(runs, paths)
-    else:
-        accuracy, names, found = "", TIMES, times_csv(runs.dataset, runs.experiment, paths)
-    rows = [dict(zip(names, row, strict=True)) for row in found]
-    trained = [row for row in rows if row["runs"] != "0"]
+    trained = [row for row in costs(runs, records) if row["runs"] != "0"]
     heads = {name: head for name, head in HEADS.items() if any(row.get(name) for row in trained)}
     if trained:
+        accuracy = f"accuracy is {runs.measure}, " if isinstance(runs, Runs) else ""
         yield f"Adaptation: {accuracy}time the mean over runs, memory the most of any."
         cells = [row | {"training_seconds": duration(float(row["training_seconds"]))} for row in trained]
-        yield Table("", list(heads.values()), [[row[name] or "–" for name in heads] for row in cells])
+        yield Table("", list(heads.values()), [[row.get(name) or "–" for name in heads] for row in cells])
     stages = []
     for (stage, method), of in records.items():
         seconds = [record["seconds"] for record in of]
@@ -96,7 +50,7 @@ def cost_section(runs: Runs | UnlabelledRuns, records: Grouped, paths: Paths) ->
     )
 
 
-def origin_section(runs: Runs | UnlabelledRuns, records: Grouped, project: Project) -> Iterator[Part]:
+def origin_section(runs: Evaluated, records: Grouped, project: Project) -> Iterator[Part]:
     """Hashes of settings, code and data, packages, processors, and the commands to make it again."""
     name = runs.experiment.name
     if records:
@@ -104,7 +58,7 @@ def origin_section(runs: Runs | UnlabelledRuns, records: Grouped, project: Proje
     else:
         yield NO_RECORDS
     yield "To make all of this again, to check it, and to see what one number rests on:"
-    of_task = CONFIDENCE if isinstance(runs, UnlabelledRuns) else runs.dataset.headline
+    of_task = runs.dataset.headline if isinstance(runs, Runs) else CONFIDENCE
     one_task = runs.dataset.table_form == "classes" and len(runs.experiment.tasks) == 1
     task = "" if one_task else f" --task {runs.experiment.tasks[0]}"
     cell = f"{runs.experiment.methods[-1]} {of_task}{task}"
@@ -118,10 +72,7 @@ def origin_section(runs: Runs | UnlabelledRuns, records: Grouped, project: Proje
 
 
 def _made_from(records: Grouped) -> Iterator[Part]:
-    rows = []
-    for (stage, method), of in records.items():
-        hashes = [hashes_of(of, part) for part in ("settings", "code")]
-        rows.append([f"{stage} {method}".strip(), *hashes, distinct(map(commit_of, of))])
+    rows = [[f"{stage} {method}".strip(), *made_from(of)] for (stage, method), of in records.items()]
     yield "Short hashes of what the runs were made from; the run records have them whole, with every file and setting."
     yield Table("", ["runs", "settings", "code", "git"], rows, names=4)
     every = [record for of in records.values() for record in of]

@@ -5,12 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from dacsm.config.paths import Paths
 from dacsm.report.figures import DIFFERENCES, FIGURE, drawn_csv, drawn_runs, draws_classes
 from dacsm.report.html.content import Folded, Part, Picture
-from dacsm.report.measured import Runs, made_by, read_predictions
+from dacsm.report.measured import Runs, read_predictions
 from dacsm.report.plots import MOST_NUMBERED
 from dacsm.report.tables import AVERAGE, Table, arrow, printed
 from dacsm.report.unlabelled import UnlabelledRuns
@@ -83,10 +82,9 @@ def _of_method(runs: Runs, method: str, paths: Paths) -> Iterator[Table]:
     dataset, seed = runs.dataset, runs.experiment.seeds[0]
     counts = np.zeros((len(dataset.classes), len(dataset.classes)), dtype=int)
     for task in runs.experiment.tasks:
-        path = paths.evaluated(dataset.name, method, task, seed) / "predictions.csv"
-        if "label" in _header(path):
-            predictions = read_predictions(path, made_by("evaluate", dataset, method, task, seed), len(dataset.classes))
-            np.add.at(counts, tuple(predictions[:, 1:].T), 1)
+        run = method, task, seed
+        if (paths.evaluated(dataset.name, *run) / "predictions.csv").is_file():
+            np.add.at(counts, tuple(read_predictions(dataset, run, paths)[:, 1:].T), 1)
     images = counts.sum(axis=1)
     np.fill_diagonal(counts, 0)
     most = np.argsort(-counts, axis=None, kind="stable")[:MOST_LISTED]
@@ -97,11 +95,6 @@ def _of_method(runs: Runs, method: str, paths: Paths) -> Iterator[Table]:
             rows.append([dataset.classes[actual], dataset.classes[predicted], f"{count:,}", percent])
     if rows:
         yield Table(method, ["actual", "taken for", "images", "fraction"], rows, names=2)
-
-
-def _header(path: Path) -> list[str]:
-    """The columns of a CSV; none where it is not there."""
-    return list(pd.read_csv(path, nrows=0).columns) if path.is_file() else []
 
 
 def _read(path: Path, alt: str, narrow: bool = False) -> list[Part]:

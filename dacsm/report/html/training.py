@@ -1,7 +1,8 @@
 """Training, epoch by epoch: the parts of the loss, the scores without labels, and, after the fact, the accuracy."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -9,9 +10,8 @@ import pandas as pd
 from dacsm.config.params import SOURCE_ONLY
 from dacsm.config.paths import Paths
 from dacsm.report.html.content import Part, Picture, drawn
-from dacsm.report.measured import Runs, made_by
+from dacsm.report.measured import Evaluated, made_by
 from dacsm.report.plots import curves
-from dacsm.report.unlabelled import UnlabelledRuns
 from dacsm.runtime.files import reading
 
 NO_LOSS = re.compile(r"epoch|pairs|noise_(gain|\d+)")  # columns of a log that are no part of the loss
@@ -21,7 +21,7 @@ AFTER = "accuracy by target labels (%)\nafter the fact"
 Lines = dict[str, dict[str, pd.DataFrame]]  # by panel and name, values (S, E)
 
 
-def training_section(runs: Runs | UnlabelledRuns, paths: Paths) -> Iterator[Part]:
+def training_section(runs: Evaluated, paths: Paths) -> Iterator[Part]:
     """Curves of pretraining and of adaptation, means over seeds, and over tasks where there are several."""
     what = _over(runs)
     if source := _source(runs, paths):
@@ -29,7 +29,7 @@ def training_section(runs: Runs | UnlabelledRuns, paths: Paths) -> Iterator[Part
         alt = f"Curves against the epochs of pretraining: {', '.join(source)}; a line a source domain."
         title = f"{runs.title}: training on the source, {what}"
         yield Picture(drawn(curves, title, "epoch", "", source, shared=False), alt)
-    logs = {method: found for method in _adapted(runs) if (found := _logs(runs, method, paths))}
+    logs = {method: found for method in _adapted(runs) if (found := _adaptations(runs, method, paths))}
     losses = {method: lines for method, found in logs.items() if (lines := _losses(runs, found))}
     scores = _scores(runs)
     if not losses and not scores:
@@ -56,23 +56,24 @@ def training_section(runs: Runs | UnlabelledRuns, paths: Paths) -> Iterator[Part
         yield f"The curves are of the first {MOST_METHODS} methods."
 
 
-def _adapted(runs: Runs | UnlabelledRuns) -> list[str]:
+def _adapted(runs: Evaluated) -> list[str]:
     return [method for method in runs.experiment.methods if method != SOURCE_ONLY][:MOST_METHODS]
 
 
-def _over(runs: Runs | UnlabelledRuns) -> str:
+def _over(runs: Evaluated) -> str:
     seeds, tasks = len(runs.experiment.seeds), len(runs.experiment.tasks)
     of = [f"{seeds} seeds"] * (seeds > 1) + [f"{tasks} tasks"] * (tasks > 1)
-    spread = " ± standard deviation" if of else ""
-    return f"mean of {' and '.join(of)}{spread}" if of else f"seed {runs.experiment.seeds[0]}"
+    return f"mean of {' and '.join(of)} ± standard deviation" if of else f"seed {runs.experiment.seeds[0]}"
 
 
-def _read(path: Path, command: str) -> pd.DataFrame | None:
-    """A log, its epochs as index; None where it is not there."""
-    if not path.is_file():
-        return None
-    with reading(path, command):
-        return pd.read_csv(path, dtype=float).astype({"epoch": int}).set_index("epoch")
+def _logs(folders: Iterable[tuple[Path, str]]) -> list[pd.DataFrame]:
+    """The logs in some folders, each given with the command that makes it, as far as they are there; by epoch."""
+    logs = []
+    for folder, command in folders:
+        if (path := folder / "log.csv").is_file():
+            with reading(path, command):
+                logs.append(pd.read_csv(path, dtype=float).astype({"epoch": int}).set_index("epoch"))
+    return logs
 
 
 def _stack(logs: list[pd.DataFrame], column: str) -> pd.DataFrame:
@@ -80,39 +81,32 @@ def _stack(logs: list[pd.DataFrame], column: str) -> pd.DataFrame:
     return pd.DataFrame([log[column] for log in logs if column in log]).dropna(axis=1, how="all")
 
 
-def _source(runs: Runs | UnlabelledRuns, paths: Paths) -> Lines:
+def _source(runs: Evaluated, paths: Paths) -> Lines:
     dataset, seeds = runs.dataset, runs.experiment.seeds
     found: Lines = {"loss": {}, "accuracy on held-out source (%)": {}}
     for source in dict.fromkeys(dataset.split_task(task)[0] for task in runs.experiment.tasks):
-        logs = []
-        for seed in seeds:
-            path = paths.pretrained(dataset.name, source, seed) / "log.csv"
-            logs.append(_read(path, f"dacsm pretrain {dataset.name} {source} --seed {seed}"))
-        of = [log for log in logs if log is not None]
+        command = f"dacsm pretrain {dataset.name} {source} --seed"
+        logs = _logs((paths.pretrained(dataset.name, source, seed), f"{command} {seed}") for seed in seeds)
         for panel, column in zip(found, ("loss", "held_out_accuracy"), strict=True):
-            if not (values := _stack(of, column)).empty:
+            if not (values := _stack(logs, column)).empty:
                 found[panel][source] = values
     return {panel: lines for panel, lines in found.items() if lines}
 
 
-def _logs(runs: Runs | UnlabelledRuns, method: str, paths: Paths) -> list[pd.DataFrame]:
-    """The logs of a method's runs, on all tasks and with all seeds, as far as they are there."""
-    dataset, logs = runs.dataset, []
-    for task in runs.experiment.tasks:
-        for seed in runs.experiment.seeds:
-            path = paths.adapted(dataset.name, method, task, seed) / "log.csv"
-            logs.append(_read(path, made_by("adapt", dataset, method, task, seed)))
-    return [log for log in logs if log is not None]
+def _adaptations(runs: Evaluated, method: str, paths: Paths) -> list[pd.DataFrame]:
+    """The logs of a method's runs, on all tasks and with all seeds."""
+    every = [(method, *of) for of in product(runs.experiment.tasks, runs.experiment.seeds)]
+    return _logs((paths.adapted(runs.dataset.name, *run), made_by("adapt", runs.dataset, *run)) for run in every)
 
 
-def _losses(runs: Runs | UnlabelledRuns, logs: list[pd.DataFrame]) -> Mapping[str, pd.DataFrame]:
+def _losses(runs: Evaluated, logs: list[pd.DataFrame]) -> Mapping[str, pd.DataFrame]:
     known = {name for found in runs.metrics.values() for run in found for name in run.get("validators", ())}
     columns = dict.fromkeys(str(column) for log in logs for column in log)
     parts = [column for column in columns if not NO_LOSS.fullmatch(column) and column not in known]
     return {part: values for part in parts if not (values := _stack(logs, part)).empty}
 
 
-def _scores(runs: Runs | UnlabelledRuns) -> Lines:
+def _scores(runs: Evaluated) -> Lines:
     """By validator, then the accuracy of every epoch, as metrics.json has them."""
     found: Lines = {}
     accuracy: dict[str, pd.DataFrame] = {}
