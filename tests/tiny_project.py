@@ -177,6 +177,13 @@ def _build(project: ProjectFolder, dataset: DatasetSpec, params: Params) -> None
             shutil.copy(CHECKOUT / name, folder / name)
     (folder / "workflow/datasets/tiny.yaml").write_text(yaml.safe_dump(dataset.model_dump(mode="json")))
     content = params.model_dump(mode="json")
+    # DVC reads params.yaml dozens of times, with a parser that takes seconds for all that this project has.
+    adaptation = content["adapt"]
+    for entries in (content["experiments"], content["shard"], content["pretrain"], adaptation["recipes"]):
+        for name in entries.keys() - {"digits", "tiny"}:
+            del entries[name]
+    for name in adaptation["methods"].keys() - {"cdtrans", "dat", "csm", "dacsm", "shot"}:
+        del adaptation["methods"][name]
     content["experiments"]["tiny"] |= {
         "tasks": ["synthetic-mnist"],
         "methods": ["source_only", "dacsm"],
