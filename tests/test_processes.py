@@ -152,20 +152,27 @@ def test_features_are_seen_in_parts_and_all_get_the_whole(told, project):
         assert all(torch.equal(seen[name], alone[name]) for name in alone)
 
 
-@pytest.mark.parametrize("name", [None, "everything"])
-def test_a_run_that_is_killed_goes_on_with_another_number_of_processes(name, told, project, tmp_path, monkeypatch):
-    """After 7 of 20 steps, inside the second epoch: two processes go on as one, and one as two."""
-    two, one = (apart(project, tmp_path / who) for who in ("two", "one"))
-    by_two(tmp_path, (tmp_path / "at two", two, name, two.paths.root / "state", 7))
-    monkeypatch.setattr(resume, "SAVE_EVERY", 0.0)
-    tell(tmp_path / "at one", one, name, one.paths.root / "state", 7)
-    assert not list(tmp_path.glob("at */*"))
-    tell(tmp_path / "two, then one", two, name, two.paths.root / "state")
-    by_two(tmp_path, (tmp_path / "one, then two", one, name, one.paths.root / "state"))
-    name = name or "pretrain"
+@pytest.fixture(scope="module")
+def continued(project, tmp_path_factory) -> Path:
+    """Runs killed after 7 of 20 steps, inside the second epoch: two processes go on as one, and one as two."""
+    folder, names = tmp_path_factory.mktemp("continued"), (None, "everything")
+    runs = [(name, *(apart(project, folder / f"{who}-{name}") for who in ("two", "one"))) for name in names]
+    by_two(folder, *((folder / "at two", two, name, two.paths.root / "state", 7) for name, two, _ in runs))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resume, "SAVE_EVERY", 0.0)
+        for name, two, one in runs:
+            tell(folder / "at one", one, name, one.paths.root / "state", 7)
+            tell(folder / "two, then one", two, name, two.paths.root / "state")
+    assert not list(folder.glob("at */*"))
+    by_two(folder, *((folder / "one, then two", one, name, one.paths.root / "state") for name, _, one in runs))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["pretrain", "everything"])
+def test_a_run_that_is_killed_goes_on_with_another_number_of_processes(name, told, continued):
     whole = of(told, name)[0]["epochs"][-1]
     for who in ("two, then one/{}-alone.pt", "one, then two/{}-0.pt", "one, then two/{}-1.pt"):
-        run = torch.load(tmp_path / who.format(name), weights_only=False)
+        run = torch.load(continued / who.format(name), weights_only=False)
         assert run["steps"] == 13
         assert difference(run["epochs"][-1], whole, "classifier") < CLOSE
         assert torch.equal(run["epochs"][-1]["generators"]["torch"], whole["generators"]["torch"])
