@@ -1,6 +1,7 @@
 """A dataset of a few digits a class, its shards, and settings for a model that trains in seconds."""
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from dacsm.runtime.processor import OF_AVX2, VARIABLES, hold_libraries
 
 hold_libraries()  # before torch is loaded, as the command line does
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # models are so small that threads would only wait for each other
 
 import pytest
 import yaml
@@ -36,6 +38,14 @@ def pytest_cmdline_main() -> Iterator[None]:
     """One server for the commands of all tests, those of the workers too."""
     with nullcontext() if WORKER else server(("PATH", *VARIABLES, *OF_AVX2)):
         return (yield)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first, so that no worker is left alone with one of them at the end."""
+    marks: dict[Path, set[str]] = defaultdict(set)
+    for item in items:
+        marks[item.path] |= {mark.name for mark in item.iter_markers()}
+    items.sort(key=lambda item: [mark not in marks[item.path] for mark in ("long", "slow")])
 
 
 @pytest.fixture(scope="session")
