@@ -84,12 +84,30 @@ def by_two(folder: Path, *calls: tuple[Any, ...]) -> None:
 
 
 @pytest.fixture(scope="module")
-def told(project, tmp_path_factory) -> Path:
-    """What one process and two have told of pretraining and of all methods."""
+def halves(project, tmp_path_factory) -> dict[str | None, tuple[Project, Project]]:
+    """By what is run: where two processes begin it and one goes on, and the other way round."""
+    folder = tmp_path_factory.mktemp("halves")
+    whos = ("two", "one")
+    return {name: tuple(apart(project, folder / f"{who}-{name}") for who in whos) for name in (None, "everything")}
+
+
+@pytest.fixture(scope="module")
+def told(project, halves, tmp_path_factory) -> Path:
+    """What one process and two have told of pretraining and of all methods; then both halves begin, and are killed.
+
+    That is after 7 of 20 steps, inside the second epoch.
+    """
     folder = tmp_path_factory.mktemp("told")
-    by_two(folder, *((folder, apart(project, folder / f"two-{name}"), name) for name in (*METHODS, None)))
+    whole = ((folder, apart(project, folder / f"two-{name}"), name) for name in (*METHODS, None))
+    begun = ((folder / "at two", two, name, two.paths.root / "state", 7) for name, (two, _) in halves.items())
+    by_two(folder, *whole, *begun)
     for name in (*METHODS, None):
         tell(folder, apart(project, folder / f"one-{name}"), name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resume, "SAVE_EVERY", 0.0)
+        for name, (_, one) in halves.items():
+            tell(folder / "at one", one, name, one.paths.root / "state", 7)
+    assert not list(folder.glob("at */*"))
     return folder
 
 
@@ -153,18 +171,15 @@ def test_features_are_seen_in_parts_and_all_get_the_whole(told, project):
 
 
 @pytest.fixture(scope="module")
-def continued(project, tmp_path_factory) -> Path:
-    """Runs killed after 7 of 20 steps, inside the second epoch: two processes go on as one, and one as two."""
-    folder, names = tmp_path_factory.mktemp("continued"), (None, "everything")
-    runs = [(name, *(apart(project, folder / f"{who}-{name}") for who in ("two", "one"))) for name in names]
-    by_two(folder, *((folder / "at two", two, name, two.paths.root / "state", 7) for name, two, _ in runs))
+def continued(told, halves, tmp_path_factory) -> Path:
+    """What one process told that went on with what two began, and two that went on with what one began."""
+    folder = tmp_path_factory.mktemp("continued")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resume, "SAVE_EVERY", 0.0)
-        for name, two, one in runs:
-            tell(folder / "at one", one, name, one.paths.root / "state", 7)
+        for name, (two, _) in halves.items():
             tell(folder / "two, then one", two, name, two.paths.root / "state")
-    assert not list(folder.glob("at */*"))
-    by_two(folder, *((folder / "one, then two", one, name, one.paths.root / "state") for name, _, one in runs))
+    begun_by_one = ((name, one) for name, (_, one) in halves.items())
+    by_two(folder, *((folder / "one, then two", one, name, one.paths.root / "state") for name, one in begun_by_one))
     return folder
 
 
