@@ -8,6 +8,8 @@
 PYTHON ?= python3
 CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN := .venv/bin
+# A file's tests share what they build; tests/conftest.py puts the files in order.
+TESTS := pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
@@ -41,11 +43,11 @@ verify: env
 	@dacsm verify --cores $(CORES)
 
 test: env lint
-	@pytest -n $(CORES) --dist loadfile -m "not long"
+	@$(TESTS) -m "not long"
 
 # What CI runs: also the published datasets' look-alikes, from download to table.
 test-all: env lint
-	@pytest -n $(CORES) --dist loadfile
+	@$(TESTS)
 
 # Needs Debian and root; docs/clusters.md says what it does.
 test-cluster: env
@@ -61,7 +63,7 @@ lint: env
 
 # The lines that the quick tests reach, and those that they do not: coverage/index.html.
 coverage: env
-	@pytest -n $(CORES) --dist loadfile -m "not long and not slow" --cov --cov-report=term --cov-report=html
+	@$(TESTS) -m "not long and not slow" --cov --cov-report=term --cov-report=html
 
 # Warnings end it, broken links and anchors among them. It fetches nothing, and the pages fetch nothing either.
 docs: env

@@ -1,16 +1,21 @@
 """A dataset of a few digits a class, its shards, and settings for a model that trains in seconds."""
 
 import os
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
-from dacsm.runtime.processor import hold_libraries
+from dacsm.runtime.processor import OF_AVX2, VARIABLES, hold_libraries
 
 hold_libraries()  # before torch is loaded, as the command line does
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # models are so small that threads would only wait for each other
 
 import pytest
 import yaml
 from hypothesis import settings
 from tiny_project import ProjectFolder, built_project
+from warm_start import server
 
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params, parse_params
@@ -23,8 +28,24 @@ from dacsm.stages.shard import shard
 settings.register_profile("dacsm", deadline=None)  # a busy machine is slow, and no property fails for that
 settings.load_profile("dacsm")
 
+WORKER = "PYTEST_XDIST_WORKER" in os.environ  # of several that run the tests
 PER_CLASS = 6
 PROJECT = Path(__file__).parents[1]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main() -> Iterator[None]:
+    """One server for the commands of all tests, those of the workers too."""
+    with nullcontext() if WORKER else server(("PATH", *VARIABLES, *OF_AVX2)):
+        return (yield)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first, so that no worker is left alone with one of them at the end."""
+    marks: dict[Path, set[str]] = defaultdict(set)
+    for item in items:
+        marks[item.path] |= {mark.name for mark in item.iter_markers()}
+    items.sort(key=lambda item: [mark not in marks[item.path] for mark in ("long", "slow")])
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +105,6 @@ def built(
 ) -> ProjectFolder:
     """The tiny project, built, recorded and pushed; whoever changes it copies it first."""
     folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:  # the workers' folders lie in a common one
+    if WORKER:  # the workers' folders lie in a common one
         folder = folder.parent
     return built_project(folder / "built", tiny_dataset, portable_params)

@@ -79,6 +79,7 @@ class Kind(Method):
         return losses, losses["source"] + self.settings.entropy * losses["entropy"]
 '''
 
+DONE = "all runs are made"
 ASKS = f"""
 from pathlib import Path
 from dacsm.cli.main import main
@@ -143,7 +144,12 @@ def test_a_method_of_another_kind_is_three_files(project: Path) -> None:
     runs = (("adapt", "confident"), ("evaluate", "confident"), ("evaluate", "source_only"))
     commands = [[stage, "tiny", method, TASK, "--seed", "0", "--device", "cpu"] for stage, method in runs]
     commands.append(["table", "confidence"])
-    python(project, "-c", f"from dacsm.cli.main import main\nfor run in {commands}:\n    assert not main(run)")
+    methods = content["adapt"]["methods"]
+    for name, wrong in (("negative", {"entropy": -1}), ("misspelt", {"entropi": 1}), ("unknown", {"kind": "toys"})):
+        content["adapt"]["methods"] = methods | {name: {"kind": "toy"} | wrong}
+        (project / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    runs = f"from dacsm.cli.main import main\nfor run in {commands}:\n    assert not main(run)\nprint('{DONE}')\n"
+    said = python(project, "-c", runs + ASKS).partition(f"{DONE}\n")[2].splitlines()
     paths = Paths(project)
     assert "confident" in paths.table("confidence", "md").read_text()
     log = (paths.adapted("tiny", "confident", TASK, 0) / "log.csv").read_text().splitlines()
@@ -151,12 +157,6 @@ def test_a_method_of_another_kind_is_three_files(project: Path) -> None:
     metrics = json.loads((paths.evaluated("tiny", "confident", TASK, 0) / "metrics.json").read_text())
     assert 0 <= metrics["selected"]["mean_per_class"] <= 100
     assert "pseudo_label_accuracy" not in metrics
-
-    methods = content["adapt"]["methods"]
-    for name, wrong in (("negative", {"entropy": -1}), ("misspelt", {"entropi": 1}), ("unknown", {"kind": "toys"})):
-        content["adapt"]["methods"] = methods | {name: {"kind": "toy"} | wrong}
-        (project / f"{name}.yaml").write_text(yaml.safe_dump(content))
-    said = python(project, "-c", ASKS).splitlines()
     assert "adapt.methods.negative.entropy is -1, but it should be greater than" in said[0]
     assert "adapt.methods.misspelt.entropi is not a known key; expected one of entropy, kind, recipe" in said[1]
     assert "adapt.methods.unknown.kind is 'toys', expected one of cdan, cdtrans, mic, shot, toy" in said[2]

@@ -84,12 +84,30 @@ def by_two(folder: Path, *calls: tuple[Any, ...]) -> None:
 
 
 @pytest.fixture(scope="module")
-def told(project, tmp_path_factory) -> Path:
-    """What one process and two have told of pretraining and of all methods."""
+def halves(project, tmp_path_factory) -> dict[str | None, tuple[Project, Project]]:
+    """By what is run: where two processes begin it and one goes on, and the other way round."""
+    folder = tmp_path_factory.mktemp("halves")
+    whos = ("two", "one")
+    return {name: tuple(apart(project, folder / f"{who}-{name}") for who in whos) for name in (None, "everything")}
+
+
+@pytest.fixture(scope="module")
+def told(project, halves, tmp_path_factory) -> Path:
+    """What one process and two have told of pretraining and of all methods; then both halves begin, and are killed.
+
+    That is after 7 of 20 steps, inside the second epoch.
+    """
     folder = tmp_path_factory.mktemp("told")
-    by_two(folder, *((folder, apart(project, folder / f"two-{name}"), name) for name in (*METHODS, None)))
+    whole = ((folder, apart(project, folder / f"two-{name}"), name) for name in (*METHODS, None))
+    begun = ((folder / "at two", two, name, two.paths.root / "state", 7) for name, (two, _) in halves.items())
+    by_two(folder, *whole, *begun)
     for name in (*METHODS, None):
         tell(folder, apart(project, folder / f"one-{name}"), name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resume, "SAVE_EVERY", 0.0)
+        for name, (_, one) in halves.items():
+            tell(folder / "at one", one, name, one.paths.root / "state", 7)
+    assert not list(folder.glob("at */*"))
     return folder
 
 
@@ -152,20 +170,24 @@ def test_features_are_seen_in_parts_and_all_get_the_whole(told, project):
         assert all(torch.equal(seen[name], alone[name]) for name in alone)
 
 
-@pytest.mark.parametrize("name", [None, "everything"])
-def test_a_run_that_is_killed_goes_on_with_another_number_of_processes(name, told, project, tmp_path, monkeypatch):
-    """After 7 of 20 steps, inside the second epoch: two processes go on as one, and one as two."""
-    two, one = (apart(project, tmp_path / who) for who in ("two", "one"))
-    by_two(tmp_path, (tmp_path / "at two", two, name, two.paths.root / "state", 7))
-    monkeypatch.setattr(resume, "SAVE_EVERY", 0.0)
-    tell(tmp_path / "at one", one, name, one.paths.root / "state", 7)
-    assert not list(tmp_path.glob("at */*"))
-    tell(tmp_path / "two, then one", two, name, two.paths.root / "state")
-    by_two(tmp_path, (tmp_path / "one, then two", one, name, one.paths.root / "state"))
-    name = name or "pretrain"
+@pytest.fixture(scope="module")
+def continued(told, halves, tmp_path_factory) -> Path:
+    """What one process told that went on with what two began, and two that went on with what one began."""
+    folder = tmp_path_factory.mktemp("continued")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resume, "SAVE_EVERY", 0.0)
+        for name, (two, _) in halves.items():
+            tell(folder / "two, then one", two, name, two.paths.root / "state")
+    begun_by_one = ((name, one) for name, (_, one) in halves.items())
+    by_two(folder, *((folder / "one, then two", one, name, one.paths.root / "state") for name, one in begun_by_one))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["pretrain", "everything"])
+def test_a_run_that_is_killed_goes_on_with_another_number_of_processes(name, told, continued):
     whole = of(told, name)[0]["epochs"][-1]
     for who in ("two, then one/{}-alone.pt", "one, then two/{}-0.pt", "one, then two/{}-1.pt"):
-        run = torch.load(tmp_path / who.format(name), weights_only=False)
+        run = torch.load(continued / who.format(name), weights_only=False)
         assert run["steps"] == 13
         assert difference(run["epochs"][-1], whole, "classifier") < CLOSE
         assert torch.equal(run["epochs"][-1]["generators"]["torch"], whole["generators"]["torch"])

@@ -16,6 +16,7 @@ from functools import reduce
 from pathlib import Path
 
 import yaml
+from warm_start import warm
 
 from dacsm.config.datasets import DatasetSpec
 from dacsm.config.params import Params
@@ -25,10 +26,14 @@ BIN = Path(sys.executable).parent
 
 
 class ProjectFolder:
-    """A copy of this checkout whose params.yaml asks for the tiny dataset."""
+    """A copy of this checkout whose params.yaml asks for the tiny dataset.
+
+    Its commands are forks of a process that has the libraries loaded, but for those that are killed; with `cold`, all
+    are processes of their own, as a user's are.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.cold = folder, False
 
     def copy(self, folder: Path) -> "ProjectFolder":
         """The same project elsewhere, with the times of its files."""
@@ -48,7 +53,7 @@ class ProjectFolder:
         result = subprocess.run(
             [program, *command[1:]],
             cwd=self.folder,
-            env=self.environment(command[0]),
+            env=self.environment(command[0]) if self.cold else warm(self.environment(command[0])),
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -62,6 +67,7 @@ class ProjectFolder:
         return {
             "PATH": path,
             "HOME": str(self.folder.parent),
+            "PYTHONPATH": str(CHECKOUT),  # wherever the environment's dacsm lies; a project's own comes before it
             "OMP_NUM_THREADS": "1",
             "DACSM_SAVE_EVERY": "0",  # runs of the tiny dataset are short
             "PYTHONDONTWRITEBYTECODE": "",
@@ -171,6 +177,13 @@ def _build(project: ProjectFolder, dataset: DatasetSpec, params: Params) -> None
             shutil.copy(CHECKOUT / name, folder / name)
     (folder / "workflow/datasets/tiny.yaml").write_text(yaml.safe_dump(dataset.model_dump(mode="json")))
     content = params.model_dump(mode="json")
+    # DVC reads params.yaml dozens of times, with a parser that takes seconds for all that this project has.
+    adaptation = content["adapt"]
+    for entries in (content["experiments"], content["shard"], content["pretrain"], adaptation["recipes"]):
+        for name in entries.keys() - {"digits", "tiny"}:
+            del entries[name]
+    for name in adaptation["methods"].keys() - {"cdtrans", "dat", "csm", "dacsm", "shot"}:
+        del adaptation["methods"][name]
     content["experiments"]["tiny"] |= {
         "tasks": ["synthetic-mnist"],
         "methods": ["source_only", "dacsm"],
