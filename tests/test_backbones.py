@@ -26,7 +26,7 @@ CPU = choose_compute("cpu")
 SHAPE = dict.fromkeys(("patch_size", "dim", "depth", "heads"))
 
 
-@pytest.mark.parametrize("name", ["resnet26", "convnext_atto"])
+@pytest.mark.parametrize("name", ["resnet50", "convnext_tiny"])
 def test_source_only_takes_any_network_and_cdtrans_says_what_it_asks_for(
     name: str, tiny_params: Params, tiny_dataset: DatasetSpec, tiny_paths: Paths, tmp_path
 ) -> None:
