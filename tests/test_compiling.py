@@ -17,7 +17,7 @@ from dacsm.models.three_stream import three_stream
 from dacsm.runtime.errors import InputError
 
 ALL = {"style": {"weight": 1}, "noise": {"weight": 1}, "source_style": {"weight": 1, "spread": 0.3}}
-SIZES = {"image_size": 28, "resize": 28, "channels": 1, "patch_size": 7, "dim": 32, "depth": 4, "heads": 2}
+SIZES = {"image_size": 28, "resize": 28, "channels": 1, "patch_size": 7, "dim": 32, "heads": 2}
 TRACED = "aot_eager"  # what torch compiles, forward and backward, but run without machine code of its own
 
 
@@ -29,15 +29,16 @@ def nothing_compiled() -> Iterator[None]:
     choose_compiling(False)
 
 
-def classifier() -> Classifier:
+def classifier(depth: int) -> Classifier:
     torch.manual_seed(0)
-    model = Model(name="vit_tiny_patch16_224", weights="none", mean=(0.5,), std=(0.25,), drop_path=0.3, **SIZES)
+    sizes = SIZES | {"depth": depth}
+    model = Model(name="vit_tiny_patch16_224", weights="none", mean=(0.5,), std=(0.25,), drop_path=0.3, **sizes)
     return Classifier(Description(model, ("a", "b", "c"))).train()
 
 
-def trained(parts: dict, steps: int = 3) -> list[Tensor]:
+def trained(parts: dict, depth: int = 4, steps: int = 3) -> list[Tensor]:
     """The gradients of all weights, of a sum over a few steps."""
-    network = classifier()
+    network = classifier(depth)
     modules: list[nn.Module] = [network]
     noise = None
     if parts:
@@ -70,9 +71,9 @@ def test_compiled_blocks_give_the_same_gradients(parts: dict, kinds: int) -> Non
 @pytest.mark.long
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a compiler of C++")
 def test_code_for_this_machine_gives_the_same_gradients_but_for_roundings() -> None:
-    plain = trained(ALL)
+    plain = trained(ALL, depth=2)
     choose_compiling(True)
-    compiled = trained(ALL)
+    compiled = trained(ALL, depth=2)
     largest = max(gradient.abs().max() for gradient in plain)
     for one, other in zip(compiled, plain, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5 * largest.item())
@@ -81,7 +82,7 @@ def test_code_for_this_machine_gives_the_same_gradients_but_for_roundings() -> N
 def test_a_pass_without_gradients_is_not_compiled() -> None:
     choose_compiling(True, TRACED)
     with torch.no_grad():
-        classifier()(torch.zeros(2, 1, 28, 28))
+        classifier(depth=1)(torch.zeros(2, 1, 28, 28))
     assert not counters["stats"]
 
 
