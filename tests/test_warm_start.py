@@ -66,9 +66,10 @@ def test_a_fork_has_the_libraries_and_its_own_dacsm(tmp_path: Path) -> None:
 
 
 def test_it_is_interrupted_as_a_process_is(tmp_path: Path) -> None:
-    write(tmp_path, "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    sys.exit(7)")
+    waits = "    print('waits', flush=True)\n    time.sleep(60)"
+    write(tmp_path, f"import time\ntry:\n{waits}\nexcept KeyboardInterrupt:\n    sys.exit(7)")
     process = start(tmp_path)
-    assert process.stdout.readline() == "begun\n"
+    assert [process.stdout.readline() for _ in range(2)] == ["begun\n", "waits\n"]
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 7
 
