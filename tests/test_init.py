@@ -112,6 +112,7 @@ def test_a_second_time_changes_nothing(project: Path, tmp_path: Path, capsys: py
     assert Path("params.yaml").read_bytes() == before
     assert init(tmp_path / "pets", "--name", "more") == 0
     assert entries("more")["experiments"] == entries("pets")["experiments"]
+    assert entries("more")["folders"]["title"] == "more"  # as it was called
 
 
 def test_grey_digits_have_the_recipe_of_digits(project: Path, tmp_path: Path) -> None:

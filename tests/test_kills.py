@@ -36,7 +36,7 @@ def kill(path, target):
 Path.replace = kill
 sys.exit(main())"""
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "adapt"])

@@ -72,7 +72,6 @@ def trained(tiny_dataset, portable_params, tiny_paths, tmp_path: Path) -> Callab
 
 @needs_x86
 @pytest.mark.slow
-@pytest.mark.long
 def test_training_gives_the_same_bytes_whatever_the_libraries_would_choose(trained) -> None:
     first = trained({})
     assert {"model.safetensors", "last.safetensors", "epochs.npz", "log.csv"} <= set(first)

@@ -15,7 +15,6 @@ def project(built: ProjectFolder, tmp_path_factory: pytest.TempPathFactory) -> P
     return built.copy(tmp_path_factory.mktemp("reproduced"))
 
 
-@pytest.mark.long
 def test_a_cell_is_made_again_and_equal(project: ProjectFolder) -> None:
     """By processes of their own, of which each has another order of sets: the first ones were forks of one."""
     before = project.run("git", "status", "--porcelain")

@@ -54,7 +54,7 @@ def init(args: argparse.Namespace) -> None:
         proposal = Proposal(
             name=name,
             path=str(args.path if in_place else raw / "images"),
-            title=re.sub(r"[\x00-\x1f\x7f|]", " ", title_of(args.path)).strip()[:200] or name,
+            title=args.name or re.sub(r"[\x00-\x1f\x7f|]", " ", title_of(args.path)).strip()[:200] or name,
             sources=tuple(source.facts for source in sources),
             target=target.facts,
             pixels=_pixels([samples[domain.name] for domain in (*sources, target)]),
