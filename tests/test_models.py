@@ -11,7 +11,7 @@ from dacsm.config.kinds.cdtrans import Noise, Pyramid, Settings, Style
 from dacsm.methods.cdtrans.parts.consistency import scale_loss
 from dacsm.methods.cdtrans.parts.noise import (
     BeneficialNoise,
-    LayerNoise,
+    DrawnNoise,
     LogitNoise,
     StyleTranslation,
     gaussian_divergence,
@@ -124,7 +124,7 @@ def test_logit_noise_has_the_deviation_that_it_says():
     keys, own = keys_values[..., :8], style_of(keys_values)[1][..., :8]
 
     def moved() -> torch.Tensor:
-        noise = LayerNoise(0.0, None, None, layer.draw(keys, generator))
+        noise = DrawnNoise(0.0, None, None, layer.draw(keys, generator))
         return noise.perturb(keys_values, keys_values)[0] - keys
 
     draws = torch.stack([queries @ moved().transpose(1, 2) for _ in range(4000)])
@@ -146,7 +146,7 @@ def test_style_travels_from_the_target_to_the_source():
 
     def travelled(way: float) -> torch.Tensor:
         drawn = translation.draw(target[..., :3], way, torch.Generator())  # of tokens whose keys and values these are
-        return torch.cat(LayerNoise(0.0, None, drawn, None).perturb(source, target), dim=-1)
+        return torch.cat(DrawnNoise(0.0, None, drawn, None).perturb(source, target), dim=-1)
 
     torch.testing.assert_close(travelled(0.0), target)
     there = travelled(1.0)[:, 1:]

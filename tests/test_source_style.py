@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dacsm.config.kinds.cdtrans import SourceStyle
-from dacsm.methods.cdtrans.parts.noise import LayerNoise, SourceTranslation, style_of
+from dacsm.methods.cdtrans.parts.noise import DrawnNoise, SourceTranslation, style_of
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
@@ -21,7 +21,7 @@ def restyled(settings: SourceStyle, progress: float, seed: int = 0) -> tuple[Ten
     source, target = tokens(seed), tokens(seed + 1, 3.0, 5.0)
     drawn = SourceTranslation(settings, depth=12).draw(source, progress, torch.Generator().manual_seed(7))
     mix = target
-    found = LayerNoise(0.0, drawn, None, None).restyle(torch.cat([source, target, mix]))
+    found = DrawnNoise(0.0, drawn, None, None).restyle(torch.cat([source, target, mix]))
     assert torch.equal(found[len(source) :], torch.cat([target, mix]))
     return source, target, found[: len(source)]
 

@@ -14,7 +14,7 @@ from dacsm.config.presets import Presets
 from dacsm.config.validation import Fraction, Frozen, Name, UserPath, Weight, require_known, text_of, validate
 from dacsm.config.yaml_file import read_yaml
 from dacsm.runtime.errors import InputError
-from dacsm.runtime.processes import MOST_WORKERS
+from dacsm.runtime.workers import MOST_WORKERS
 
 DEFAULT = "default"
 

@@ -62,16 +62,25 @@ def pictures(paths: Sequence[Path]) -> Iterator[str]:
 
 
 def _inside(folder: str) -> Iterator[str]:
+    names, folders = [], set()
     try:
-        with os.scandir(folder) as found:
-            entries = sorted((one for one in found if one.name[0] != "."), key=lambda entry: entry.name)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.add(entry.name)
+                    names.append(entry.name)
+                elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and not entry.is_dir():  # noqa: PTH122 (fast)
+                    names.append(entry.name)
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {error.strerror}; leave it out, or allow reading it.") from error
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _inside(entry.path)
-        elif Path(entry.name).suffix.lower() in SUFFIXES and not entry.is_dir():
-            yield entry.path
+    for name in sorted(names):
+        place = f"{folder.rstrip(os.sep)}{os.sep}{name}"
+        if name in folders:
+            yield from _inside(place)
+        else:
+            yield place
 
 
 def read_pictures(paths: Sequence[Path], model: Model, batch: int, workers: int) -> Iterator[Pictures]:

@@ -9,8 +9,8 @@ from statistics import mean
 from dacsm.config.paths import Paths
 from dacsm.report.differences import BASELINE
 from dacsm.report.measured import Evaluated, Runs
-from dacsm.report.records import Grouped, Record, distinct, grouped_records, most_memory
-from dacsm.report.tables import AVERAGE, decimal
+from dacsm.report.records import Grouped, Record, grouped_records, most_memory
+from dacsm.report.tables import AVERAGE, decimal, distinct
 
 REACHED = ("measure", "accuracy", "accuracy_std")  # of targets with labels
 SPENT = ("runs", "training_seconds", "of_cdtrans", "images_per_second", "ram_mib", "gpu_mib", "device")

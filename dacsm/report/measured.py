@@ -210,8 +210,8 @@ def read_predictions(
 ) -> np.ndarray:
     """Of every image the index, the actual class where there are labels, and the predicted class, int (N, 3 or 2).
 
-    They are those of the selected epoch of the run. Raises InputError where its predictions.csv is
-    missing, unreadable, of other classes, or not of so many images.
+    They are those of the selected epoch of the run. Raises InputError where its predictions.csv is missing, unreadable,
+    of other classes, or not of so many images.
     """
     columns, most = ["index", *(["label"] if labelled else []), "predicted"], len(dataset.classes) - 1
     path = paths.evaluated(dataset.name, *run) / "predictions.csv"

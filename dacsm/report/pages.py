@@ -37,7 +37,7 @@ def _introduction(runs: Runs) -> Iterator[str]:
     yield about_numbers(runs)
 
 
-def over_seeds(experiment: Experiment) -> str:
+def about_seeds(experiment: Experiment) -> str:
     """What the numbers of a table are, of its seeds."""
     if len(experiment.seeds) == 1:
         return f"those of seed {experiment.seeds[0]} alone, so that nothing is known of their spread"
@@ -47,7 +47,7 @@ def over_seeds(experiment: Experiment) -> str:
 def about_numbers(runs: Runs) -> str:
     """What the numbers are, and how the checkpoints were selected."""
     return (
-        f"Accuracy on the target in percent; numbers are {over_seeds(runs.experiment)}. A class's accuracy is its "
+        f"Accuracy on the target in percent; numbers are {about_seeds(runs.experiment)}. A class's accuracy is its "
         "recall, “mean per class” is the mean of these, “overall” is the fraction of all images that are right. The "
         f"checkpoint of each run was selected without target labels; {SOURCE_ONLY} is the source model after its last "
         "epoch."

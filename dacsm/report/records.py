@@ -32,11 +32,11 @@ def grouped_records(runs: Evaluated, paths: Paths, stages: Sequence[str] = STAGE
         folders["adapt", method] = [paths.adapted(*run) for run in of_method]
         folders["evaluate", method] = [paths.evaluated(*run) for run in of_method]
     files = {name: map(paths.record, of) for name, of in folders.items() if name[0] in stages}
-    records = {name: [_read(file, *name) for file in of if file.is_file()] for name, of in files.items()}
+    records = {name: [_read(file, name[0]) for file in of if file.is_file()] for name, of in files.items()}
     return {name: of for name, of in records.items() if of}
 
 
-def _read(path: Path, stage: str, _method: str) -> Record:
+def _read(path: Path, stage: str) -> Record:
     record = read_json(path, f"dacsm {stage}")
     with reading(path, f"dacsm {stage}"):
         commit_of(record)

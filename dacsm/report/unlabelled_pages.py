@@ -6,7 +6,7 @@ from dacsm.config.params import SOURCE_ONLY
 from dacsm.config.paths import Paths
 from dacsm.report import plots
 from dacsm.report.figures import DEVIATION, clear_figures, drawn_csv, mean_of_seeds
-from dacsm.report.pages import HEAD, escape_latex, latex_seeds, latex_table, over_seeds
+from dacsm.report.pages import HEAD, about_seeds, escape_latex, latex_seeds, latex_table
 from dacsm.report.tables import MOST_CLASSES, Cell, Number, Table, arrow, decimal, page, printed
 from dacsm.report.unlabelled import AGREEMENT, CONFIDENCE, PREDICTED, SCORE, UnlabelledRuns
 from dacsm.runtime.files import write_csv
@@ -32,7 +32,7 @@ def described_section(runs: UnlabelledRuns) -> Iterator[str | Table]:
 
 def _introduction(runs: UnlabelledRuns) -> Iterator[str]:
     yield (
-        f"Numbers are {over_seeds(runs.experiment)}. The checkpoint of each run was selected without labels; "
+        f"Numbers are {about_seeds(runs.experiment)}. The checkpoint of each run was selected without labels; "
         f"{SOURCE_ONLY} is the source model after its last epoch. A model can be sure, and seeds and methods can "
         "agree, and all be wrong: label some of the images to know an accuracy."
     )

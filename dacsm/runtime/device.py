@@ -11,7 +11,8 @@ from typing import BinaryIO
 import torch
 
 from dacsm.runtime.errors import InputError
-from dacsm.runtime.processes import count, count_here, rank_here, require_workers
+from dacsm.runtime.processes import count, count_here, rank_here
+from dacsm.runtime.workers import require_workers
 
 _HELD: list[BinaryIO] = []  # locks of GPUs, until the process ends
 EXACT = "DACSM_DETERMINISTIC"  # 1: see _be_exact

@@ -1,13 +1,6 @@
-"""Which process of a run this is, and what is its own to do: `torchrun` says so to each that it starts.
-
-Besides, how many workers, which read or encode images, a process may have.
-"""
+"""Which process of a run this is, and what is its own to do: `torchrun` says so to each that it starts."""
 
 import os
-
-from dacsm.runtime.errors import InputError
-
-MOST_WORKERS = 512
 
 
 def count() -> int:
@@ -48,9 +41,3 @@ def own(size: int, of: int | None = None) -> slice:
 
 def _told(name: str, alone: int) -> int:
     return int(os.environ[name]) if "TORCHELASTIC_RUN_ID" in os.environ else alone
-
-
-def require_workers(workers: int) -> None:
-    """Raise InputError for a number of workers that no machine runs."""
-    if not 0 <= workers <= MOST_WORKERS:
-        raise InputError(f"--workers is {workers}, expected 0 to {MOST_WORKERS}; correct it.")

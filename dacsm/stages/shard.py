@@ -28,7 +28,7 @@ from dacsm.runtime.errors import InputError
 from dacsm.runtime.fetching import transfer
 from dacsm.runtime.files import exchanged, read_json, sha256, whole_file, write_csv, write_json
 from dacsm.runtime.hashes import Expected, Hashes, require_file, require_sha256
-from dacsm.runtime.processes import require_workers
+from dacsm.runtime.workers import require_workers
 
 ORDER_SEED = 0
 OWN = ("index.json", "*.tar", "unreadable.csv")  # of an earlier set; without the first, nothing looks whole

@@ -9,6 +9,7 @@ import pandas as pd
 
 from dacsm.config.params import SOURCE_ONLY
 from dacsm.config.paths import Paths
+from dacsm.report.figures import DEVIATION
 from dacsm.report.html.content import Part, Picture, drawn
 from dacsm.report.measured import Evaluated, made_by
 from dacsm.report.plots import curves
@@ -63,7 +64,7 @@ def _adapted(runs: Evaluated) -> list[str]:
 def _over(runs: Evaluated) -> str:
     seeds, tasks = len(runs.experiment.seeds), len(runs.experiment.tasks)
     of = [f"{seeds} seeds"] * (seeds > 1) + [f"{tasks} tasks"] * (tasks > 1)
-    return f"mean of {' and '.join(of)} ± standard deviation" if of else f"seed {runs.experiment.seeds[0]}"
+    return f"mean of {' and '.join(of)}{DEVIATION}" if of else f"seed {runs.experiment.seeds[0]}"
 
 
 def _logs(folders: Iterable[tuple[Path, str]]) -> list[pd.DataFrame]:

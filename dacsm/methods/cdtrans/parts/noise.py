@@ -44,17 +44,17 @@ class BeneficialNoise(nn.Module):
             width = classifier.backbone.embed_dim
             self.logits = nn.ModuleList(LogitNoise(width, settings.noise) for _ in blocks)
 
-    def draw(self, layer: int, tokens: Tensor) -> "LayerNoise":
+    def draw(self, layer: int, tokens: Tensor) -> "DrawnNoise":
         """The noise of a layer in one step; `tokens` are those that it reads, of the three streams, (3 B, N, D)."""
-        streams = tokens[: len(tokens) // 3]  # (B, N, D): the streams are of one shape
+        of_one = tokens[: len(tokens) // 3]  # (B, N, D): the streams are of one shape
         source = target = logits = None
         if self.source_style is not None and layer < self.source_style.layers:
-            source = self.source_style.draw(streams, self.progress, self.generator)
+            source = self.source_style.draw(of_one, self.progress, self.generator)
         if self.style is not None:
-            target = self.style[layer].draw(streams, self.progress, self.generator)
+            target = self.style[layer].draw(of_one, self.progress, self.generator)
         if self.logits is not None:
-            logits = self.logits[layer].draw(streams, self.generator)
-        return LayerNoise(self.dropout, source, target, logits)
+            logits = self.logits[layer].draw(of_one, self.generator)
+        return DrawnNoise(self.dropout, source, target, logits)
 
     def divergence(self) -> Tensor | None:
         """KL divergence of the learned noise from its prior, averaged over layers; None where nothing is learned."""
@@ -79,7 +79,7 @@ class BeneficialNoise(nn.Module):
 
 
 @dataclass(frozen=True)
-class LayerNoise:
+class DrawnNoise:
     """What the noise does to a layer in one step, all of it drawn.
 
     Both style translation of the target and noise on the logits act on the target's keys and values, after the layer
