@@ -77,6 +77,18 @@ def test_nothing_is_found_of_what_snakemake_made(audit: Audit, project: ProjectF
     assert printed == "dacsm audit: 14 results looked at, nothing found.\n"
 
 
+def test_a_table_that_was_made_without_its_page_is_whole(audit: Audit, project: ProjectFolder) -> None:
+    page, record = project.folder / PAGE, project.folder / "results/tiny/records/summarised.json"
+    kept = {path: path.read_bytes() for path in (page, record)}
+    page.unlink()
+    assert kinds(audit()) == {"missing": {PAGE}}  # it was made once
+    record.unlink()
+    assert audit() == []
+    assert kinds(audit("--phase", "summarised")) == {"missing": {PAGE}}
+    for path, content in kept.items():
+        path.write_bytes(content)
+
+
 @pytest.mark.parametrize("stage", [stage.name for stage in STAGES.values() if not stage.optional])
 def test_cards_know_the_inputs_and_outputs_that_rules_have(audit: Audit, project: ProjectFolder, stage: str) -> None:
     used, made = project.files_of(stage)

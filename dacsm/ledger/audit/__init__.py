@@ -38,7 +38,8 @@ def audit(projects: Mapping[str, Project], phase: str | None, deep: bool) -> tup
     for dataset in {project.dataset.name: project for project in projects.values()}.values():
         names = [name for name, project in projects.items() if project.dataset.name == dataset.dataset.name]
         every = [run for name in names for run in runs_of(dataset, dataset.params.experiment(name), stages)]
-        runs = list({run.record: run for run in every}.values())  # those in common, once
+        in_common = {run.record: run for run in every if phase or not _left_out(run)}
+        runs = list(in_common.values())
         count += len(runs)
         hashes = hashes or Hashes(dataset.paths.root / MEMORY, trust=not deep)
         for finding in _findings(runs, dataset, hashes, deep):
@@ -46,6 +47,11 @@ def audit(projects: Mapping[str, Project], phase: str | None, deep: bool) -> tup
     if hashes is not None:
         hashes.save()
     return count, list(found.values())
+
+
+def _left_out(run: Run) -> bool:
+    """Whether it is a page that nobody asked for: `snakemake results/digits_table.csv` makes the table alone."""
+    return run.stage == "summarise" and not any(path.exists() for path in (run.record, *run.outputs))
 
 
 def _findings(runs: Sequence[Run], project: Project, hashes: Hashes, deep: bool) -> Iterator[Finding]:
