@@ -13,6 +13,7 @@ import time
 from argparse import Namespace
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -41,14 +42,16 @@ def main() -> int:
         sys.exit(f"side_by_side: {error}")
     hold_as(project)
     until = time.monotonic() + 60 * options.minutes
-    left, failed = {}, 0
+    left: dict[str, list[Run]] = {}
+    failed = 0
     for run in runs_of(project, experiment):
         if not run.outputs[0].exists():
             left.setdefault(run.stage, []).append(run)
     evaluations = {tuple(run.arguments.values()): run for run in left.get("evaluate", ())}
     models = [[evaluations[key]] for key in evaluations if SOURCE_ONLY in key]
-    # A seed after the other, so that a machine that is given back early leaves whole tables.
-    adapted = sorted(left.get("adapt", ()), key=lambda run: run.arguments["seed"])
+    # Seed by seed, and task by task with all methods, so that a machine that is given back early leaves what compares.
+    order = list(product(experiment.seeds, experiment.tasks))
+    adapted = sorted(left.get("adapt", ()), key=lambda run: order.index((run.arguments["seed"], run.arguments["task"])))
     chains = [[run, evaluations[tuple(run.arguments.values())]] for run in adapted]
     chains += [[run] for key, run in evaluations.items() if SOURCE_ONLY not in key and [run] not in models]
     steps = [[[run] for run in left.get(stage, ())] for stage in ("download", "shard", "pretrain")]
