@@ -177,7 +177,7 @@ def test_the_experiments_of_digits_keep_the_development_task_apart() -> None:
     tasks = {
         name: set(params.experiment(name).tasks) for name in params.experiments if params.dataset_of(name) == "digits"
     }
-    for development in ("digits_ablation", "digits_baselines_development"):
+    for development in ("digits_ablation", "digits_baselines_development", "digits_fractions"):
         assert tasks.pop(development) == set(dataset.development_tasks)
     assert not set(dataset.development_tasks) & set().union(*tasks.values())
     assert set().union(*tasks.values()) == set(dataset.tasks) - set(dataset.development_tasks)
