@@ -6,8 +6,8 @@ other programs matter less.
 """
 
 import argparse
+import os
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -15,6 +15,8 @@ import tempfile
 from pathlib import Path
 
 import yaml
+
+from benchmarks.report import spread
 
 SEEDS = 15
 BARE = """
@@ -73,22 +75,22 @@ def main() -> None:
     if len(set(jobs.values())) > 1:
         sys.exit(f"the two have other jobs, {jobs}: mend the bare rules")
     for name, took in seconds.items():
-        middle, low, high = statistics.median(took), min(took), max(took)
-        print(f"{name:<14} {middle:5.2f} s for {jobs[name]} jobs (median of {times}; {low:.2f} to {high:.2f})")
+        print(f"{name:<14} {jobs[name]} jobs: {spread(took)}")
     ratio = statistics.median(ours / theirs for ours, theirs in zip(*seconds.values(), strict=True))
     print(f"this pipeline over bare rules: {ratio:.2f}")
 
 
 def _dry_run(command: list[str | Path]) -> tuple[float, int]:
     """Processor seconds of a dry run, and how many jobs it has."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     program = [sys.executable, "-m", "snakemake", "--dry-run", *command]
+    before = os.times()
     result = subprocess.run(program, capture_output=True, text=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    after = os.times()
     total = re.search(r"^total +(\d+)$", result.stdout, re.MULTILINE)
     if result.returncode or not total:
         sys.exit(f"{' '.join(map(str, program))} failed:\n{result.stdout[-2000:]}{result.stderr[-2000:]}")
-    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, int(total[1])
+    took = after.children_user - before.children_user + after.children_system - before.children_system
+    return took, int(total[1])
 
 
 if __name__ == "__main__":

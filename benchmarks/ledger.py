@@ -5,11 +5,12 @@ digits and the entries of all datasets in params.yaml: 1.6 s, 0.9 s, 1.2 s and 2
 """
 
 import argparse
-import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from benchmarks.report import spread
 
 RUNS = 5
 BIN = Path(sys.executable).parent
@@ -29,8 +30,7 @@ def main() -> None:
         parser.error(f"{folder} is no folder")
     for name, (command, expected) in COMMANDS.items():
         seconds = [_seconds(command, folder, expected) for _ in range(RUNS)]
-        middle, low, high = statistics.median(seconds), min(seconds), max(seconds)
-        print(f"{name:<14} {middle:5.2f} s (median of {RUNS}; {low:.2f} to {high:.2f})")
+        print(f"{name:<14} {spread(seconds)}")
 
 
 def _seconds(command: list[str | Path], folder: Path, expected: str) -> float:

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -64,6 +65,12 @@ class Time:
 def now() -> Time:
     """To be subtracted from a later one."""
     return Time(time.perf_counter(), time.process_time())
+
+
+def spread(seconds: Sequence[float]) -> str:
+    """The median of some times, and between which they lie."""
+    median, low, high = statistics.median(seconds), min(seconds), max(seconds)
+    return f"{median:5.2f} s (median of {len(seconds)}; {low:.2f} to {high:.2f})"
 
 
 def report(title: str, measurements: Sequence[Measurement]) -> int:

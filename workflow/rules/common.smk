@@ -4,7 +4,6 @@ import gc
 import inspect
 import os
 import sys
-import tempfile
 import time
 from functools import lru_cache
 from pathlib import Path

@@ -21,7 +21,6 @@ for stage in STAGES.values():
                 mem_mb=needs(stage, "mem_mb"),
                 runtime=needs(stage, "runtime"),
                 gpu=needs(stage, "gpu"),
-                tmpdir=tempfile.gettempdir(),  # as Snakemake has it, but found once and not for each job
             params:
                 made_with=made_with(stage),
                 command=command(stage),

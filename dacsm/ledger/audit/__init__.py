@@ -38,8 +38,8 @@ def audit(projects: Mapping[str, Project], phase: str | None, deep: bool) -> tup
     for dataset in {project.dataset.name: project for project in projects.values()}.values():
         names = [name for name, project in projects.items() if project.dataset.name == dataset.dataset.name]
         every = [run for name in names for run in runs_of(dataset, dataset.params.experiment(name), stages)]
-        in_common = {run.record: run for run in every if phase or not _left_out(run)}
-        runs = list(in_common.values())
+        # Those in common, once.
+        runs = list({run.record: run for run in every if phase or not _left_out(run)}.values())
         count += len(runs)
         hashes = hashes or Hashes(dataset.paths.root / MEMORY, trust=not deep)
         for finding in _findings(runs, dataset, hashes, deep):
