@@ -14,12 +14,11 @@ from benchmarks.gpu_sizes import METHODS, Sizes, synchronise
 from benchmarks.photographs import CLASSES, PROJECT
 from benchmarks.plain_step import plain_three_stream
 from benchmarks.report import Measurement
-from benchmarks.step import matrix_rate, operations
+from benchmarks.step import compiled, matrix_rate, operations
 from dacsm.config.params import load_params
 from dacsm.ledger.speed import AdaptationSteps
 from dacsm.methods.cdtrans.losses import cdtrans_losses
 from dacsm.models.classifier import Classifier, Description
-from dacsm.models.compiling import choose_compiling
 
 
 def environment(sizes: Sizes) -> Iterator[Measurement]:
@@ -120,12 +119,9 @@ def compiled_time(sizes: Sizes, size: str, pairs: int) -> Iterator[Measurement]:
     for method in METHODS:
         form = Form(sizes, size, partial(ours, sizes, method, pairs))
         plain = form.best(*counts)
-        choose_compiling(True, backend)
-        try:
+        with compiled(backend):
             yield Measurement(f"{method}: the first step, with compiling", form.seconds(1), "s")
             taken = form.best(*counts)
-        finally:
-            choose_compiling(False)
         yield Measurement(f"{method}, compiled: a step", 1000 * taken, "ms")
         if method == "cdtrans":
             share = operations(form.classifier, pairs, lean=True) / taken / rate

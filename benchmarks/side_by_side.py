@@ -52,7 +52,10 @@ def main() -> int:
     # Seed by seed, and task by task with all methods, so that a machine that is given back early leaves what compares.
     order = list(product(experiment.seeds, experiment.tasks))
     adapted = sorted(left.get("adapt", ()), key=lambda run: order.index((run.arguments["seed"], run.arguments["task"])))
-    chains = [[run, evaluations.pop(tuple(run.arguments.values()))] for run in adapted]
+    chains = []
+    for run in adapted:
+        evaluation = evaluations.pop(tuple(run.arguments.values()), None)
+        chains.append([run, evaluation] if evaluation else [run])
     chains += [[run] for key, run in evaluations.items() if SOURCE_ONLY not in key]  # of adaptations made before
     steps = [[[run] for run in left.get(stage, ())] for stage in ("download", "shard", "pretrain")]
     for jobs in (*steps, [*models, *chains]):

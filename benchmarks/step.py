@@ -7,7 +7,8 @@ python -m benchmarks.step --device cpu   # the CPU's part also where there is a 
 import argparse
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -30,13 +31,20 @@ def lean_three_stream(classifier: Classifier, source: torch.Tensor, target: torc
     return three_stream(classifier, source, target, patches=False)
 
 
-def compiled_three_stream(classifier: Classifier, source: torch.Tensor, target: torch.Tensor) -> Streams:
-    """As adaptation calls it, where its recipe has `compile: true`."""
-    choose_compiling(True)
+@contextmanager
+def compiled(backend: str = "inductor") -> Iterator[None]:
+    """What is trained inside is compiled, as where a recipe has `compile: true`."""
+    choose_compiling(True, backend)
     try:
-        return lean_three_stream(classifier, source, target)
+        yield
     finally:
         choose_compiling(False)
+
+
+@compiled()
+def compiled_three_stream(classifier: Classifier, source: torch.Tensor, target: torch.Tensor) -> Streams:
+    """As adaptation calls it, compiled."""
+    return lean_three_stream(classifier, source, target)
 
 
 FORMS = {"plain": plain_three_stream, "ours": lean_three_stream}

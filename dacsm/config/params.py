@@ -17,6 +17,7 @@ from dacsm.runtime.errors import InputError
 from dacsm.runtime.workers import MOST_WORKERS
 
 DEFAULT = "default"
+RECIPES = {"shard": "shard", "pretrain": "pretrain", "adapt": "adapt.recipes"}  # where params.yaml has each
 
 Precision = Literal["float32", "bfloat16"]
 Pixels = Annotated[int, Field(ge=1, le=4096)]
@@ -209,7 +210,7 @@ class Params(Frozen):
 
     @property
     def _recipes(self) -> dict[str, dict[str, Any]]:
-        return {"shard": self.shard, "pretrain": self.pretrain, "adapt.recipes": self.adapt.recipes}
+        return {"shard": self.shard, "pretrain": self.pretrain, RECIPES["adapt"]: self.adapt.recipes}
 
     def experiment(self, name: str) -> Experiment:
         """What a table holds; raises InputError where params.yaml has no such experiment."""
@@ -237,7 +238,7 @@ class Params(Frozen):
 
     def recipe(self, stage: Literal["shard", "pretrain", "adapt"], dataset: str) -> Any:
         """A stage's settings for a dataset; raises InputError where params.yaml has none."""
-        key = "adapt.recipes" if stage == "adapt" else stage
+        key = RECIPES[stage]
         if dataset not in self._recipes[key]:
             raise InputError(f"params.yaml: {key} has no settings for {dataset!r}; add {key}.{dataset}.")
         return self._recipes[key][dataset]

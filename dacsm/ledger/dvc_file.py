@@ -10,7 +10,7 @@ import yaml
 from dacsm.config import SOURCE_ONLY
 from dacsm.config.datasets import CATALOG
 from dacsm.config.experiments import Experiment
-from dacsm.config.params import Params
+from dacsm.config.params import RECIPES, Params
 from dacsm.config.paths import Paths
 from dacsm.config.presets import PRESETS
 from dacsm.config.project import Project
@@ -70,7 +70,7 @@ def _params(stage: Stage) -> list[Any]:
     facts = dict.fromkeys(key.partition(".")[0] for key in stage.facts)
     of_file: list[Any] = [{f"{CATALOG}/{ITEM}.yaml": list(facts)}] if facts else []
     keys = [key.format(recipe=recipe, dataset=ITEM, method="*", experiment=KEY)
-            for key in stage.settings for recipe in ("pretrain", "adapt.recipes")]  # fmt: skip
+            for key in stage.settings for recipe in (RECIPES["pretrain"], RECIPES["adapt"])]  # fmt: skip
     written = [key.partition(f"{ITEM}.")[0] + ITEM if f"{ITEM}." in key else key.removesuffix(".*") for key in keys]
     return [*of_file, *dict.fromkeys(written), *(() if "experiment" in stage.arguments else RUNS)]
 

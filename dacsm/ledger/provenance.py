@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from dacsm.config import SOURCE_ONLY
+from dacsm.config.params import RECIPES
 from dacsm.config.paths import Paths
 from dacsm.config.project import Project
 from dacsm.ledger.pipeline import STAGES, recipe_behind
@@ -31,7 +32,6 @@ from dacsm.runtime.files import sha256
 PACKAGE = Path(__file__).parents[1]
 NOT_COMPUTING = ("config", "runtime")
 PARTS = "parts"
-RECIPES = {"pretrain": "pretrain", "adapt": "adapt.recipes"}  # where params.yaml has them
 TEMPLATES = (".j2", ".css")  # they count with the modules beside them
 VERSIONS = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "webdataset")  # they decide a run's bits
 
