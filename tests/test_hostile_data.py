@@ -401,6 +401,16 @@ def test_a_byte_that_changes_in_an_image_is_noticed_by_the_next_snakemake(own: O
     own.describe()
 
 
+def test_a_folder_that_is_described_again_is_not_held_to_its_old_list(own: Own) -> None:
+    own.shard()
+    own.describe()
+    (own.folder / "a/cat/1.png").unlink()
+    refused(own.describe, r"a has other images than when .*mine\.yaml was written")
+    (own.project / "catalog/mine.yaml").unlink()
+    own.describe()  # writes the file
+    own.describe()  # compares with it, while the list still names the image
+
+
 RAMP = np.arange(28 * 28, dtype=np.uint16).reshape(28, 28) * 83  # up to 64,989
 
 

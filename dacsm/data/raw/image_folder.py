@@ -126,24 +126,32 @@ def samples(dataset: DatasetSpec, domain: str, paths: Paths) -> FolderImages:
                 f"workflow/datasets/{dataset.name}.yaml, or move it."
             )
         labels[position] = label_of[name]
-    return FolderImages(folder, list(rows), list(rows.values()), labels, paths.receipt(dataset.name, archive))
+    return FolderImages(
+        folder, list(rows), [digest for _, digest in rows.values()], labels, paths.receipt(dataset.name, archive)
+    )
 
 
 def require_unchanged(dataset: DatasetSpec, archive: str, paths: Paths) -> None:
-    """Raise InputError where an image of a domain that is listed already was written to since, and is another now."""
+    """Raise InputError where an image of a domain that is listed already was written to since, and is another now.
+
+    A list of the images that were there before images came or went says nothing: `fetch` writes another.
+    """
     listed, receipt = paths.raw(dataset.name) / dataset.archives[archive].file, paths.receipt(dataset.name, archive)
     if not (listed.is_file() and receipt.is_file()):
         return
-    folder, since = Path(options_of(Options, dataset, archive).folder), listed.stat().st_mtime_ns
-    for path, expected in _rows(listed).items():
+    options, since, rows = options_of(Options, dataset, archive), listed.stat().st_mtime_ns, _rows(listed)
+    if listing([(path, size) for path, (size, _) in rows.items()]) != options.listing:
+        return
+    folder = Path(options.folder)
+    for path, (_, expected) in rows.items():
         if (folder / path).stat().st_mtime_ns > since and sha256(folder / path) != expected:
             raise _changed(folder / path, receipt)
 
 
-def _rows(listed: Path) -> dict[str, str]:
-    """The sha256 of each image by its path, from the list of a domain's files."""
+def _rows(listed: Path) -> dict[str, tuple[int, str]]:
+    """Size and sha256 of each image by its path, from the list of a domain's files."""
     with listed.open(newline="", encoding="utf-8") as file:
-        return {row["path"]: row["sha256"] for row in csv.DictReader(file)}
+        return {row["path"]: (int(row["bytes"]), row["sha256"]) for row in csv.DictReader(file)}
 
 
 def _changed(path: Path, receipt: Path) -> InputError:
