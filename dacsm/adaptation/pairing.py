@@ -54,24 +54,36 @@ def centre_labels(features: Tensor, logits: Tensor) -> Tensor:
     Centres are first means weighted by probability, then means of the labels that these give; classes that no image is
     predicted as take no part. A constant 1 is appended to the features before they are scaled to unit length.
     """
-    blocks = [slice(start, start + BLOCK) for start in range(0, len(features), BLOCK)]
     probabilities = F.softmax(logits, dim=1)
     classes = torch.bincount(probabilities.argmax(dim=1), minlength=logits.shape[1]).nonzero().flatten()
-    labels = _nearest_centre(features, blocks, [probabilities[block] for block in blocks], classes)
-    members = (F.one_hot(labels[block], logits.shape[1]).to(logits.dtype) for block in blocks)
-    return _nearest_centre(features, blocks, members, classes)
+    labels = closest_class(features, _centres(features, (probabilities[block] for block in _blocks(features))), classes)
+    return closest_class(features, labelled_centres(features, labels, logits.shape[1]), classes)
 
 
-def _nearest_centre(features: Tensor, blocks: list[slice], members: Iterable[Tensor], classes: Tensor) -> Tensor:
-    """The class, among `classes`, whose centre is closest in angle: (N, D) and blocks of (N, K) to (N,)."""
+def labelled_centres(features: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """The centres (K, D + 1) of features (N, D) with labels (N,); zeros for a class without any."""
+    dtype = torch.promote_types(features.dtype, torch.float32)
+    return _centres(features, (F.one_hot(labels[block], classes).to(dtype) for block in _blocks(features)))
+
+
+def closest_class(features: Tensor, centres: Tensor, classes: Tensor) -> Tensor:
+    """The class (N,), among `classes`, whose centre, of (K, D + 1), is closest in angle to the features (N, D)."""
+    nearest = [(extended(features[block]) @ centres[classes].T).argmax(dim=1) for block in _blocks(features)]
+    return classes[torch.cat(nearest)]
+
+
+def _centres(features: Tensor, members: Iterable[Tensor]) -> Tensor:
+    """Means of the features, weighted by memberships (block, K), at unit length: (K, D + 1)."""
     total: Any = 0
     weight: Any = 0
-    for block, membership in zip(blocks, members, strict=True):
+    for block, membership in zip(_blocks(features), members, strict=True):
         total = total + membership.T @ extended(features[block])  # (K, D + 1)
         weight = weight + membership.sum(dim=0)
-    centres = F.normalize((total / (EPSILON + weight[:, None]))[classes], dim=1)
-    nearest = [(extended(features[block]) @ centres.T).argmax(dim=1) for block in blocks]
-    return classes[torch.cat(nearest)]
+    return F.normalize(total / (EPSILON + weight[:, None]), dim=1)
+
+
+def _blocks(features: Tensor) -> list[slice]:
+    return [slice(start, start + BLOCK) for start in range(0, len(features), BLOCK)]
 
 
 def extended(features: Tensor) -> Tensor:

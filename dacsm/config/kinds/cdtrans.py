@@ -64,8 +64,10 @@ class Matching(Frozen):
         description="how freely classes may leave the source's fractions in pseudo labels by transport; 0: exactly "
         "these fractions; 1: free, which is CDTrans' nearest centre",
     )
-    sure: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="an image predicted with a higher probability keeps the nearest centre's label; 1: none does"
+    reverse_margin: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0,
+        description="labels by transport are taken where they bring back the source's classes with an accuracy that is "
+        "lower by at most this than with the nearest centre's labels; 1: always",
     )
     temperature: PositiveFloat = Field(0.1, description="divides the cosines to class centres, in labels by transport")
 

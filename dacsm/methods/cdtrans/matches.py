@@ -1,7 +1,7 @@
 """What an adaptation knows of the target from one refresh of its pairs to the next."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -22,15 +22,18 @@ class Matches:
     pseudo_labels: Tensor | None = None
     soft_targets: Tensor | None = None
     predictions: Predictions | None = None
+    transported: bool = True  # no refresh has refused labels by transport yet
+    reverse: Mapping[str, float] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         pairs = self.pairs and {name: torch.from_numpy(column) for name, column in asdict(self.pairs).items()}
         predictions = self.predictions and vars(self.predictions)
-        whole = {"pseudo_labels": self.pseudo_labels, "soft_targets": self.soft_targets}
-        return {"pairs": pairs, "predictions": predictions, **whole}
+        whole = ("pseudo_labels", "soft_targets", "transported", "reverse")
+        return {"pairs": pairs, "predictions": predictions, **{name: getattr(self, name) for name in whole}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         pairs, predictions = state["pairs"], state["predictions"]
         self.pairs = pairs and Pairs(**{name: column.numpy() for name, column in pairs.items()})
         self.pseudo_labels, self.soft_targets = state["pseudo_labels"], state["soft_targets"]
         self.predictions = predictions and Predictions(**predictions)
+        self.transported, self.reverse = state["transported"], state["reverse"]

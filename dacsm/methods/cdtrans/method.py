@@ -77,18 +77,19 @@ class CDTrans(Method):
         matches, domains, device = self.matches, self.domains, self.compute.device
         see = partial(predict, model, compute=self.compute, precision=self.recipe.precision, keep=self.recipe.features)
         target = matches.predictions or see(domains.target)
+        source = see(domains.source, indices=domains.training.numpy())
+        labels = domains.source_labels[domains.training]
         if "matching" in self.parts:
             from dacsm.methods.cdtrans.parts.matching import match_scales
 
-            scales, pseudo_labels, soft_targets = match_scales(
-                target, partial(see, domains.target), domains, self.settings.matching, epoch, device
-            )
+            match = partial(match_scales, target, partial(see, domains.target), source, labels, self.settings.matching)
+            found = match(epoch, device, matches.transported)
+            scales, pseudo_labels, soft_targets = found.scales, found.pseudo_labels, found.soft_targets
+            matches.transported, matches.reverse = found.transported, found.reverse
         else:
             scales, pseudo_labels = [target], centre_labels(target.features, target.logits)
             soft_targets = F.log_softmax(target.logits, dim=1)
-        source = see(domains.source, indices=domains.training.numpy())
         neighbours = nearest_over_scales(source.features, [seen.features for seen in scales], device)
-        labels = domains.source_labels[domains.training]
         # For mypy: there are two neighbours
         pairs = agreeing_pairs(*(index.cpu() for index in neighbours), labels, pseudo_labels)  # type: ignore[call-arg]
         pairs, pseudo_labels, soft_targets = of_first((pairs, pseudo_labels, soft_targets))
@@ -179,7 +180,7 @@ class CDTrans(Method):
         if self.noise is not None:
             row = {f"noise_{layer}": strength for layer, strength in enumerate(self.noise.strengths(), 1)}
             row["noise_gain"] = self.noise.gain(self.classifier, self.last_batch)
-        return {**row, "pairs": len(self.matches.pairs)}
+        return {**row, **self.matches.reverse, "pairs": len(self.matches.pairs)}
 
     def tensors(self) -> dict[str, Tensor]:
         """The noise."""

@@ -15,7 +15,7 @@ from dacsm.report.measured import Evaluated, made_by
 from dacsm.report.plots import curves
 from dacsm.runtime.files import reading
 
-NO_LOSS = re.compile(r"epoch|pairs|noise_(gain|\d+)")  # columns of a log that are no part of the loss
+NO_LOSS = re.compile(r"epoch|pairs|reverse_by_\w+|noise_(gain|\d+)")  # columns of a log that are no part of the loss
 MOST_METHODS = 12  # in curves
 AFTER = "accuracy by target labels (%)\nafter the fact"
 

@@ -4,6 +4,8 @@ Our reconstruction from the abstract of DACSM (arXiv 2603.17474), see docs/metho
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,36 +13,61 @@ from torch.nn import functional as F
 
 from dacsm.adaptation.optimal_transport import transport
 from dacsm.adaptation.pairing import BLOCK, EPSILON, centre_labels, unit, widened
+from dacsm.adaptation.reverse_validation import reverse_accuracy
 from dacsm.config.kinds.cdtrans import Matching
-from dacsm.data.domains import Domains
 from dacsm.evaluation.predictions import Predictions
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The target at each scale in use, its pseudo labels (T,), log probabilities (T, K) from all scales,
+
+    whether these are by transport, and `reverse`, the accuracies on the source that speak for that or against it.
+    """
+
+    scales: list[Predictions]
+    pseudo_labels: Tensor
+    soft_targets: Tensor
+    transported: bool
+    reverse: dict[str, float]
 
 
 def match_scales(
     target: Predictions,
     predict_target: Callable[..., Predictions],
-    domains: Domains,
+    source: Predictions,
+    source_labels: Tensor,
     settings: Matching,
     epoch: int,
     device: torch.device,
-) -> tuple[list[Predictions], Tensor, Tensor]:
-    """The target's predictions at each scale in use, pseudo labels (T,) and log probabilities (T, K) from all of them.
+    allowed: bool = True,
+) -> Labelled:
+    """Label the target by what it looks like at several scales, by transport where that is `allowed` and does no harm.
 
-    `target` are its predictions at scale 1; `predict_target(scale=…)` gives them at another. By transport, classes are
-    expected as often as in the part of the source that is trained on. That is a guess: an image of which the classifier
-    is `sure` keeps the label of its nearest centre, and what the classifier says of it.
+    `target` are its predictions at scale 1; `predict_target(scale=…)` gives them at another; `source` are those of the
+    images that are trained on. By transport, classes are expected as often as in the source. That is a guess: where
+    the centres of these labels tell the source's classes worse than those of CDTrans' labels do, by more than
+    `reverse_margin`, the target keeps CDTrans' labels, with soft targets from the closest centres.
     """
     others = settings.scales if epoch > settings.after_epochs else ()
     scales = [target, *(predict_target(scale=scale) for scale in others)]
     features, logits = fuse_scales([seen.features for seen in scales], [seen.logits for seen in scales])
-    labels, predicted = centre_labels(features, logits), F.log_softmax(logits, dim=1)
+    centred = centre_labels(features, logits)
     if settings.marginal_relaxation == 1:
-        return scales, labels, predicted
-    counts = torch.bincount(domains.source_labels[domains.training], minlength=logits.shape[1])
-    marginal = counts / counts.sum(), settings.marginal_relaxation
-    plan = transport(features, logits, *marginal, settings.temperature, device)
-    sure = predicted.amax(dim=1).exp() > settings.sure  # (T,)
-    return scales, torch.where(sure, labels, plan.argmax(dim=1)), torch.where(sure[:, None], predicted, plan)
+        return Labelled(scales, centred, F.log_softmax(logits, dim=1), False, {})
+    classes = logits.shape[1]
+    fractions = source_labels.bincount(minlength=classes) / len(source_labels)
+    plan_of = partial(transport, features, logits, fractions, temperature=settings.temperature, device=device)
+    plan = plan_of(settings.marginal_relaxation)
+    labels = {"reverse_by_centre": centred, "reverse_by_transport": plan.argmax(dim=1)}
+    reverse = {
+        name: reverse_accuracy(features, found, source.features, source_labels, classes)
+        for name, found in labels.items()
+    }
+    loss = reverse["reverse_by_centre"] - reverse["reverse_by_transport"]
+    if not allowed or loss > settings.reverse_margin:
+        return Labelled(scales, centred, plan_of(1.0), False, reverse)
+    return Labelled(scales, labels["reverse_by_transport"], plan, True, reverse)
 
 
 def fuse_scales(features: list[Tensor], logits: list[Tensor]) -> tuple[Tensor, Tensor]:
