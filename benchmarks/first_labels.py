@@ -3,8 +3,8 @@
     python -m benchmarks.first_labels pacs_160 photo-art_painting --seeds 0
 
 On the whole target, and on targets whose classes were thinned at random: a third of the classes keeps all its images,
-a third half of them, and the rest 15 %. `checked` is what DACSM does: labels by transport where they bring back the
-source's classes with at most `--margin` less accuracy than the labels of the nearest centre.
+a third half of them, and the rest 15 %. `checked` is what `dacsm_checked` begins with: labels by transport where they
+bring back the source's classes with at most `--margin` less accuracy than the labels of the nearest centre.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from dacsm.config.kinds.cdtrans import Matching
 from dacsm.config.project import PARAMS_FILE, Project, open_project
 from dacsm.data.seeding import numpy_generator
 from dacsm.data.shards import ShardedImages, read_labels
+from dacsm.evaluation.metrics import class_recalls
 from dacsm.evaluation.predictions import Predictions, predict
 from dacsm.methods.cdtrans.parts.matching import match_scales
 from dacsm.models.classifier import load_checkpoint
@@ -53,7 +54,7 @@ def _targets(project: Project, options: argparse.Namespace, seed: int) -> Iterat
     """For the whole target, then for thinned ones: mean per-class accuracies of labels, and those on the source."""
     domains = project.dataset.split_task(options.task)
     folder = project.paths.pretrained(options.dataset, domains[0], seed)
-    compute = choose_compute("auto", workers=0)
+    classes, compute = len(project.dataset.classes), choose_compute("auto", workers=0)
     classifier = load_checkpoint(folder / "model.safetensors", compute.device).eval()
     shards = [project.paths.shards(options.dataset, domain) for domain in domains]
     source, target = (predict(classifier, ShardedImages(path), compute) for path in shards)
@@ -61,12 +62,12 @@ def _targets(project: Project, options: argparse.Namespace, seed: int) -> Iterat
     transported = Matching(marginal_relaxation=options.relaxation)
     rules = (Matching(), transported, transported.model_copy(update={"reverse_margin": options.margin}))
     for index in range(1 + options.thinned):
-        kept = _thinned(labels, len(project.dataset.classes), seed, index) if index else slice(None)
+        kept = _thinned(labels, classes, seed, index) if index else slice(None)
         seen = Predictions(target.features[kept], target.logits[kept])
         match = partial(match_scales, seen, predict, source, source_labels, epoch=1, device=compute.device)
         found = [match(settings=rule) for rule in rules]
-        right = [_recall(labelled.pseudo_labels, labels[kept]) for labelled in found]
-        yield [100 * value for value in (*right, *found[-1].reverse.values())]
+        recalls = [class_recalls(labels[kept].numpy(), of.pseudo_labels.numpy(), classes) for of in found]
+        yield [100 * value for value in (*np.nanmean(recalls, axis=1).tolist(), *found[-1].reverse.values())]
 
 
 def _thinned(labels: Tensor, classes: int, seed: int, index: int) -> np.ndarray:
@@ -75,10 +76,6 @@ def _thinned(labels: Tensor, classes: int, seed: int, index: int) -> np.ndarray:
     kept = np.repeat(KEPT, -(-classes // len(KEPT)))[:classes][generator.permutation(classes)]
     members = [generator.permutation(np.flatnonzero(labels.numpy() == label)) for label in range(classes)]
     return np.sort(np.concatenate([of[: round(part * len(of))] for part, of in zip(kept, members, strict=True)]))
-
-
-def _recall(found: Tensor, labels: Tensor) -> float:
-    return float(np.mean([(found[labels == label] == label).double().mean() for label in labels.unique()]))
 
 
 if __name__ == "__main__":

@@ -66,8 +66,8 @@ class Matching(Frozen):
     )
     reverse_margin: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0,
-        description="labels by transport are taken where they bring back the source's classes with an accuracy that is "
-        "lower by at most this than with the nearest centre's labels; 1: always",
+        description="labels by transport are given up for the rest of a run once they bring back the source's classes "
+        "with an accuracy lower by more than this than the nearest centre's labels do; 1: never",
     )
     temperature: PositiveFloat = Field(0.1, description="divides the cosines to class centres, in labels by transport")
 
