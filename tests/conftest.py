@@ -1,6 +1,7 @@
 """A dataset of a few digits a class, its shards, and settings for a model that trains in seconds."""
 
 import os
+import signal
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -10,6 +11,8 @@ from dacsm.runtime.processor import OF_AVX2, VARIABLES, hold_libraries
 
 hold_libraries()  # before torch is loaded, as the command line does
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # models are so small that threads would only wait for each other
+# Commands that tests interrupt would else ignore it where a script started the tests in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 import yaml
