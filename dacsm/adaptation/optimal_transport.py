@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from dacsm.adaptation.pairing import extended
 
 EPSILON = 1e-8
-ROUNDS = 2  # centres from predictions, then from the labels that these give, as in CDTrans
+ROUNDS = 2  # centres of the images with a label by prediction, then of those that these give, as in CDTrans
 ITERATIONS = 50  # the offsets settle in fewer
 BLOCK = 16384  # images at a time
 KEPT_BYTES = 2 * 2**30  # scores of all images stay on the device where they take no more
@@ -25,10 +25,12 @@ def transport(
 ) -> Tensor:
     """Log probabilities (N, K) for target features (N, D) and logits (N, K), where classes have the `fractions` (K,).
 
-    As `dacsm.adaptation.pairing.centre_labels`, but images are sent to centres by entropic transport at `temperature`
-    (of cosines). With a `marginal_relaxation` of 0 classes have exactly these fractions; with 1 every image takes its
-    closest centre; in between the fractions pull, and the features may outweigh them (unbalanced transport, Chizat et
-    al. 2018). A class whose fraction is 0 gets no image: its log probability is minus infinity.
+    As `dacsm.adaptation.pairing.centre_labels`, but images are sent to centres by entropic transport. Its `temperature`
+    is in units of how much closer an image is to its closest centre than to the average one: so the labels follow
+    features that lie close together too, whose cosines are all nearly 1. With a `marginal_relaxation` of 0 classes have
+    exactly these fractions; with 1 every image takes its closest centre; in between the fractions pull, and the
+    features may outweigh them (unbalanced transport, Chizat et al. 2018). A class whose fraction is 0, or that no image
+    is labelled as, gets none: its log probability is minus infinity.
 
     Features are copied to `device` (by default where they are) in blocks, and never as a whole.
     """
@@ -42,14 +44,28 @@ def transport(
         total: Any = 0
         weight: Any = 0
         for start, block in zip(starts, scores, strict=True):
-            plan = F.softmax(block.to(device) + offsets, dim=1)  # (block, K)
-            total = total + plan.T @ extended(features[start : start + BLOCK].to(device))  # (K, D + 1)
-            weight = weight + plan.sum(dim=0)
+            seen = extended(features[start : start + BLOCK].to(device))  # (block, D + 1)
+            members = F.one_hot((block.to(device) + offsets).argmax(dim=1), len(fractions)).to(seen.dtype)
+            total = total + members.T @ seen  # (K, D + 1)
+            weight = weight + members.sum(dim=0)
+        fractions = torch.where(weight > 0, fractions, 0)  # a class without images has no centre
         centres = F.normalize(total / (weight[:, None] + EPSILON), dim=1)
         blocks = (extended(features[start : start + BLOCK].to(device)) for start in starts)
-        scores = [(block @ centres.T / temperature).to(kept) for block in blocks]
+        cosines = [(block @ centres.T).to(kept) for block in blocks]
+        unit = temperature * mean_lead(cosines, fractions > 0)
+        scores = [block / unit for block in cosines]
     offsets = class_offsets(scores, fractions, marginal_relaxation)
     return torch.cat([F.log_softmax(block.to(device) + offsets, dim=1).to(logits.device) for block in scores])
+
+
+def mean_lead(cosines: list[Tensor], present: Tensor) -> Tensor:
+    """How far images' largest cosine is above their average one, over the classes `present` (K,): a mean, ().
+
+    Cosines (N, K) come in blocks of rows.
+    """
+    of_present = [block[:, present.to(block.device)] for block in cosines]
+    leads = [(block.amax(dim=1) - block.mean(dim=1)).sum() for block in of_present]
+    return torch.stack(leads).sum() / sum(map(len, cosines)) + EPSILON
 
 
 def class_offsets(scores: list[Tensor], fractions: Tensor, marginal_relaxation: float) -> Tensor:

@@ -64,12 +64,11 @@ class Matching(Frozen):
         description="how freely classes may leave the source's fractions in pseudo labels by transport; 0: exactly "
         "these fractions; 1: free, which is CDTrans' nearest centre",
     )
-    reverse_margin: Annotated[float, Field(ge=0, le=1)] = Field(
-        1.0,
-        description="labels by transport are given up for the rest of a run once they bring back the source's classes "
-        "with an accuracy lower by more than this than the nearest centre's labels do; 1: never",
+    temperature: PositiveFloat = Field(
+        0.2,
+        description="divides the cosines to class centres, in labels by transport; in units of how much closer the "
+        "closest centre is than the average one",
     )
-    temperature: PositiveFloat = Field(0.1, description="divides the cosines to class centres, in labels by transport")
 
 
 class MaskedTarget(Masking):

@@ -22,13 +22,12 @@ class Matches:
     pseudo_labels: Tensor | None = None
     soft_targets: Tensor | None = None
     predictions: Predictions | None = None
-    transported: bool = True  # no refresh has refused labels by transport yet
     reverse: Mapping[str, float] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         pairs = self.pairs and {name: torch.from_numpy(column) for name, column in asdict(self.pairs).items()}
         predictions = self.predictions and vars(self.predictions)
-        whole = ("pseudo_labels", "soft_targets", "transported", "reverse")
+        whole = ("pseudo_labels", "soft_targets", "reverse")
         return {"pairs": pairs, "predictions": predictions, **{name: getattr(self, name) for name in whole}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -36,4 +35,4 @@ class Matches:
         self.pairs = pairs and Pairs(**{name: column.numpy() for name, column in pairs.items()})
         self.pseudo_labels, self.soft_targets = state["pseudo_labels"], state["soft_targets"]
         self.predictions = predictions and Predictions(**predictions)
-        self.transported, self.reverse = state["transported"], state["reverse"]
+        self.reverse = state["reverse"]

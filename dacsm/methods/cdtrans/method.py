@@ -83,9 +83,9 @@ class CDTrans(Method):
             from dacsm.methods.cdtrans.parts.matching import match_scales
 
             match = partial(match_scales, target, partial(see, domains.target), source, labels, self.settings.matching)
-            found = match(epoch, device, matches.transported)
+            found = match(epoch, device)
             scales, pseudo_labels, soft_targets = found.scales, found.pseudo_labels, found.soft_targets
-            matches.transported, matches.reverse = found.transported, found.reverse
+            matches.reverse = found.reverse
         else:
             scales, pseudo_labels = [target], centre_labels(target.features, target.logits)
             soft_targets = F.log_softmax(target.logits, dim=1)

@@ -5,7 +5,6 @@ Our reconstruction from the abstract of DACSM (arXiv 2603.17474), see docs/metho
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,13 +21,12 @@ from dacsm.evaluation.predictions import Predictions
 class Labelled:
     """The target at each scale in use, its pseudo labels (T,), log probabilities (T, K) from all scales,
 
-    whether these are by transport, and `reverse`, the accuracies on the source that speak for that or against it.
+    and where they are by transport, `reverse`: how much of the source they bring back, and CDTrans' labels would.
     """
 
     scales: list[Predictions]
     pseudo_labels: Tensor
     soft_targets: Tensor
-    transported: bool
     reverse: dict[str, float]
 
 
@@ -40,34 +38,27 @@ def match_scales(
     settings: Matching,
     epoch: int,
     device: torch.device,
-    allowed: bool = True,
 ) -> Labelled:
-    """Label the target by what it looks like at several scales, by transport where that is `allowed` and does no harm.
+    """Label the target by what it looks like at several scales, by transport or as CDTrans does.
 
     `target` are its predictions at scale 1; `predict_target(scale=…)` gives them at another; `source` are those of the
-    images that are trained on. By transport, classes are expected as often as in the source. That is a guess: where
-    the centres of these labels tell the source's classes worse than those of CDTrans' labels do, by more than
-    `reverse_margin`, the target keeps CDTrans' labels, with soft targets from the closest centres.
+    images that are trained on. By transport, classes are expected about as often as in the source.
     """
     others = settings.scales if epoch > settings.after_epochs else ()
     scales = [target, *(predict_target(scale=scale) for scale in others)]
     features, logits = fuse_scales([seen.features for seen in scales], [seen.logits for seen in scales])
     centred = centre_labels(features, logits)
     if settings.marginal_relaxation == 1:
-        return Labelled(scales, centred, F.log_softmax(logits, dim=1), False, {})
+        return Labelled(scales, centred, F.log_softmax(logits, dim=1), {})
     classes = logits.shape[1]
     fractions = source_labels.bincount(minlength=classes) / len(source_labels)
-    plan_of = partial(transport, features, logits, fractions, temperature=settings.temperature, device=device)
-    plan = plan_of(settings.marginal_relaxation)
-    labels = {"reverse_by_centre": centred, "reverse_by_transport": plan.argmax(dim=1)}
+    plan = transport(features, logits, fractions, settings.marginal_relaxation, settings.temperature, device)
+    transported = plan.argmax(dim=1)
     reverse = {
-        name: reverse_accuracy(features, found, source.features, source_labels, classes)
-        for name, found in labels.items()
+        name: reverse_accuracy(features, labels, source.features, source_labels, classes)
+        for name, labels in (("reverse_by_centre", centred), ("reverse_by_transport", transported))
     }
-    loss = reverse["reverse_by_centre"] - reverse["reverse_by_transport"]
-    if not allowed or loss > settings.reverse_margin:
-        return Labelled(scales, centred, plan_of(1.0), False, reverse)
-    return Labelled(scales, labels["reverse_by_transport"], plan, True, reverse)
+    return Labelled(scales, transported, plan, reverse)
 
 
 def fuse_scales(features: list[Tensor], logits: list[Tensor]) -> tuple[Tensor, Tensor]:
