@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from dacsm.adaptation import optimal_transport
+from dacsm.adaptation import optimal_transport, pairing
 from dacsm.adaptation.optimal_transport import class_offsets, transport
 
 FRACTIONS = torch.tensor([0.5, 0.3, 0.2])
@@ -62,7 +62,7 @@ def test_a_class_without_a_fraction_takes_no_part(relaxed):
 def test_blocks_change_only_the_rounding(seed, block, kept_bytes):
     features, logits = images(seed)
     whole = transport(features, logits, FRACTIONS, 0.3, 0.2)
-    with patch.multiple(optimal_transport, BLOCK=block, KEPT_BYTES=kept_bytes):
+    with patch.multiple(optimal_transport, BLOCK=block, KEPT_BYTES=kept_bytes), patch.object(pairing, "BLOCK", block):
         blocks = transport(features, logits, FRACTIONS, 0.3, 0.2)
     torch.testing.assert_close(blocks, whole, rtol=1e-3, atol=1e-3)
 
@@ -70,8 +70,9 @@ def test_blocks_change_only_the_rounding(seed, block, kept_bytes):
 def test_features_are_never_copied_as_a_whole(monkeypatch):
     rows = []
     extended = optimal_transport.extended
-    monkeypatch.setattr(optimal_transport, "extended", lambda part: rows.append(len(part)) or extended(part))
-    monkeypatch.setattr(optimal_transport, "BLOCK", 16)
+    for module in (optimal_transport, pairing):  # centres are pairing's
+        monkeypatch.setattr(module, "extended", lambda part: rows.append(len(part)) or extended(part))
+        monkeypatch.setattr(module, "BLOCK", 16)
     transport(*images(0), FRACTIONS, 0.3, 0.2)
     assert max(rows) == 16
 

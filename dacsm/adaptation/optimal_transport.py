@@ -1,17 +1,14 @@
 """Pseudo labels by entropic optimal transport from images to class centres, with a relaxed class marginal."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dacsm.adaptation.pairing import extended
+from dacsm.adaptation.pairing import BLOCK, extended, labelled_centres
 
 EPSILON = 1e-8
 ROUNDS = 2  # centres of the images with a label by prediction, then of those that these give, as in CDTrans
 ITERATIONS = 50  # the offsets settle in fewer
-BLOCK = 16384  # images at a time
 KEPT_BYTES = 2 * 2**30  # scores of all images stay on the device where they take no more
 
 
@@ -41,15 +38,9 @@ def transport(
     scores = [F.log_softmax(logits[start : start + BLOCK].to(kept), dim=1) for start in starts]
     for _ in range(ROUNDS):
         offsets = class_offsets(scores, fractions, marginal_relaxation)
-        total: Any = 0
-        weight: Any = 0
-        for start, block in zip(starts, scores, strict=True):
-            seen = extended(features[start : start + BLOCK].to(device))  # (block, D + 1)
-            members = F.one_hot((block.to(device) + offsets).argmax(dim=1), len(fractions)).to(seen.dtype)
-            total = total + members.T @ seen  # (K, D + 1)
-            weight = weight + members.sum(dim=0)
-        fractions = torch.where(weight > 0, fractions, 0)  # a class without images has no centre
-        centres = F.normalize(total / (weight[:, None] + EPSILON), dim=1)
+        labels = torch.cat([(block.to(device) + offsets).argmax(dim=1) for block in scores])
+        centres = labelled_centres(features, labels, len(fractions))
+        fractions = torch.where(centres.any(dim=1), fractions, 0)  # a class without images has no centre
         blocks = (extended(features[start : start + BLOCK].to(device)) for start in starts)
         cosines = [(block @ centres.T).to(kept) for block in blocks]
         unit = temperature * mean_lead(cosines, fractions > 0)

@@ -61,7 +61,7 @@ def centre_labels(features: Tensor, logits: Tensor) -> Tensor:
 
 
 def labelled_centres(features: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """The centres (K, D + 1) of features (N, D) with labels (N,); zeros for a class without any."""
+    """The centres (K, D + 1) of features (N, D) with labels (N,), on the labels' device; zeros for an empty class."""
     dtype = torch.promote_types(features.dtype, torch.float32)
     return _centres(features, (F.one_hot(labels[block], classes).to(dtype) for block in _blocks(features)))
 
@@ -73,11 +73,11 @@ def closest_class(features: Tensor, centres: Tensor, classes: Tensor) -> Tensor:
 
 
 def _centres(features: Tensor, members: Iterable[Tensor]) -> Tensor:
-    """Means of the features, weighted by memberships (block, K), at unit length: (K, D + 1)."""
+    """Means of the features, weighted by memberships (block, K) and where these are, at unit length: (K, D + 1)."""
     total: Any = 0
     weight: Any = 0
     for block, membership in zip(_blocks(features), members, strict=True):
-        total = total + membership.T @ extended(features[block])  # (K, D + 1)
+        total = total + membership.T @ extended(features[block].to(membership.device))  # (K, D + 1)
         weight = weight + membership.sum(dim=0)
     return F.normalize(total / (EPSILON + weight[:, None]), dim=1)
 

@@ -82,8 +82,8 @@ class CDTrans(Method):
         if "matching" in self.parts:
             from dacsm.methods.cdtrans.parts.matching import match_scales
 
-            match = partial(match_scales, target, partial(see, domains.target), source, labels, self.settings.matching)
-            found = match(epoch, device)
+            at_scale, settings = partial(see, domains.target), self.settings.matching
+            found = match_scales(target, at_scale, source, labels, settings, epoch, device)
             scales, pseudo_labels, soft_targets = found.scales, found.pseudo_labels, found.soft_targets
             matches.reverse = found.reverse
         else:
